@@ -1,0 +1,235 @@
+"""Makes `.venv` in the checkout: PyTorch, detectron2, this package and its tools.
+
+Nothing outside `.venv` changes. A second run finds what the first one finished and ends at once.
+detectron2 has no package of its own on PyPI, so it comes from the first of these that works:
+
+1. one that can be imported already, in `.venv` or, together with PyTorch, in the Python that runs
+   this script, whose packages `.venv` then sees too;
+2. the official source at a pinned commit, where git can reach it and it compiles;
+3. a redistribution of detectron2's Python part on PyPI, without the compiled operators, which
+   this package does not need.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+if sys.version_info < (3, 10):  # noqa: UP036 - older ones get as far as this line
+    sys.exit(
+        "Python 3.10 or newer is needed, this is {}.{}. Name another one, for example: "
+        "make setup PYTHON=python3.12".format(*sys.version_info)
+    )
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STAMP = VENV / "setup-done"
+LOG = VENV / "setup.log"
+HEARTBEAT_S = 20
+
+DETECTRON2_GIT = "https://github.com/facebookresearch/detectron2"
+DETECTRON2_COMMIT = "02b5c4e295e990042a714712c21dc79b731e8833"
+GIT_TIMEOUT_S = 5
+DETECTRON2_WHEEL = "sal-detectron2==0.7.2"
+DETECTRON2_WHEEL_SHA256 = "491af0c7f79bdb2d178e46f6cb16a97c4ac968d45c41ea3f6b6435d59bbee561"
+# What detectron2 asks for, less its bounds on numpy and iopath: their current releases work.
+DETECTRON2_NEEDS = (
+    "black",
+    "cloudpickle",
+    "fvcore",
+    "hydra-core>=1.1",
+    "iopath",
+    "matplotlib",
+    "omegaconf>=2.1,<2.4",
+    "packaging",
+    "pillow",
+    "pycocotools",
+    "tabulate",
+    "tensorboard",
+    "termcolor",
+    "tqdm",
+    "yacs",
+)
+# COCO's panoptic tools: they too ask for numpy 1 and work with numpy 2.
+PANOPTICAPI = "panopticapi-lite"
+# detectron2 imports pkg_resources, which later releases no longer have.
+SETUPTOOLS = "setuptools>=70.1,<81"
+
+
+class StepFailed(Exception):
+    """A command of the set-up ended with an error; the message says which and shows its end."""
+
+
+def say(line: str) -> None:
+    """Prints a line at once, also into a pipe."""
+    print(f"[setup] {line}", flush=True)
+
+
+def run(title: str, command: list[str]) -> None:
+    """Runs a command into the log, says so now and then, and raises `StepFailed` on an error."""
+    say(f"{title} ...")
+    started = time.monotonic()
+    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0"}
+    with LOG.open("ab") as log:
+        begin = log.tell()
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=environment
+        )
+        while process.poll() is None:
+            try:
+                process.wait(HEARTBEAT_S)
+            except subprocess.TimeoutExpired:
+                say(f"    {time.monotonic() - started:.0f} s, still at it")
+    if process.returncode != 0:
+        tail = LOG.read_bytes()[begin:].decode(errors="replace").splitlines()[-15:]
+        raise StepFailed("\n".join([f"failed: {' '.join(command)}", *tail, f"(log: {LOG})"]))
+
+
+def pip(title: str, *arguments: str) -> None:
+    """Runs `pip install` in `.venv`."""
+    run(title, [str(PYTHON), "-m", "pip", "install", *arguments])
+
+
+def can_import(python: Path, *modules: str) -> bool:
+    """Tells whether an interpreter imports all these modules."""
+    command = [str(python), "-c", f"import {', '.join(modules)}"]
+    return python.is_file() and subprocess.run(command, capture_output=True).returncode == 0
+
+
+def fingerprint() -> str:
+    """Changes whenever a finished `.venv` may no longer be what this checkout needs."""
+    parts = [sys.version.encode(), str(ROOT).encode()]
+    parts += [path.read_bytes() for path in (Path(__file__), ROOT / "setup.py")]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def make_venv() -> None:
+    """Makes `.venv`, anew where it is broken or belongs to another Python version."""
+    version = "{}.{}".format(*sys.version_info)
+    check = f"import sys, pip; assert '{{}}.{{}}'.format(*sys.version_info) == '{version}'"
+    command = [str(PYTHON), "-c", check]
+    if PYTHON.is_file() and subprocess.run(command, capture_output=True).returncode == 0:
+        return
+    say(f"making .venv with Python {version} ({sys.executable})")
+    shutil.rmtree(VENV, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
+    borrow_packages()
+
+
+def borrow_packages() -> None:
+    """Lets `.venv` see the packages of this Python, after its own, if detectron2 is among them."""
+    if not can_import(Path(sys.executable), "torch", "detectron2"):
+        return
+    # Not --system-site-packages: from a virtual environment that would give its parent's.
+    query = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    folder, own = (
+        subprocess.run([python, "-c", query], check=True, capture_output=True, text=True).stdout
+        for python in (sys.executable, str(PYTHON))
+    )
+    line = f"import site; site.addsitedir({folder.strip()!r})\n"
+    Path(own.strip(), "borrowed_packages.pth").write_text(line, encoding="utf-8")
+    say(f"using PyTorch and detectron2 of {sys.executable}")
+
+
+def install_detectron2() -> str:
+    """Installs detectron2 from the first source that works and gives that source's name."""
+    if can_import(PYTHON, "detectron2.modeling"):
+        return "was there already"
+    if official_source_reachable():
+        try:
+            install_official_source()
+            return f"official source, {DETECTRON2_COMMIT[:7]}"
+        except StepFailed:
+            say(f"the official source does not build here ({LOG} says why), going on with PyPI")
+    install_redistribution()
+    return f"{DETECTRON2_WHEEL} from PyPI, without compiled operators"
+
+
+def official_source_reachable() -> bool:
+    """Asks the git host, and takes no answer within seconds for a no."""
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    command = ["git", "ls-remote", "--exit-code", DETECTRON2_GIT, "HEAD"]
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, stdin=subprocess.DEVNULL, timeout=GIT_TIMEOUT_S,
+            env=environment,
+        )  # fmt: skip
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return False
+    return answer.returncode == 0
+
+
+def install_official_source() -> None:
+    """Compiles the pinned commit against the PyTorch in `.venv`."""
+    pip("ninja, to compile on all cores", "ninja")
+    pip(
+        "detectron2's official source (compiles for some minutes)",
+        "--no-deps", "--no-build-isolation", f"git+{DETECTRON2_GIT}@{DETECTRON2_COMMIT}",
+    )  # fmt: skip
+    if not can_import(PYTHON, "detectron2.modeling"):
+        run("removal, as it does not import",
+            [str(PYTHON), "-m", "pip", "uninstall", "--yes", "detectron2"])  # fmt: skip
+        raise StepFailed("the official source was built, but does not import")
+
+
+def install_redistribution() -> None:
+    """Installs the PyPI wheel on any Python version, after checking its content."""
+    with tempfile.TemporaryDirectory() as folder:
+        run(
+            f"download of {DETECTRON2_WHEEL}",
+            [str(PYTHON), "-m", "pip", "download", "--no-deps", "--only-binary=:all:",
+             "--python-version", "3.10", "--dest", folder, DETECTRON2_WHEEL],
+        )  # fmt: skip
+        (wheel,) = Path(folder).glob("*.whl")
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        if digest != DETECTRON2_WHEEL_SHA256:
+            raise StepFailed(
+                f"{wheel.name} has sha256 {digest}, expected {DETECTRON2_WHEEL_SHA256}"
+            )
+        # Its tag names CPython 3.10 for the sake of one compiled file; the rest is plain Python.
+        renamed = wheel.rename(wheel.with_name("sal_detectron2-0.7.2-py3-none-any.whl"))
+        pip(DETECTRON2_WHEEL, "--no-deps", "--force-reinstall", str(renamed))
+    # Compiled for a PyTorch of 2024: with a current one it fails to load, or worse, loads.
+    for binary in VENV.glob("lib/python*/site-packages/detectron2/_C.*"):
+        binary.unlink()
+
+
+def install_everything() -> None:
+    """Brings `.venv` to what the checkout needs, skipping what is there."""
+    make_venv()
+    pip("setuptools", SETUPTOOLS)
+    if not can_import(PYTHON, "torch", "torchvision"):
+        pip("PyTorch and torchvision (up to 3 GB, 6 GB on disk)", "torch", "torchvision")
+    pip("what detectron2 needs", *DETECTRON2_NEEDS)
+    if not can_import(PYTHON, "cv2"):
+        pip("OpenCV", "opencv-python-headless")
+    pip("panoptic_fpn_ext and its tools", "--no-build-isolation", "--editable", f"{ROOT}[dev]")
+    if not can_import(PYTHON, "panopticapi.evaluation"):
+        pip("panopticapi", "--no-deps", PANOPTICAPI)
+    source = install_detectron2()
+    if not can_import(PYTHON, "torch", "torchvision", "cv2", "detectron2.modeling"):
+        raise StepFailed(f"{PYTHON} cannot import torch, torchvision, cv2 or detectron2.modeling")
+    say(f"detectron2: {source}")
+
+
+def main() -> None:
+    """Runs the set-up unless the stamp says that it is done."""
+    wanted = fingerprint()
+    if STAMP.is_file() and STAMP.read_text() == wanted and PYTHON.is_file():
+        return
+    started = time.monotonic()
+    try:
+        install_everything()
+    except StepFailed as error:
+        sys.exit(f"[setup] {error}")
+    STAMP.write_text(wanted)
+    say(f"done in {time.monotonic() - started:.0f} s: {VENV}")
+
+
+if __name__ == "__main__":
+    main()

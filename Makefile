@@ -1,0 +1,41 @@
+# `make` alone lists what there is. Every target sets up .venv first; that takes a moment once it is done.
+
+PYTHON ?= python3
+JOBS ?= 2
+VENV_PYTHON := .venv/bin/python
+# One thread a test process: with more, the processes fight over the cores.
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(JOBS) --dist worksteal
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint typecheck format clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  PYTHON=python3.12 chooses the interpreter, JOBS=4 the number of test processes"
+
+setup:  ## make .venv with PyTorch, detectron2 and the tools
+	@$(PYTHON) .ci/setup_env.py
+
+demo: setup  ## make the embedded data set, train, evaluate, leave pictures
+	$(VENV_PYTHON) projects/panoptic_fpn/run_demo.py
+
+test: setup lint typecheck  ## lint, type-check and run every test
+	$(PYTEST) --durations 10 --durations-min 5
+
+test-fast: setup  ## run the tests that are not marked slow
+	$(PYTEST) -m "not slow"
+
+lint: setup  ## check style and formatting
+	$(VENV_PYTHON) -m ruff check
+	$(VENV_PYTHON) -m ruff format --check
+
+typecheck: setup  ## check types
+	$(VENV_PYTHON) -m mypy
+
+format: setup  ## format, and mend what ruff can mend
+	$(VENV_PYTHON) -m ruff check --fix
+	$(VENV_PYTHON) -m ruff format
+
+clean:  ## remove build outputs and caches (to start over, remove .venv too)
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

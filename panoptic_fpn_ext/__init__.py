@@ -1,0 +1,12 @@
+"""Panoptic FPN for detectron2: one network gives every pixel a class and an identity.
+
+Importing the package registers ``PanopticFPNExt``, ``PanopticFPNSemSegHead`` and ``HeuristicCombiner`` and does nothing else: data sets
+are registered by explicit calls, and configs get this package's keys from :func:`add_panoptic_fpn_ext_config`.
+"""
+
+from . import modeling
+from .config import add_panoptic_fpn_ext_config
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "add_panoptic_fpn_ext_config", "modeling"]

@@ -1,0 +1,183 @@
+"""Data sets in COCO panoptic format: one JSON, one folder of pictures, one folder of panoptic PNGs, nothing else."""
+
+import json
+import logging
+import os
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+from detectron2.utils.file_io import PathManager
+
+from ..categories import THINGS_AS_OTHER, PanopticCategories, SemSegSpace
+from ..structures import IGNORE_LABEL, VOID_ID
+
+__all__ = ["load_coco_panoptic", "register_coco_panoptic"]
+
+logger = logging.getLogger(__name__)
+
+
+def register_coco_panoptic(
+    name: str,
+    image_root: str,
+    panoptic_root: str,
+    panoptic_json: str,
+    *,
+    instances_json: str | None = None,
+    sem_seg_space: SemSegSpace = THINGS_AS_OTHER,
+) -> None:
+    """Register a data set in COCO panoptic format with detectron2's catalogs.
+
+    Categories, things and stuff, colours and id maps come from the JSON. Calling it again with the same arguments is
+    harmless.
+
+    Args:
+        name: what ``DATASETS.TRAIN`` and ``DATASETS.TEST`` call it.
+        image_root: folder of the pictures; their names are the JSON's ``images[].file_name``, any extension.
+        panoptic_root: folder of the panoptic PNGs; their names are ``annotations[].file_name``.
+        panoptic_json: the COCO panoptic annotation file.
+        instances_json: COCO instance annotations (polygons, which may overlap) to train and measure AP on instead of the
+            thing segments of the panoptic map, as the paper does on COCO. Pictures it does not list are left out.
+        sem_seg_space: id space of the semantic head, see :mod:`panoptic_fpn_ext.categories`.
+
+    Raises:
+        FileNotFoundError: one of the files or folders does not exist.
+        ValueError: the JSON is not in COCO panoptic format, or the name stands for other data already.
+    """
+    roots = {"image_root": str(image_root), "panoptic_root": str(panoptic_root), "panoptic_json": str(panoptic_json)}
+    if instances_json is not None:
+        roots["json_file"] = str(instances_json)
+    for argument, path in roots.items():
+        if not PathManager.exists(path):
+            raise FileNotFoundError(f"Data set {name!r}: {argument} {path} does not exist.")
+    categories = PanopticCategories(_read_json(roots["panoptic_json"])["categories"], sem_seg_space)
+    entries: dict[str, Any] = {**roots, **categories.metadata(), "evaluator_type": "coco_panoptic_seg"}
+    entries |= {"ignore_label": IGNORE_LABEL, "label_divisor": 1000}
+    if name in DatasetCatalog:
+        registered = MetadataCatalog.get(name)
+        different = [key for key, value in entries.items() if getattr(registered, key, None) != value]
+        if different:
+            raise ValueError(f"Data set name {name!r} is taken by other data ({', '.join(different)} differ); choose another.")
+        return
+    DatasetCatalog.register(
+        name,
+        lambda: load_coco_panoptic(
+            roots["image_root"], roots["panoptic_root"], roots["panoptic_json"], categories, instances_json
+        ),
+    )
+    MetadataCatalog.get(name).set(**entries)
+
+
+def load_coco_panoptic(
+    image_root: str,
+    panoptic_root: str,
+    panoptic_json: str,
+    categories: PanopticCategories,
+    instances_json: str | None = None,
+) -> list[dict[str, Any]]:
+    """Read a data set into detectron2's standard dicts.
+
+    Arguments are those of :func:`register_coco_panoptic`.
+
+    Returns:
+        One dict a picture: ``file_name``, ``image_id``, ``height``, ``width``, ``pan_seg_file_name`` and ``segments_info``, a
+        list of ``id``, ``category_id`` (contiguous for things, semantic for stuff), ``isthing``, ``iscrowd``, ``area`` (px) and
+        ``bbox`` (XYWH, px). With ``instances_json`` also ``annotations`` as `load_coco_json` gives them.
+
+    Raises:
+        FileNotFoundError: pictures or PNGs are missing; the first ten are named.
+        ValueError: annotations without a picture, twice the same picture, categories outside the list.
+    """
+    content = _read_json(panoptic_json)
+    images = {image["id"]: image for image in content["images"]}
+    dicts = [
+        _dataset_dict(annotation, images, image_root, panoptic_root, panoptic_json, categories)
+        for annotation in content["annotations"]
+    ]
+    if not dicts:
+        raise ValueError(f"{panoptic_json} lists no annotations.")
+    image_ids = [d["image_id"] for d in dicts]
+    if len(set(image_ids)) < len(image_ids):
+        twice = sorted({str(i) for i in image_ids if image_ids.count(i) > 1})
+        raise ValueError(f"{panoptic_json} annotates the same picture more than once: {', '.join(twice[:10])}.")
+    if instances_json is not None:
+        dicts = _with_polygons(dicts, instances_json, image_root, categories)
+    _check_files_exist(dicts)
+    return dicts
+
+
+def _read_json(panoptic_json: str) -> dict[str, Any]:
+    with PathManager.open(panoptic_json) as f:
+        try:
+            content = json.load(f)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{panoptic_json} is not valid JSON: {error}.") from error
+    keys = ("images", "annotations", "categories")
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise ValueError(f"{panoptic_json} is not in COCO panoptic format: it lacks {missing}.")
+    return content
+
+
+def _dataset_dict(
+    annotation: dict[str, Any],
+    images: dict[Any, dict[str, Any]],
+    image_root: str,
+    panoptic_root: str,
+    panoptic_json: str,
+    categories: PanopticCategories,
+) -> dict[str, Any]:
+    image = images.get(annotation["image_id"])
+    where = f"{panoptic_json}, annotation of image {annotation['image_id']!r} ({annotation.get('file_name')})"
+    if image is None:
+        raise ValueError(f"{where}: there is no such image in the list of images.")
+    if "segments_info" not in annotation:
+        raise ValueError(f"{where}: no segments_info, so this is no panoptic annotation file.")
+    return {
+        "file_name": os.path.join(image_root, image["file_name"]),
+        "image_id": annotation["image_id"],
+        "height": image["height"],
+        "width": image["width"],
+        "pan_seg_file_name": os.path.join(panoptic_root, annotation["file_name"]),
+        "segments_info": [_segment_info(s, categories, where) for s in annotation["segments_info"]],
+    }
+
+
+def _segment_info(segment: dict[str, Any], categories: PanopticCategories, where: str) -> dict[str, Any]:
+    known = categories.dataset_ids
+    if segment["category_id"] not in known:
+        raise ValueError(f"{where}: segment {segment['id']} has category {segment['category_id']}, which is not in {known}.")
+    if segment["id"] == VOID_ID:
+        raise ValueError(f"{where}: a segment has id {VOID_ID}, which stands for unlabelled pixels.")
+    return {
+        "id": segment["id"],
+        "category_id": categories.category_id(segment["category_id"]),
+        "isthing": categories.isthing(segment["category_id"]),
+        "iscrowd": int(segment.get("iscrowd", 0)),
+        **{key: segment[key] for key in ("area", "bbox") if key in segment},
+    }
+
+
+def _with_polygons(
+    dicts: list[dict[str, Any]], instances_json: str, image_root: str, categories: PanopticCategories
+) -> list[dict[str, Any]]:
+    """The same pictures with the polygons of an instance annotation file; those that it does not list are left out."""
+    annotations = {d["image_id"]: d["annotations"] for d in load_coco_json(instances_json, image_root)}
+    kept = [d for d in dicts if d["image_id"] in annotations]
+    if not kept:
+        raise ValueError(f"{instances_json} lists none of the pictures of the panoptic annotation file.")
+    if len(kept) < len(dicts):
+        logger.warning(f"{instances_json} does not list {len(dicts) - len(kept)} of {len(dicts)} pictures; they are left out.")
+    result = []
+    for d in kept:
+        rows = [{**a, "category_id": categories.contiguous_id(a["category_id"])} for a in annotations[d["image_id"]]]
+        result.append({**d, "annotations": rows})
+    return result
+
+
+def _check_files_exist(dicts: list[dict[str, Any]]) -> None:
+    paths = [d[key] for d in dicts for key in ("file_name", "pan_seg_file_name")]
+    missing = [path for path in paths if not PathManager.isfile(path)]
+    if missing:
+        shown = "\n  ".join(missing[:10])
+        raise FileNotFoundError(f"{len(missing)} of {len(paths)} files of the data set do not exist:\n  {shown}")

@@ -1,0 +1,159 @@
+"""From a data set dict to what the models take: reads, transforms and turns panoptic maps into training targets."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import MetadataCatalog
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+from detectron2.structures import BitMasks, Instances, PolygonMasks
+
+from ..categories import PanopticCategories
+from ..panoptic_png import read_panoptic_rgb, rgb2id
+from ..structures import PanopticTargets
+from .targets import check_panoptic_map, panoptic_targets
+
+__all__ = ["PanopticDatasetMapper"]
+
+
+class PanopticDatasetMapper:
+    """Maps dicts of any panoptic data set of detectron2 to training or inference inputs.
+
+    Each target is taken from the best source a dict has. Instances: ``annotations`` (polygons or RLE) if there are any, else
+    the panoptic map. Semantics: ``sem_seg_file_name`` (detectron2's ``*_separated`` sets) if there is one, else the panoptic map.
+    Pictures and maps go through the same geometric transforms. Unlike detectron2's mapper, the crop comes after the resize
+    (Panoptic FPN, section 5, Cityscapes), and a picture without instances has (empty) ``gt_masks`` too.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        categories: PanopticCategories | None,
+        augmentations: list[T.Augmentation],
+        image_format: str = "BGR",
+        instance_mask_format: str = "polygon",
+    ) -> None:
+        """
+        Args:
+            is_train: whether to make targets.
+            categories: id spaces of the data set; needed only to make targets from panoptic maps.
+            augmentations: applied in order to the picture and, geometrically, to its targets.
+            image_format: channel order, ``"BGR"`` or ``"RGB"``.
+            instance_mask_format: ``"polygon"`` or ``"bitmask"``, of masks that come from ``annotations``.
+        """
+        self.is_train = is_train
+        self.categories = categories
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+        self.instance_mask_format = instance_mask_format
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        """Arguments from ``cfg.INPUT`` and the metadata of the first training (or test) data set."""
+        augmentations = utils.build_augmentation(cfg, is_train)
+        if is_train and cfg.INPUT.CROP.ENABLED:
+            crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
+            augmentations.insert(1, crop)  # right after the resize
+        return {
+            "is_train": is_train,
+            "categories": PanopticCategories.from_metadata(MetadataCatalog.get(cfg.DATASETS.TRAIN[0])) if is_train else None,
+            "augmentations": augmentations,
+            "image_format": cfg.INPUT.FORMAT,
+            "instance_mask_format": cfg.INPUT.MASK_FORMAT,
+        }
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """
+        Args:
+            dataset_dict: detectron2's standard format; it is not changed.
+
+        Returns:
+            ``image`` (uint8 (3, h, w)), ``height``, ``width``, ``file_name``, ``image_id`` and, in training, ``sem_seg`` (int64 (h, w))
+            and ``instances`` (``gt_boxes``, ``gt_classes``, ``gt_masks``).
+
+        Raises:
+            FileNotFoundError, ValueError: a missing or broken file, or a panoptic map that does not agree with its picture or
+                its JSON. Each message names the file.
+        """
+        dataset_dict = copy.deepcopy(dataset_dict)
+        annotations = dataset_dict.pop("annotations", None)
+        segments_info = dataset_dict.pop("segments_info", None)
+        image = self._read_image(dataset_dict)
+        aug_input = T.AugInput(image)
+        transforms = self.augmentations(aug_input)
+        dataset_dict["image"] = _to_tensor(aug_input.image)
+        if not self.is_train:
+            return dataset_dict
+        targets = None
+        if segments_info is not None:
+            targets = self._targets_from_map(dataset_dict, segments_info, transforms)
+        if "sem_seg_file_name" in dataset_dict:
+            dataset_dict["sem_seg"] = _read_sem_seg(dataset_dict.pop("sem_seg_file_name"), transforms)
+        elif targets is not None:
+            dataset_dict["sem_seg"] = targets.sem_seg
+        if annotations is not None:
+            dataset_dict["instances"] = self._instances_from_annotations(annotations, transforms, aug_input.image.shape[:2])
+        elif targets is not None:
+            dataset_dict["instances"] = targets.instances
+        return dataset_dict
+
+    def _read_image(self, dataset_dict: dict[str, Any]) -> npt.NDArray[np.uint8]:
+        path = dataset_dict["file_name"]
+        try:
+            image = utils.read_image(path, format=self.image_format)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"Picture {path} does not exist.") from error
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for broken files
+            raise ValueError(f"Picture {path} cannot be read: {error}. Replace the file or leave it out of the JSON.") from error
+        utils.check_image_size(dataset_dict, image)
+        return image
+
+    def _targets_from_map(
+        self, dataset_dict: dict[str, Any], segments_info: list[dict[str, Any]], transforms: T.TransformList
+    ) -> PanopticTargets:
+        path = dataset_dict["pan_seg_file_name"]
+        rgb = read_panoptic_rgb(path)
+        size = (dataset_dict["height"], dataset_dict["width"])
+        if rgb.shape[:2] != size:
+            raise ValueError(
+                f"Panoptic map {path} is {rgb.shape[1]}×{rgb.shape[0]} px, but its picture {dataset_dict['file_name']} is "
+                f"{size[1]}×{size[0]} px (width × height)."
+            )
+        check_panoptic_map(rgb2id(rgb), segments_info, path)
+        assert self.categories is not None, "targets from panoptic maps need the data set's categories"
+        # As 8-bit RGB, so that resizing picks the same pixels as for any picture; ids are taken only afterwards.
+        return panoptic_targets(rgb2id(transforms.apply_segmentation(rgb)), segments_info, self.categories)
+
+    def _instances_from_annotations(
+        self, annotations: list[dict[str, Any]], transforms: T.TransformList, image_size: tuple[int, int]
+    ) -> Instances:
+        transformed = [
+            utils.transform_instance_annotations(a, transforms, image_size)
+            for a in annotations
+            if not a.get("iscrowd", 0)
+        ]
+        instances = utils.annotations_to_instances(transformed, image_size, mask_format=self.instance_mask_format)
+        if not instances.has("gt_masks"):  # detectron2 leaves the field out where there is no annotation
+            instances.gt_masks = _no_masks(self.instance_mask_format, image_size)
+        elif any(isinstance(t, T.CropTransform) for t in transforms.transforms):
+            instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+        return utils.filter_empty_instances(instances)
+
+
+def _no_masks(mask_format: str, image_size: tuple[int, int]) -> PolygonMasks | BitMasks:
+    return PolygonMasks([]) if mask_format == "polygon" else BitMasks(torch.zeros(0, *image_size, dtype=torch.bool))
+
+
+def _to_tensor(image: npt.NDArray[np.uint8]) -> torch.Tensor:
+    return torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def _read_sem_seg(path: str, transforms: T.TransformList) -> torch.Tensor:
+    sem_seg = utils.read_image(path, "L").squeeze(2)
+    return torch.as_tensor(transforms.apply_segmentation(sem_seg).astype("int64"))

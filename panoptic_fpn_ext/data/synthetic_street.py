@@ -1,0 +1,216 @@
+"""The embedded data set: street scenes drawn by a seeded generator, in COCO panoptic format.
+
+``register_synthetic_street()`` makes ``synthetic_street_train`` and ``synthetic_street_val`` known to detectron2 and
+draws them first if they are not on disk. ``python -m panoptic_fpn_ext.data.synthetic_street --root DIR`` only draws.
+The same seed and size give the same pixels and the same JSON on any machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from iopath.common.file_io import file_lock
+from tqdm import tqdm
+
+from panoptic_fpn_ext.panoptic_png import write_panoptic_png
+
+from .coco_panoptic import register_coco_panoptic
+from .street_categories import categories
+from .street_scene import draw_street
+
+__all__ = [
+    "SPLITS",
+    "StreetSettings",
+    "default_root",
+    "make_synthetic_street",
+    "register_synthetic_street",
+]
+
+SPLITS = ("train", "val")
+GENERATOR_VERSION = 1  # raised with every change of a pixel or of the JSON
+
+
+@dataclass(frozen=True)
+class StreetSettings:
+    """What determines the data set: number of pictures, size in pixels, seed."""
+
+    num_train: int = 600
+    num_val: int = 100
+    height: int = 160
+    width: int = 256
+    seed: int = 0
+
+    def info(self) -> dict[str, int]:
+        """The contents of ``info.json``."""
+        return {"generator_version": GENERATOR_VERSION, **asdict(self)}
+
+
+def default_root() -> str:
+    """``$DETECTRON2_DATASETS/synthetic_street``; without the variable, ``datasets/synthetic_street``."""
+    return os.path.join(os.getenv("DETECTRON2_DATASETS", "datasets"), "synthetic_street")
+
+
+def register_synthetic_street(root: str | None = None) -> None:
+    """Register ``synthetic_street_train`` and ``synthetic_street_val``; draw them if ``root`` has none yet.
+
+    Args:
+        root: folder of the data set; :func:`default_root` if not given.
+
+    Raises:
+        ValueError: ``root`` holds something else, as :func:`make_synthetic_street`.
+    """
+    root = default_root() if root is None else root
+    make_synthetic_street(root)
+    for split in SPLITS:
+        register_coco_panoptic(
+            f"synthetic_street_{split}",
+            image_root=os.path.join(root, split),
+            panoptic_root=os.path.join(root, f"panoptic_{split}"),
+            panoptic_json=os.path.join(root, "annotations", f"panoptic_{split}.json"),
+        )
+
+
+def make_synthetic_street(root: str, settings: StreetSettings = StreetSettings()) -> None:
+    """Draw the data set into ``root``, unless it is there already.
+
+    Safe against interruption and several processes: the files are made in ``<root>.part``, which becomes ``root`` when
+    all are written; whoever comes second waits.
+
+    Args:
+        root: a folder that does not exist, is empty, or holds this very data set.
+        settings: what to draw.
+
+    Raises:
+        ValueError: ``root`` holds a data set of other settings or of another generator, or other files.
+    """
+    root = os.path.abspath(root)
+    if _is_complete(root, settings):
+        return
+    os.makedirs(os.path.dirname(root), exist_ok=True)
+    with file_lock(root):
+        if not _is_complete(root, settings):
+            _draw_and_rename(root, settings)
+
+
+def _is_complete(root: str, settings: StreetSettings) -> bool:
+    """Is the wanted data set in ``root``? False for a missing or empty folder, ``ValueError`` for another one."""
+    if not os.path.isdir(root) or not os.listdir(root):
+        return False
+    path = os.path.join(root, "info.json")
+    found = None
+    if os.path.isfile(path):
+        with open(path) as f:
+            found = json.load(f)
+    if found != settings.info():
+        raise ValueError(
+            f"{root} should hold a synthetic street with {settings.info()}, but "
+            + (f"its info.json says {found}." if found else "it has no info.json.")
+            + " Delete that folder to have it drawn again, or choose another root (DETECTRON2_DATASETS, --root)."
+        )
+    return True
+
+
+def _draw_and_rename(root: str, settings: StreetSettings) -> None:
+    part = f"{root}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    counts = (settings.num_train, settings.num_val)
+    with tqdm(
+        total=sum(counts), desc=f"Drawing the synthetic street into {root}", unit="picture"
+    ) as progress:
+        for split, count in enumerate(counts):
+            _write_split(part, split, count, settings, progress)
+    _write_json(os.path.join(part, "info.json"), settings.info())
+    if os.path.isdir(root):
+        os.rmdir(root)
+    os.rename(part, root)
+
+
+def _write_split(
+    root: str, split: int, count: int, settings: StreetSettings, progress: tqdm[Any]
+) -> None:
+    name = SPLITS[split]
+    for folder in (name, f"panoptic_{name}", "annotations"):
+        os.makedirs(os.path.join(root, folder), exist_ok=True)
+    images, annotations = [], []
+    for index in range(count):
+        picture = draw_street(settings.seed, split, index, settings.height, settings.width)
+        image_id, file_name = split * 1_000_000 + index + 1, f"street_{name}_{index:06d}.png"
+        _write_picture(os.path.join(root, name, file_name), picture.image)
+        write_panoptic_png(os.path.join(root, f"panoptic_{name}", file_name), picture.ids)
+        size = {"width": settings.width, "height": settings.height}
+        images.append({"id": image_id, "file_name": file_name, **size})
+        annotations.append(
+            {"image_id": image_id, "file_name": file_name, "segments_info": picture.segments}
+        )
+        progress.update()
+    _write_json(
+        os.path.join(root, "annotations", f"panoptic_{name}.json"),
+        coco_panoptic(images, annotations, settings),
+    )
+
+
+def coco_panoptic(
+    images: list[dict[str, Any]], annotations: list[dict[str, Any]], settings: StreetSettings
+) -> dict[str, Any]:
+    """The contents of a COCO panoptic JSON with these lists of images and annotations."""
+    info = {
+        "description": "Synthetic street scenes",
+        "version": str(GENERATOR_VERSION),
+        "settings": settings.info(),
+    }
+    return {
+        "info": info,
+        "licenses": [
+            {"id": 1, "name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}
+        ],
+        "images": images,
+        "annotations": annotations,
+        "categories": categories(),
+    }
+
+
+def _write_picture(path: str, image: np.ndarray) -> None:
+    # Level 1: decoded pixels are the same at every level, and this one is several times faster.
+    if not cv2.imwrite(
+        path, np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    ):
+        raise OSError(f"Could not write {path}.")
+
+
+def _write_json(path: str, content: dict[str, Any]) -> None:
+    with open(path, "w") as f:
+        json.dump(content, f)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw a data set from the command line."""
+    default = StreetSettings()
+    parser = argparse.ArgumentParser(
+        description="Draw the synthetic street data set in COCO panoptic format."
+    )
+    parser.add_argument(
+        "--root", default=default_root(), help="folder to write to (default: %(default)s)"
+    )
+    for key, value in asdict(default).items():
+        parser.add_argument(
+            f"--{key.replace('_', '-')}", type=int, default=value, help="default: %(default)s"
+        )
+    options = vars(parser.parse_args(arguments))
+    root = options.pop("root")
+    try:
+        make_synthetic_street(root, StreetSettings(**options))
+    except ValueError as error:
+        parser.error(str(error))
+    print(f"The synthetic street is in {os.path.abspath(root)}")
+
+
+if __name__ == "__main__":
+    main()

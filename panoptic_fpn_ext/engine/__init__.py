@@ -1,0 +1,9 @@
+"""What joins the parts into runs: trainer, checkpoints, checks and the command line."""
+
+from .checkpoint import PanopticCheckpointer
+from .checks import check_config
+from .evaluators import build_evaluator
+from .setup import argument_parser, setup
+from .trainer import Trainer
+
+__all__ = ["PanopticCheckpointer", "Trainer", "argument_parser", "build_evaluator", "check_config", "setup"]

@@ -1,0 +1,85 @@
+"""detectron2's trainer, joined with this package's mapper and evaluators; one process or many, with GPUs or without."""
+
+import logging
+import weakref
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog, build_detection_test_loader, build_detection_train_loader
+from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, create_ddp_model
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.solver.build import build_optimizer, get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from ..data import PanopticDatasetMapper
+from .checkpoint import PanopticCheckpointer
+from .checks import check_config
+from .evaluators import build_evaluator
+
+__all__ = ["Trainer"]
+
+
+class Trainer(DefaultTrainer):
+    """`DefaultTrainer` for panoptic data sets. Differences: the config is checked against the data sets first, panoptic maps are mapped to
+    targets, evaluators are chosen by the data set, and several processes also work without a GPU."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        """Build everything that ``cfg`` describes; raises ``ValueError`` where it does not fit its data sets."""
+        check_config(cfg)
+        # As DefaultTrainer.__init__, which wraps the model for GPUs only.
+        TrainerBase.__init__(self)
+        if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
+            setup_logger()
+        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+        model = _distribute(model)
+        step = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+        self._trainer = step(model, data_loader, optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = PanopticCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self.register_hooks(self.build_hooks())
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
+        """What ``SOLVER.OPTIMIZER`` names: detectron2's SGD, or AdamW with the same parameter groups and clipping."""
+        name = cfg.SOLVER.get("OPTIMIZER", "SGD")
+        if name == "SGD":
+            return build_optimizer(cfg, model)
+        if name != "ADAMW":
+            raise ValueError(f"SOLVER.OPTIMIZER must be 'SGD' or 'ADAMW', got {name!r}.")
+        groups = get_default_optimizer_params(
+            model, base_lr=cfg.SOLVER.BASE_LR, weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM
+        )
+        adamw = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
+        return adamw(groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Any:
+        """detectron2's training loader with :class:`~panoptic_fpn_ext.data.PanopticDatasetMapper`."""
+        if MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("evaluator_type") != "coco_panoptic_seg":
+            return build_detection_train_loader(cfg)
+        return build_detection_train_loader(cfg, mapper=PanopticDatasetMapper(cfg, is_train=True))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        """detectron2's test loader with the same way to read pictures."""
+        return build_detection_test_loader(cfg, dataset_name, mapper=PanopticDatasetMapper(cfg, is_train=False))
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluator:
+        """See :func:`~panoptic_fpn_ext.engine.evaluators.build_evaluator`."""
+        return build_evaluator(cfg, dataset_name, output_folder)
+
+
+def _distribute(model: torch.nn.Module) -> torch.nn.Module:
+    """Data-parallel over all processes; on CPUs the wrapper must not be told a device."""
+    on_gpu = next(model.parameters()).is_cuda
+    devices = {"device_ids": [comm.get_local_rank()]} if on_gpu else {"device_ids": None}
+    return create_ddp_model(model, broadcast_buffers=False, **devices)

@@ -1,0 +1,254 @@
+"""Panoptic Quality (Kirillov et al., "Panoptic Segmentation", CVPR 2019), bit for bit as panopticapi counts it.
+
+This module is pure: arrays and dicts in, numbers out. Shapes: H, W picture size, C categories, U known ids of a map
+(see ``segments.py`` for *label*).
+
+The rules, as in panopticapi's ``pq_compute_single_core``:
+
+* A predicted and a ground-truth segment of one category match iff IoU > 0.5, strictly; crowd segments match nothing.
+* union = pixels of the prediction + JSON area of the ground truth - intersection - prediction's pixels on void.
+* An unmatched ground-truth segment is a false negative, unless it is crowd.
+* An unmatched prediction is a false positive, unless more than half of it is void or crowd of its category; of several
+  crowd segments of one category only the last in JSON order counts.
+* Pixels of a ground-truth id that the JSON does not list are neither void nor a segment.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..categories import PanopticCategories
+from .segments import NO_CATEGORY, SegmentMap, as_segment_map, parse_segments
+
+__all__ = ["MATCH_DTYPE", "PQCounts", "PictureCounts", "count_panoptic_quality", "count_picture", "find_map_problems"]
+
+MATCH_DTYPE = np.dtype([("category", np.int32), ("iou", np.float64)])
+"""One true positive: index of its category, and its IoU."""
+
+_MAX_CELLS = 1 << 20  # labels × labels up to which a dense histogram is the fastest one
+
+
+class PictureCounts(NamedTuple):
+    """What one picture adds: category indices of each match, false positive and false negative.
+
+    ``matches`` (``MATCH_DTYPE``) is ordered by ground-truth id, then predicted id: the order in which panopticapi sums.
+    """
+
+    matches: npt.NDArray[np.void]
+    false_positives: npt.NDArray[np.int64]
+    false_negatives: npt.NDArray[np.int64]
+    num_wrong_areas: int
+
+
+@dataclass(frozen=True, eq=False)
+class PQCounts:
+    """Counts by category, in the order of ``categories.dataset_ids``; ``a + b`` is what a's pictures and then b's give.
+
+    ``tp``, ``fp``, ``fn``: int64 (C,). ``matches``: the IoU of each true positive, 12 bytes each, in the order of the
+    pictures. They are kept because a float sum depends on its order: with them any grouping of ``+`` gives the bits of
+    panopticapi's one loop over all pictures. ``num_wrong_areas``: ground-truth segments with a JSON area other than
+    their pixels.
+    """
+
+    categories: PanopticCategories
+    tp: npt.NDArray[np.int64]
+    fp: npt.NDArray[np.int64]
+    fn: npt.NDArray[np.int64]
+    matches: tuple[npt.NDArray[np.void], ...] = ()
+    num_wrong_areas: int = 0
+
+    @classmethod
+    def zero(cls, categories: PanopticCategories) -> "PQCounts":
+        """No picture yet: the start of ``sum(counts, PQCounts.zero(categories))``."""
+        nothing = np.zeros(len(categories), dtype=np.int64)
+        return cls(categories, nothing, nothing, nothing)
+
+    @classmethod
+    def from_picture(cls, categories: PanopticCategories, counts: PictureCounts) -> "PQCounts":
+        """Counts of one picture, or of several whose lists were joined in order."""
+        size = len(categories)
+        return cls(
+            categories=categories,
+            tp=np.bincount(counts.matches["category"], minlength=size),
+            fp=np.bincount(counts.false_positives, minlength=size),
+            fn=np.bincount(counts.false_negatives, minlength=size),
+            matches=(counts.matches,),
+            num_wrong_areas=counts.num_wrong_areas,
+        )
+
+    @property
+    def iou_sum(self) -> npt.NDArray[np.float64]:
+        """Sum of the IoUs of each category's true positives, float64 (C,), added one by one in order."""
+        matches = np.concatenate([np.empty(0, MATCH_DTYPE), *self.matches])
+        return np.bincount(matches["category"], matches["iou"], minlength=len(self.categories))
+
+    def __add__(self, other: "PQCounts") -> "PQCounts":
+        """Counts of both, ``self`` first; ``ValueError`` when their categories differ."""
+        if not isinstance(other, PQCounts):
+            return NotImplemented
+        if self.categories is not other.categories and self.categories != other.categories:
+            raise ValueError(f"Counts of different categories cannot be added: {self.categories}, {other.categories}.")
+        return PQCounts(
+            categories=self.categories,
+            tp=self.tp + other.tp,
+            fp=self.fp + other.fp,
+            fn=self.fn + other.fn,
+            matches=_join(self.matches, other.matches),
+            num_wrong_areas=self.num_wrong_areas + other.num_wrong_areas,
+        )
+
+    def summarize(self) -> dict[str, Any]:
+        """panopticapi's result: fractions, averaged over the categories that occur.
+
+        Returns:
+            ``"All"``, ``"Things"``, ``"Stuff"``: ``{"pq", "sq", "rq", "n"}``; n is the number of categories that occur,
+            and where it is 0 the others are NaN (panopticapi divides by zero there). ``"per_class"``: data set id →
+            ``{"pq", "sq", "rq"}``, zeros for a category that does not occur.
+        """
+        per_class = self._per_class()
+        occurs = dict(zip(self.categories.dataset_ids, (self.tp + self.fp + self.fn) > 0, strict=True))
+        present = {id_: result for id_, result in per_class.items() if occurs[id_]}
+        isthing = self.categories.isthing
+        return {
+            "All": _average(list(present.values())),
+            "Things": _average([result for id_, result in present.items() if isthing(id_)]),
+            "Stuff": _average([result for id_, result in present.items() if not isthing(id_)]),
+            "per_class": per_class,
+        }
+
+    def _per_class(self) -> dict[int, dict[str, float]]:
+        rows = zip(self.iou_sum.tolist(), self.tp.tolist(), self.fp.tolist(), self.fn.tolist(), strict=True)
+        return {id_: _quality(*row) for id_, row in zip(self.categories.dataset_ids, rows, strict=True)}
+
+
+def _join(
+    left: tuple[npt.NDArray[np.void], ...], right: tuple[npt.NDArray[np.void], ...]
+) -> tuple[npt.NDArray[np.void], ...]:
+    """All chunks in order; short ones are merged, so that summing n pictures copies n log n matches, not n²."""
+    chunks = list(left)
+    for chunk in right:
+        chunks.append(chunk)
+        while len(chunks) > 1 and len(chunks[-2]) <= len(chunks[-1]):
+            chunks[-2:] = [np.concatenate(chunks[-2:])]
+    return tuple(chunks)
+
+
+def _quality(iou_sum: float, tp: int, fp: int, fn: int) -> dict[str, float]:
+    if tp + fp + fn == 0:
+        return {"pq": 0.0, "sq": 0.0, "rq": 0.0}
+    size = tp + 0.5 * fp + 0.5 * fn
+    return {"pq": iou_sum / size, "sq": iou_sum / tp if tp else 0.0, "rq": tp / size}
+
+
+def _average(results: list[dict[str, float]]) -> dict[str, float]:
+    n = len(results)
+    if n == 0:
+        return {"pq": float("nan"), "sq": float("nan"), "rq": float("nan"), "n": 0}
+    means = {}
+    for key in ("pq", "sq", "rq"):
+        total = 0.0
+        for result in results:  # sum() of Python ≥ 3.12 compensates its rounding errors: other bits
+            total += result[key]
+        means[key] = total / n
+    return {**means, "n": n}
+
+
+def count_panoptic_quality(
+    gt_map: npt.NDArray[np.integer],
+    gt_segments: Sequence[Mapping[str, Any]],
+    pred_map: npt.NDArray[np.integer],
+    pred_segments: Sequence[Mapping[str, Any]],
+    categories: PanopticCategories,
+) -> PQCounts:
+    """Matches, false positives and false negatives of one picture, as panopticapi's ``pq_compute_single_core``.
+
+    Args:
+        gt_map: integers (H, W), segment ids in [0, 256³), 0 is void.
+        gt_segments: ``segments_info`` of the ground truth: ``id``, ``category_id`` (data set id), ``area`` (px; its
+            number of pixels where absent) and ``iscrowd`` (0 where absent).
+        pred_map: integers (H, W), segment ids in [0, 256³), 0 is void.
+        pred_segments: ``segments_info`` of the prediction: ``id`` and ``category_id`` (data set id).
+        categories: all categories of the data set.
+
+    Returns:
+        Counts to add up over the pictures, in the order of the ground truth's JSON for panopticapi's bits.
+
+    Raises:
+        ValueError: maps of different sizes or not integer (H, W); duplicate ids, ids out of range, unknown categories;
+            a predicted id without a pixel, or a pixel of the prediction whose id is neither listed nor 0.
+    """
+    category_index = {id_: index for index, id_ in enumerate(categories.dataset_ids)}
+    gt_parsed, gt_problems = parse_segments(gt_segments, category_index)
+    pred_parsed, pred_problems = parse_segments(pred_segments, category_index, predicted=True)
+    problems = [f"ground truth: {p}" for p in gt_problems] + [f"prediction: {p}" for p in pred_problems]
+    if not problems:
+        gt, pred = as_segment_map(gt_map, gt_parsed), as_segment_map(pred_map, pred_parsed)
+        problems = find_map_problems(gt, pred)
+    if problems:
+        raise ValueError(f"No Panoptic Quality of this picture: {'; '.join(problems)}.")
+    return PQCounts.from_picture(categories, count_picture(gt, pred))
+
+
+def find_map_problems(gt: SegmentMap, pred: SegmentMap) -> list[str]:
+    """Why two maps cannot be compared (empty for sound data)."""
+    problems = []
+    if gt.shape != pred.shape:
+        problems.append(f"the prediction has {pred.shape} pixels (H, W), the ground truth {gt.shape}")
+    if pred.unlisted:
+        problems.append(f"prediction: ids {pred.unlisted[:5]} have pixels and are not in segments_info")
+    if pred.absent:
+        problems.append(f"prediction: ids {pred.absent[:5]} are in segments_info and have no pixel")
+    return problems
+
+
+def count_picture(gt: SegmentMap, pred: SegmentMap) -> PictureCounts:
+    """Counts of two maps of one size without problems; see :func:`count_panoptic_quality`."""
+    g, p, pixels = _intersections(gt, pred)
+    on_void = np.bincount(p, pixels * (g == 0), minlength=len(pred.pixels))
+    compared = (gt.categories[g] == pred.categories[p]) & (pred.categories[p] != NO_CATEGORY)
+    g_compared, p_compared, shared = g[compared], p[compared], pixels[compared]
+    union = pred.pixels[p_compared] + gt.areas[g_compared] - shared - on_void[p_compared]
+    with np.errstate(divide="ignore", invalid="ignore"):  # a wrong JSON area can make the union 0
+        iou = shared / union
+    hit = iou > 0.5
+    matches = np.empty(np.count_nonzero(hit), MATCH_DTYPE)
+    matches["category"], matches["iou"] = gt.categories[g_compared[hit]], iou[hit]
+
+    on_crowd = np.bincount(p, pixels * (gt.crowd_categories[g] == pred.categories[p]), minlength=len(pred.pixels))
+    missed, wrong = gt.categories != NO_CATEGORY, pred.categories != NO_CATEGORY
+    missed[g_compared[hit]] = False
+    wrong[p_compared[hit]] = False
+    wrong[wrong] = (on_void[wrong] + on_crowd[wrong]) / pred.pixels[wrong] <= 0.5
+    return PictureCounts(matches, pred.categories[wrong], gt.categories[missed], gt.num_wrong_areas)
+
+
+def _intersections(
+    gt: SegmentMap, pred: SegmentMap
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Pairs of labels that share pixels, ordered by (ground truth, prediction), and how many pixels they share."""
+    size = int(np.prod(gt.shape))
+    starts_gt = np.zeros(size, dtype=np.bool_)
+    starts_pred = np.zeros(size, dtype=np.bool_)
+    starts_gt[gt.starts] = True
+    starts_pred[pred.starts] = True
+    starts = np.flatnonzero(starts_gt | starts_pred)
+    g = gt.labels[np.cumsum(starts_gt[starts]) - 1].astype(np.intp)
+    p = pred.labels[np.cumsum(starts_pred[starts]) - 1]
+    width = len(pred.pixels)
+    cells, pixels = _histogram(g * width + p, np.diff(starts, append=size), len(gt.pixels) * width)
+    return cells // width, cells % width, pixels
+
+
+def _histogram(
+    keys: npt.NDArray[np.intp], weights: npt.NDArray[np.intp], num_keys: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """The keys that occur, ascending, and the sums of their weights (exact below 2⁵³)."""
+    if num_keys <= _MAX_CELLS:
+        counts = np.bincount(keys, weights)
+        cells = np.flatnonzero(counts)
+        return cells, counts[cells]
+    cells, inverse = np.unique(keys, return_inverse=True)
+    return cells, np.bincount(inverse, weights)

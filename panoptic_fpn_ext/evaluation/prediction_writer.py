@@ -1,0 +1,84 @@
+"""Predictions on disk in COCO's panoptic format: ``predictions.json`` beside ``predictions/*.png``."""
+
+import json
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..panoptic_png import write_panoptic_png
+
+__all__ = ["PredictionWriter", "png_name", "write_json"]
+
+
+def png_name(file_name: str) -> str:
+    """Name of the PNG for a picture file: ``a/b.c.jpg`` → ``b.c.png``."""
+    return os.path.splitext(os.path.basename(file_name))[0] + ".png"
+
+
+def write_json(path: str, content: Any) -> None:
+    """Write a JSON file as a whole: no reader ever sees half of it."""
+    with open(path + ".tmp", "w", encoding="utf-8") as f:
+        json.dump(content, f, indent=2, allow_nan=False)
+    os.replace(path + ".tmp", path)
+
+
+class PredictionWriter:
+    """Writes each picture at once: the PNG, then a line of JSON in a file of this process.
+
+    So nothing is held in memory, and what is on disk stays whatever happens later. :meth:`merge` makes
+    ``predictions.json`` of the lines of all processes; they must share the folder.
+    """
+
+    def __init__(self, output_dir: str, rank: int) -> None:
+        """``output_dir``: a local folder, made if need be."""
+        self._output_dir = output_dir
+        self._png_dir = os.path.join(output_dir, "predictions")
+        self._lines_path = os.path.join(output_dir, f"predictions.rank{rank}.jsonl")
+        self._lines: IO[str] | None = None
+        os.makedirs(self._png_dir, exist_ok=True)
+
+    def write(
+        self,
+        image_id: Hashable,
+        file_name: str,
+        ids: npt.NDArray[np.integer],
+        segments: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Write one picture: segment ids (H, W) and its segments with data set ids; ``ValueError`` for ids < 0 or ≥ 256³."""
+        write_panoptic_png(os.path.join(self._png_dir, file_name), ids)
+        line = {"image_id": image_id, "file_name": file_name, "segments_info": list(segments)}
+        if self._lines is None:
+            self._lines = open(self._lines_path, "w", encoding="utf-8")  # noqa: SIM115 (open from picture to picture)
+        self._lines.write(json.dumps(line) + "\n")
+        self._lines.flush()
+
+    def close(self) -> str | None:
+        """End this process's part; the file with its lines, None when there is no picture."""
+        if self._lines is None:
+            return None
+        self._lines.close()
+        self._lines = None
+        return self._lines_path
+
+    def merge(self, parts: Sequence[str], categories: Sequence[Mapping[str, Any]]) -> None:
+        """Make ``predictions.json`` of the files with lines, line by line, then remove these."""
+        path = os.path.join(self._output_dir, "predictions.json")
+        with open(path + ".tmp", "w", encoding="utf-8") as out:
+            out.write(f'{{"categories": {json.dumps(list(categories))},\n"annotations": [\n')
+            for index, part in enumerate(parts):
+                out.write(",\n" if index else "")
+                _copy_lines(part, out)
+            out.write("\n]}\n")
+        os.replace(path + ".tmp", path)
+        for part in parts:
+            os.remove(part)
+
+
+def _copy_lines(part: str, out: IO[str]) -> None:
+    with open(part, encoding="utf-8") as lines:
+        out.write(next(lines).rstrip("\n"))
+        for line in lines:
+            out.write(",\n" + line.rstrip("\n"))

@@ -1,0 +1,166 @@
+"""Panoptic maps as runs of equal pixels, together with what the JSON says of their segments.
+
+Shapes: H, W picture size, R runs of a map, K listed segments, U known ids (the listed ones and void).
+A *label* is the rank of an id among the known ids of its picture, so label 0 is void; label U stands for all others.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..panoptic_png import MAX_SEGMENT_ID
+from ..structures import VOID_ID
+
+__all__ = ["SegmentMap", "Segments", "as_segment_map", "parse_segments"]
+
+NO_CATEGORY = -1
+
+
+class Segments(NamedTuple):
+    """The K listed segments of one picture, in JSON order.
+
+    ``ids`` int64, ``categories`` int64 (index of the category, not its id), ``areas`` float64 in px (NaN where the JSON
+    has none), ``crowd`` bool.
+    """
+
+    ids: npt.NDArray[np.int64]
+    categories: npt.NDArray[np.int64]
+    areas: npt.NDArray[np.float64]
+    crowd: npt.NDArray[np.bool_]
+
+
+class SegmentMap(NamedTuple):
+    """One picture: where its runs start (row by row), their labels, and by label (U + 1) its category index and area.
+
+    ``starts`` int32 (R,), ``labels`` small unsigned (R,), ``ids`` int64 (U,), ``pixels`` float64 (U + 1,),
+    ``areas`` float64 (U + 1,): px as the JSON says; ``categories`` int64 (U + 1,), -1 where a label is no segment to
+    match; ``crowd_categories``: the same for the crowd segments that forgive; ``absent``: listed ids without a pixel;
+    ``unlisted``: ids with pixels that are neither listed nor void.
+    """
+
+    shape: tuple[int, ...]
+    starts: npt.NDArray[np.int32]
+    labels: npt.NDArray[np.unsignedinteger]
+    ids: npt.NDArray[np.int64]
+    pixels: npt.NDArray[np.float64]
+    areas: npt.NDArray[np.float64]
+    categories: npt.NDArray[np.int64]
+    crowd_categories: npt.NDArray[np.int64]
+    absent: list[int]
+    unlisted: list[int]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that a stored map takes, in bytes."""
+        return 1500 + sum(field.nbytes for field in self if isinstance(field, np.ndarray))
+
+    @property
+    def num_wrong_areas(self) -> int:
+        """How many listed segments have a JSON area other than their number of pixels."""
+        return int(np.count_nonzero(self.areas != self.pixels))
+
+
+def parse_segments(
+    infos: Sequence[Mapping[str, Any]], category_index: Mapping[int, int], predicted: bool = False
+) -> tuple[Segments, list[str]]:
+    """Segments of a ``segments_info`` list, and what is wrong with it (empty for sound data).
+
+    Args:
+        infos: dicts with ``id`` and ``category_id`` (data set id); ground truth has ``iscrowd`` and ``area`` (px) too.
+        category_index: data set id → index in the category list.
+        predicted: the list is a prediction's, whose ``iscrowd`` and ``area`` mean nothing.
+    """
+    ids = [int(info["id"]) for info in infos]
+    category_ids = [int(info["category_id"]) for info in infos]
+    problems = _find_problems(ids, category_ids, category_index)
+    segments = Segments(
+        ids=np.array(ids, dtype=np.int64),
+        categories=np.array([category_index.get(c, NO_CATEGORY) for c in category_ids], dtype=np.int64),
+        areas=np.array([np.nan if predicted else info.get("area", np.nan) for info in infos], dtype=np.float64),
+        crowd=np.array([not predicted and info.get("iscrowd", 0) == 1 for info in infos], dtype=np.bool_),
+    )
+    return segments, problems
+
+
+def _find_problems(ids: list[int], category_ids: list[int], known_categories: Collection[int]) -> list[str]:
+    problems = []
+    if len(set(ids)) != len(ids):
+        twice = sorted({i for i in ids if ids.count(i) > 1})
+        problems.append(f"segment ids {_some(twice)} occur more than once in segments_info")
+    if ids and not 0 <= min(ids) <= max(ids) <= MAX_SEGMENT_ID:
+        outside = sorted({i for i in ids if not 0 <= i <= MAX_SEGMENT_ID})
+        problems.append(f"segment ids {_some(outside)} are not in [0, {MAX_SEGMENT_ID}]")
+    unknown = [(i, c) for i, c in zip(ids, category_ids, strict=True) if c not in known_categories]
+    if unknown:
+        pairs = ", ".join(f"{i} (category_id {c})" for i, c in unknown[:5])
+        problems.append(f"{len(unknown)} segments have an unknown category: {pairs}")
+    return problems
+
+
+def _some(values: Sequence[int]) -> str:
+    shown = ", ".join(str(v) for v in values[:5])
+    return f"[{shown}]" if len(values) <= 5 else f"[{shown}, … {len(values)} in all]"
+
+
+def as_segment_map(ids: npt.NDArray[np.integer], segments: Segments, id_offset: int = 0) -> SegmentMap:
+    """Runs and by-label tables of a panoptic map.
+
+    Args:
+        ids: integers (H, W), segment ids; 0 is void.
+        segments: what the JSON lists, without duplicates.
+        id_offset: added to every pixel first.
+
+    Raises:
+        ValueError: the map is not a non-empty integer array of two dimensions.
+    """
+    if ids.ndim != 2 or ids.size == 0 or not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(f"the panoptic map must be a non-empty integer array (H, W), got {ids.dtype} {ids.shape}")
+    flat = ids.reshape(-1)
+    starts = _run_starts(flat)
+    values = flat[starts].astype(np.int64) + id_offset
+    known = np.union1d(segments.ids, [VOID_ID])
+    labels = _label(values, known)
+    pixels = np.bincount(labels, np.diff(starts, append=flat.size), minlength=len(known) + 1)
+    rows = np.searchsorted(known, segments.ids)
+    areas, categories = pixels.copy(), np.full(len(known) + 1, NO_CATEGORY)
+    areas[rows] = np.where(np.isnan(segments.areas), pixels[rows], segments.areas)
+    categories[rows] = np.where(segments.crowd, NO_CATEGORY, segments.categories)
+    return SegmentMap(
+        shape=ids.shape,
+        starts=starts.astype(np.int32),
+        labels=labels.astype(np.min_scalar_type(len(known))),
+        ids=known,
+        pixels=pixels,
+        areas=areas,
+        categories=categories,
+        crowd_categories=_crowd_categories(segments, rows, len(categories)),
+        absent=segments.ids[pixels[rows] == 0].tolist(),
+        unlisted=np.unique(values[labels == len(known)]).tolist() if pixels[-1] else [],
+    )
+
+
+def _run_starts(flat: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
+    differs = np.empty(flat.size, dtype=np.bool_)
+    differs[0] = True
+    np.not_equal(flat[1:], flat[:-1], out=differs[1:])
+    return np.flatnonzero(differs)
+
+
+def _label(values: npt.NDArray[np.int64], known: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+    labels = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    labels[known[labels] != values] = len(known)
+    return labels
+
+
+def _crowd_categories(
+    segments: Segments, rows: npt.NDArray[np.intp], num_labels: int
+) -> npt.NDArray[np.int64]:
+    """Category by label of the crowd segments that count: of several in one category only the last in JSON order."""
+    result = np.full(num_labels, NO_CATEGORY)
+    crowd = np.flatnonzero(segments.crowd)
+    last = dict(zip(segments.categories[crowd].tolist(), rows[crowd].tolist(), strict=True))
+    for category, label in last.items():
+        result[label] = category
+    return result

@@ -1,0 +1,13 @@
+"""The network: semantic head, meta-architecture and combiners. Importing it registers them with detectron2."""
+
+from .combiner import PANOPTIC_COMBINER_REGISTRY, HeuristicCombiner, build_panoptic_combiner
+from .panoptic_fpn import PanopticFPNExt
+from .sem_seg_head import PanopticFPNSemSegHead
+
+__all__ = [
+    "PANOPTIC_COMBINER_REGISTRY",
+    "HeuristicCombiner",
+    "PanopticFPNExt",
+    "PanopticFPNSemSegHead",
+    "build_panoptic_combiner",
+]

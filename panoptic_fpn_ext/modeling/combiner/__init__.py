@@ -1,0 +1,6 @@
+"""Procedures that merge instances and semantics into one panoptic map."""
+
+from .build import PANOPTIC_COMBINER_REGISTRY, build_panoptic_combiner
+from .heuristic import HeuristicCombiner
+
+__all__ = ["PANOPTIC_COMBINER_REGISTRY", "HeuristicCombiner", "build_panoptic_combiner"]

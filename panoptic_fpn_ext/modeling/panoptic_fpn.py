@@ -1,0 +1,221 @@
+"""Panoptic FPN: one network, an FPN shared by Mask R-CNN and a semantic branch.
+
+Shapes: N images, C semantic classes, h, w network input, H, W output.
+"""
+
+import logging
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, build_sem_seg_head
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import ImageList, Instances
+from detectron2.utils.events import get_event_storage
+from detectron2.utils.logger import log_first_n
+from torch import nn
+
+from ..structures import RawOutputs
+from .combiner import build_panoptic_combiner
+from .combiner.build import PanopticCombiner
+from .combiner.heuristic import upsample_sem_seg_logits
+from .sem_seg_head import PanopticFPNSemSegHead
+
+__all__ = ["PanopticFPNExt"]
+
+_INSTANCE_LOSSES = ("loss_cls", "loss_box_reg", "loss_mask")
+
+
+@META_ARCH_REGISTRY.register()
+class PanopticFPNExt(GeneralizedRCNN):
+    """Panoptic FPN (Kirillov et al., CVPR 2019) with detectron2's interfaces, names and output formats.
+
+    It takes any config of detectron2's `PanopticFPN` and its checkpoints. Where the two differ:
+
+    * ``MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT`` is the paper's λ_i: it scales the classification, box and mask losses (section 5),
+      with any box head. detectron2 leaves the classification loss out and fails with `CascadeROIHeads`.
+    * A batch without a labelled pixel has a semantic loss of 0, not NaN.
+    * ``inference`` has the signature of `GeneralizedRCNN`, so `GeneralizedRCNNWithTTA` works.
+    * No segment without a pixel is listed (detectron2 lists them when ``STUFF_AREA_LIMIT`` is 0).
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        sem_seg_head: nn.Module,
+        combiner: PanopticCombiner,
+        instance_loss_weight: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        """
+        Args:
+            sem_seg_head: a semantic head of detectron2's registry.
+            combiner: merges the raw outputs of one picture.
+            instance_loss_weight: λ_i of the paper.
+            kwargs: arguments of `GeneralizedRCNN`.
+        """
+        super().__init__(**kwargs)
+        self.sem_seg_head = sem_seg_head
+        self.combiner = combiner
+        self.instance_loss_weight = instance_loss_weight
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Arguments from a config of detectron2's `PanopticFPN`, with or without this package's keys.
+
+        Raises:
+            ValueError: ``MODEL.MASK_ON`` is off.
+        """
+        if not cfg.MODEL.MASK_ON:
+            raise ValueError("PanopticFPNExt needs instance masks: set MODEL.MASK_ON to True.")
+        ret: dict[str, Any] = super().from_config(cfg)
+        input_shape = ret["backbone"].output_shape()
+        if cfg.MODEL.SEM_SEG_HEAD.NAME == "SemSegFPNHead":  # detectron2's default; ours has the same parameters
+            sem_seg_head: nn.Module = PanopticFPNSemSegHead(cfg, input_shape)
+        else:
+            sem_seg_head = build_sem_seg_head(cfg, input_shape)
+        ret["sem_seg_head"] = sem_seg_head
+        ret["combiner"] = build_panoptic_combiner(cfg, sem_seg_stride=_logits_stride(sem_seg_head))
+        ret["instance_loss_weight"] = cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT
+        return ret
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """
+        Args:
+            batched_inputs: one dict a picture with ``image`` (float or uint8 (3, h, w)). Training also needs ``sem_seg`` (int64 (h, w))
+                and ``instances``; in inference ``height`` and ``width`` give the output size.
+
+        Returns:
+            In training a dict of scalar losses: ``loss_sem_seg``, ``loss_rpn_cls``, ``loss_rpn_loc``, ``loss_cls``, ``loss_box_reg``,
+            ``loss_mask``. In inference one dict a picture, in detectron2's format: ``panoptic_seg``, a pair of int32 (H, W) and a
+            list of segments; ``instances``; ``sem_seg``, float (C, H, W) logits.
+        """
+        if not self.training:
+            return self.inference(batched_inputs)
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        _, losses = self.sem_seg_head(features, self._sem_seg_targets(batched_inputs, images))
+        gt_instances = self._gt_instances(batched_inputs)
+        proposals, proposal_losses = self.proposal_generator(images, features, gt_instances)
+        _, detector_losses = self.roi_heads(images, features, proposals, gt_instances)
+        if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
+            self.visualize_training(batched_inputs, proposals)
+        return {**losses, **proposal_losses, **self._weighted(detector_losses)}
+
+    def inference(
+        self,
+        batched_inputs: list[dict[str, Any]],
+        detected_instances: list[Instances] | None = None,
+        do_postprocess: bool = True,
+    ) -> list[Any]:
+        """
+        Args:
+            batched_inputs: as in :meth:`forward`.
+            detected_instances: boxes and classes that are known already, as in `GeneralizedRCNN.inference`.
+            do_postprocess: whether to bring the outputs to output size and combine them.
+
+        Returns:
+            As :meth:`forward` or, without post-processing, raw `Instances` as `GeneralizedRCNN.inference` gives them. For raw
+            semantics too, see :meth:`raw_outputs`.
+        """
+        assert not self.training
+        if not do_postprocess:
+            images = self.preprocess_image(batched_inputs)
+            return self._detect(images, self.backbone(images.tensor), batched_inputs, detected_instances)
+        raw = self.raw_outputs(batched_inputs, detected_instances)
+        return [
+            self._postprocess_one(instances, logits, image_size, inputs)
+            for instances, logits, image_size, inputs in zip(
+                raw.instances, raw.sem_seg_logits, raw.image_sizes, batched_inputs, strict=True
+            )
+        ]
+
+    def raw_outputs(
+        self, batched_inputs: list[dict[str, Any]], detected_instances: list[Instances] | None = None
+    ) -> RawOutputs:
+        """What the network says of a batch, before any post-processing. Arguments as in :meth:`inference`."""
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        instances = self._detect(images, features, batched_inputs, detected_instances)
+        if hasattr(self.sem_seg_head, "layers"):
+            logits = self.sem_seg_head.layers(features)
+        else:
+            logits, _ = self.sem_seg_head(features, None)
+        return RawOutputs(instances, logits, [(int(h), int(w)) for h, w in images.image_sizes])
+
+    # -- training -------------------------------------------------------------------------------------------------
+
+    def _sem_seg_targets(self, batched_inputs: list[dict[str, Any]], images: ImageList) -> torch.Tensor:
+        """int64 (N, h, w), padded as the pictures are with the ignore label."""
+        ignore_value = self.sem_seg_head.ignore_value
+        targets = []
+        for inputs, (height, width) in zip(batched_inputs, images.image_sizes, strict=True):
+            if "sem_seg" not in inputs:
+                log_first_n(
+                    logging.WARNING,
+                    "A training picture has no 'sem_seg': it teaches the semantic head nothing. Does the data set have "
+                    "semantic or panoptic ground truth, and the trainer PanopticDatasetMapper?",
+                )
+            target = inputs.get("sem_seg", torch.full((height, width), ignore_value))
+            targets.append(target.to(self.device))
+        return ImageList.from_tensors(
+            targets,
+            self.backbone.size_divisibility,
+            pad_value=ignore_value,
+            padding_constraints=self.backbone.padding_constraints,
+        ).tensor
+
+    def _gt_instances(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
+        if any("instances" not in inputs for inputs in batched_inputs):
+            raise ValueError("Every training picture needs 'instances' (which may be empty); does the mapper make them?")
+        return [inputs["instances"].to(self.device) for inputs in batched_inputs]
+
+    def _weighted(self, losses: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """λ_i on the losses of the instance branch, those of each cascade stage included."""
+        weight = self.instance_loss_weight
+        return {name: loss * weight if name.startswith(_INSTANCE_LOSSES) else loss for name, loss in losses.items()}
+
+    # -- inference ------------------------------------------------------------------------------------------------
+
+    def _detect(
+        self,
+        images: ImageList,
+        features: dict[str, torch.Tensor],
+        batched_inputs: list[dict[str, Any]],
+        detected_instances: list[Instances] | None,
+    ) -> list[Instances]:
+        """Raw detections, from proposals or from given boxes."""
+        if detected_instances is not None:
+            given = [x.to(self.device) for x in detected_instances]
+            return self.roi_heads.forward_with_given_boxes(features, given)
+        if self.proposal_generator is not None:
+            proposals, _ = self.proposal_generator(images, features, None)
+        else:
+            proposals = [inputs["proposals"].to(self.device) for inputs in batched_inputs]
+        instances, _ = self.roi_heads(images, features, proposals, None)
+        return instances
+
+    def _postprocess_one(
+        self,
+        instances: Instances,
+        sem_seg_logits: torch.Tensor,
+        image_size: tuple[int, int],
+        inputs: dict[str, Any],
+    ) -> dict[str, Any]:
+        """The three outputs of one picture at output size."""
+        output_size = (int(inputs.get("height", image_size[0])), int(inputs.get("width", image_size[1])))
+        prediction = self.combiner(instances, sem_seg_logits, image_size, output_size)
+        sem_seg = upsample_sem_seg_logits(
+            sem_seg_logits, _logits_stride(self.sem_seg_head), image_size, output_size
+        )
+        return {
+            "sem_seg": sem_seg,
+            "instances": detector_postprocess(instances, *output_size),
+            "panoptic_seg": (prediction.panoptic_seg, prediction.segments_info),
+        }
+
+
+def _logits_stride(sem_seg_head: nn.Module) -> int:
+    """Stride of what :meth:`PanopticFPNExt.raw_outputs` takes from a head: heads without ``layers`` give full size."""
+    return int(sem_seg_head.common_stride) if hasattr(sem_seg_head, "layers") else 1  # type: ignore[arg-type]
