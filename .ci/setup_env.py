@@ -77,9 +77,7 @@ def run(title: str, command: list[str]) -> None:
     environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0"}
     with LOG.open("ab") as log:
         begin = log.tell()
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=environment
-        )
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=environment)
         while process.poll() is None:
             try:
                 process.wait(HEARTBEAT_S)
@@ -188,9 +186,7 @@ def install_redistribution() -> None:
         (wheel,) = Path(folder).glob("*.whl")
         digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
         if digest != DETECTRON2_WHEEL_SHA256:
-            raise StepFailed(
-                f"{wheel.name} has sha256 {digest}, expected {DETECTRON2_WHEEL_SHA256}"
-            )
+            raise StepFailed(f"{wheel.name} has sha256 {digest}, expected {DETECTRON2_WHEEL_SHA256}")
         # Its tag names CPython 3.10 for the sake of one compiled file; the rest is plain Python.
         renamed = wheel.rename(wheel.with_name("sal_detectron2-0.7.2-py3-none-any.whl"))
         pip(DETECTRON2_WHEEL, "--no-deps", "--force-reinstall", str(renamed))

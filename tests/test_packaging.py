@@ -17,14 +17,12 @@ CONFIGS = ROOT / "configs"
 MAX_CHECKPOINT_BYTES = 12 * 1024 * 1024
 # Users bring these themselves, or the module that imports them says what to install.
 BROUGHT_BY_USERS = {"torch", "torchvision", "detectron2", "yacs", "omegaconf", "cv2"}
-OPTIONAL = {"panopticapi", "onnx", "onnxruntime", "cityscapesscripts"}
+OPTIONAL = {"panopticapi", "onnx", "onnxruntime", "cityscapesscripts", "kornia_rs"}
 MODULE_OF_REQUIREMENT = {"pillow": "PIL"}
 
 
 def run(*command: str, cwd: Path = ROOT) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=cwd, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", *command], cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -32,9 +30,7 @@ def run(*command: str, cwd: Path = ROOT) -> str:
 def files_under(folder: Path) -> set[str]:
     """Paths relative to `folder`, without what Python leaves behind."""
     files = (path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix() for path in files if "__pycache__" not in path.parts
-    }
+    return {path.relative_to(folder).as_posix() for path in files if "__pycache__" not in path.parts}
 
 
 def version_in_source() -> str:
@@ -73,9 +69,7 @@ def test_wheel_carries_configs_unchanged(wheel: zipfile.ZipFile) -> None:
         assert wheel.read(f"panoptic_fpn_ext/configs/{name}") == (CONFIGS / name).read_bytes()
 
 
-def test_build_leaves_no_copy_of_the_configs_in_the_source(
-    wheel: zipfile.ZipFile, source_tree: Path
-) -> None:
+def test_build_leaves_no_copy_of_the_configs_in_the_source(wheel: zipfile.ZipFile, source_tree: Path) -> None:
     assert not (source_tree / "panoptic_fpn_ext" / "configs").exists()
 
 
@@ -99,16 +93,10 @@ def test_checkpoints_are_small_enough_to_ship() -> None:
 
 def test_every_import_is_a_declared_requirement(wheel: zipfile.ZipFile) -> None:
     (metadata,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
-    declared = re.findall(
-        r"^Requires-Dist: ([\w-]+)(?!.*extra ==)", wheel.read(metadata).decode(), re.M
-    )
+    declared = re.findall(r"^Requires-Dist: ([\w-]+)(?!.*extra ==)", wheel.read(metadata).decode(), re.M)
     known = {MODULE_OF_REQUIREMENT.get(name.lower(), name) for name in declared}
     known |= BROUGHT_BY_USERS | OPTIONAL | set(sys.stdlib_module_names) | {"panoptic_fpn_ext"}
-    unknown = {
-        (path.name, module)
-        for path in PACKAGE.rglob("*.py")
-        for module in imported_modules(path) - known
-    }
+    unknown = {(path.name, module) for path in PACKAGE.rglob("*.py") for module in imported_modules(path) - known}
     assert not unknown
 
 

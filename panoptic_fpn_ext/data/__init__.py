@@ -1,7 +1,14 @@
 """Data sets, targets and the mapper that joins them."""
 
-from .coco_panoptic import load_coco_panoptic, register_coco_panoptic
-from .dataset_mapper import PanopticDatasetMapper
+from .coco_panoptic import describe_coco_panoptic, load_coco_panoptic, register_coco_panoptic
+from .dataset_mapper import PanopticDatasetMapper, read_picture
 from .targets import panoptic_targets
 
-__all__ = ["PanopticDatasetMapper", "load_coco_panoptic", "panoptic_targets", "register_coco_panoptic"]
+__all__ = [
+    "PanopticDatasetMapper",
+    "describe_coco_panoptic",
+    "load_coco_panoptic",
+    "panoptic_targets",
+    "read_picture",
+    "register_coco_panoptic",
+]

@@ -12,7 +12,7 @@ from detectron2.utils.file_io import PathManager
 from ..categories import THINGS_AS_OTHER, PanopticCategories, SemSegSpace
 from ..structures import IGNORE_LABEL, VOID_ID
 
-__all__ = ["load_coco_panoptic", "register_coco_panoptic"]
+__all__ = ["describe_coco_panoptic", "load_coco_panoptic", "read_panoptic_json", "register_coco_panoptic"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +50,10 @@ def register_coco_panoptic(
     for argument, path in roots.items():
         if not PathManager.exists(path):
             raise FileNotFoundError(f"Data set {name!r}: {argument} {path} does not exist.")
-    categories = PanopticCategories(_read_json(roots["panoptic_json"])["categories"], sem_seg_space)
-    entries: dict[str, Any] = {**roots, **categories.metadata(), "evaluator_type": "coco_panoptic_seg"}
-    entries |= {"ignore_label": IGNORE_LABEL, "label_divisor": 1000}
+    categories = PanopticCategories(read_panoptic_json(roots["panoptic_json"])["categories"], sem_seg_space)
+    entries = {**_class_metadata(categories), **roots}
+    _check_same(name, entries)
     if name in DatasetCatalog:
-        registered = MetadataCatalog.get(name)
-        different = [key for key, value in entries.items() if getattr(registered, key, None) != value]
-        if different:
-            raise ValueError(f"Data set name {name!r} is taken by other data ({', '.join(different)} differ); choose another.")
         return
     DatasetCatalog.register(
         name,
@@ -66,6 +62,42 @@ def register_coco_panoptic(
         ),
     )
     MetadataCatalog.get(name).set(**entries)
+
+
+def describe_coco_panoptic(
+    name: str, categories: list[dict[str, Any]], *, sem_seg_space: SemSegSpace = THINGS_AS_OTHER
+) -> None:
+    """Make the categories of a data set known without its files: enough to predict and to draw.
+
+    :func:`register_coco_panoptic` may follow, or come first.
+
+    Args:
+        name: what ``DATASETS.TEST`` calls it.
+        categories: the ``categories`` list of its JSON.
+        sem_seg_space: as for :func:`register_coco_panoptic`.
+
+    Raises:
+        ValueError: the categories are not those of COCO's panoptic format, or the name stands for other ones already.
+    """
+    entries = _class_metadata(PanopticCategories(categories, sem_seg_space))
+    _check_same(name, entries)
+    MetadataCatalog.get(name).set(**entries)
+
+
+def _class_metadata(categories: PanopticCategories) -> dict[str, Any]:
+    entries = {**categories.metadata(), "evaluator_type": "coco_panoptic_seg"}
+    return {**entries, "ignore_label": IGNORE_LABEL, "label_divisor": 1000}
+
+
+def _check_same(name: str, entries: dict[str, Any]) -> None:
+    """Refuse entries that differ from the catalog's of this name; a name that is only described may get more."""
+    known = MetadataCatalog.get(name)
+    absent = {} if name in DatasetCatalog else entries
+    different = [key for key, value in entries.items() if getattr(known, key, absent.get(key)) != value]
+    if different:
+        raise ValueError(
+            f"Data set name {name!r} is taken by other data ({', '.join(different)} differ); choose another."
+        )
 
 
 def load_coco_panoptic(
@@ -88,7 +120,7 @@ def load_coco_panoptic(
         FileNotFoundError: pictures or PNGs are missing; the first ten are named.
         ValueError: annotations without a picture, twice the same picture, categories outside the list.
     """
-    content = _read_json(panoptic_json)
+    content = read_panoptic_json(panoptic_json)
     images = {image["id"]: image for image in content["images"]}
     dicts = [
         _dataset_dict(annotation, images, image_root, panoptic_root, panoptic_json, categories)
@@ -106,7 +138,15 @@ def load_coco_panoptic(
     return dicts
 
 
-def _read_json(panoptic_json: str) -> dict[str, Any]:
+def read_panoptic_json(panoptic_json: str) -> dict[str, Any]:
+    """Contents of a COCO panoptic annotation file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no JSON, or lacks ``images``, ``annotations`` or ``categories``.
+    """
+    if not PathManager.isfile(panoptic_json):
+        raise FileNotFoundError(f"Panoptic JSON {panoptic_json} does not exist.")
     with PathManager.open(panoptic_json) as f:
         try:
             content = json.load(f)
@@ -127,12 +167,12 @@ def _dataset_dict(
     panoptic_json: str,
     categories: PanopticCategories,
 ) -> dict[str, Any]:
+    where = f"{panoptic_json}, annotation of image {annotation.get('image_id')!r} ({annotation.get('file_name')})"
+    _check_fields(annotation, ("image_id", "file_name", "segments_info"), where)
     image = images.get(annotation["image_id"])
-    where = f"{panoptic_json}, annotation of image {annotation['image_id']!r} ({annotation.get('file_name')})"
     if image is None:
         raise ValueError(f"{where}: there is no such image in the list of images.")
-    if "segments_info" not in annotation:
-        raise ValueError(f"{where}: no segments_info, so this is no panoptic annotation file.")
+    _check_fields(image, ("file_name", "height", "width"), f"{where}: its image")
     return {
         "file_name": os.path.join(image_root, image["file_name"]),
         "image_id": annotation["image_id"],
@@ -143,10 +183,19 @@ def _dataset_dict(
     }
 
 
+def _check_fields(row: dict[str, Any], fields: tuple[str, ...], where: str) -> None:
+    missing = [field for field in fields if field not in row]
+    if missing:
+        raise ValueError(f"{where} lacks {', '.join(missing)}, which COCO's panoptic format has.")
+
+
 def _segment_info(segment: dict[str, Any], categories: PanopticCategories, where: str) -> dict[str, Any]:
+    _check_fields(segment, ("id", "category_id"), f"{where}: a segment")
     known = categories.dataset_ids
     if segment["category_id"] not in known:
-        raise ValueError(f"{where}: segment {segment['id']} has category {segment['category_id']}, which is not in {known}.")
+        raise ValueError(
+            f"{where}: segment {segment['id']} has category {segment['category_id']}, which is not in {known}."
+        )
     if segment["id"] == VOID_ID:
         raise ValueError(f"{where}: a segment has id {VOID_ID}, which stands for unlabelled pixels.")
     return {
@@ -167,7 +216,9 @@ def _with_polygons(
     if not kept:
         raise ValueError(f"{instances_json} lists none of the pictures of the panoptic annotation file.")
     if len(kept) < len(dicts):
-        logger.warning(f"{instances_json} does not list {len(dicts) - len(kept)} of {len(dicts)} pictures; they are left out.")
+        logger.warning(
+            f"{instances_json} does not list {len(dicts) - len(kept)} of {len(dicts)} pictures; they are left out."
+        )
     result = []
     for d in kept:
         rows = [{**a, "category_id": categories.contiguous_id(a["category_id"])} for a in annotations[d["image_id"]]]

@@ -11,13 +11,14 @@ from detectron2.data import MetadataCatalog
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Instances, PolygonMasks
+from PIL import UnidentifiedImageError
 
 from ..categories import PanopticCategories
 from ..panoptic_png import read_panoptic_rgb, rgb2id
 from ..structures import PanopticTargets
 from .targets import check_panoptic_map, panoptic_targets
 
-__all__ = ["PanopticDatasetMapper"]
+__all__ = ["PanopticDatasetMapper", "read_picture"]
 
 
 class PanopticDatasetMapper:
@@ -62,7 +63,9 @@ class PanopticDatasetMapper:
             augmentations.insert(1, crop)  # right after the resize
         return {
             "is_train": is_train,
-            "categories": PanopticCategories.from_metadata(MetadataCatalog.get(cfg.DATASETS.TRAIN[0])) if is_train else None,
+            "categories": PanopticCategories.from_metadata(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]))
+            if is_train
+            else None,
             "augmentations": augmentations,
             "image_format": cfg.INPUT.FORMAT,
             "instance_mask_format": cfg.INPUT.MASK_FORMAT,
@@ -98,19 +101,15 @@ class PanopticDatasetMapper:
         elif targets is not None:
             dataset_dict["sem_seg"] = targets.sem_seg
         if annotations is not None:
-            dataset_dict["instances"] = self._instances_from_annotations(annotations, transforms, aug_input.image.shape[:2])
+            dataset_dict["instances"] = self._instances_from_annotations(
+                annotations, transforms, aug_input.image.shape[:2]
+            )
         elif targets is not None:
             dataset_dict["instances"] = targets.instances
         return dataset_dict
 
     def _read_image(self, dataset_dict: dict[str, Any]) -> npt.NDArray[np.uint8]:
-        path = dataset_dict["file_name"]
-        try:
-            image = utils.read_image(path, format=self.image_format)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"Picture {path} does not exist.") from error
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for broken files
-            raise ValueError(f"Picture {path} cannot be read: {error}. Replace the file or leave it out of the JSON.") from error
+        image = read_picture(dataset_dict["file_name"], self.image_format)
         utils.check_image_size(dataset_dict, image)
         return image
 
@@ -144,6 +143,31 @@ class PanopticDatasetMapper:
         elif any(isinstance(t, T.CropTransform) for t in transforms.transforms):
             instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
         return utils.filter_empty_instances(instances)
+
+
+def read_picture(path: str, image_format: str = "BGR") -> npt.NDArray[np.uint8]:
+    """Read a picture, turned as its EXIF data say.
+
+    Args:
+        path: the file, anything ``PathManager`` knows.
+        image_format: channel order, ``"BGR"`` or ``"RGB"``.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no picture, or a broken one.
+    """
+    try:
+        image: npt.NDArray[np.uint8] = utils.read_image(path, format=image_format)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"Picture {path} does not exist.") from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"Picture {path} is empty or no picture. Replace the file or leave it out.") from error
+    except Exception as error:  # Pillow's decoders have types of their own
+        raise ValueError(f"Picture {path} cannot be read: {error}. Replace the file or leave it out.") from error
+    return image
 
 
 def _no_masks(mask_format: str, image_size: tuple[int, int]) -> PolygonMasks | BitMasks:

@@ -1,4 +1,4 @@
-"""Where things of the synthetic street appear: a pinhole camera over flat ground, slightly bent and tilted."""
+"""The camera of the synthetic street: a pinhole over flat ground, slightly bent and tilted."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from .street_canvas import Dice, Point
 class Camera:
     """World metres to picture pixels.
 
-    World: ``along`` is the distance ahead of the camera, ``across`` is to the right, ``up`` above ground.
-    ``horizon`` and ``vanish`` are the row and column of the vanishing point, ``focal`` is in pixels, ``lift``
-    is the camera's height over ground in metres, ``bend`` shifts the far end of the road by so many pixels
-    and ``tilt`` is the slope of the horizon.
+    World, in metres: ``ahead`` of the camera, ``across`` to its right, ``up`` above the ground.
+
+    Attributes:
+        height, width: size of the picture, px.
+        horizon, vanish: row and column of the vanishing point, px.
+        focal: focal length, px.
+        lift: height of the camera over the ground, m.
+        bend: how far the far end of the road is shifted to the right, px.
+        tilt: slope of the horizon, rows per column.
     """
 
     height: int
@@ -41,7 +46,7 @@ class Camera:
         return x, y
 
     def ground(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For each pixel (H, W): is it ground (bool), and its world ``across`` and ``ahead`` in metres."""
+        """For each pixel (H, W): is it ground (bool), its ``across`` and its ``ahead`` in metres."""
         x = np.arange(self.width, dtype=np.float64)[None, :] + 0.5
         y = np.arange(self.height, dtype=np.float64)[:, None] + 0.5
         below = y - self.tilt * (x - self.width / 2) - self.horizon

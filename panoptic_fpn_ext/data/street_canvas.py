@@ -50,7 +50,7 @@ class Dice:
         return options[self.whole(0, len(options) - 1)]
 
     def jitter(self, colour: Colour, amount: float) -> Colour:
-        """The colour, brighter or darker and tinted by up to ``amount`` (0..255), clipped to 0..255."""
+        """The colour, made brighter or darker by up to ``amount`` and tinted a little; 0..255."""
         common = self.between(-amount, amount)
         tinted = (c + common + self.between(-amount, amount) / 3 for c in colour)
         red, green, blue = (min(255.0, max(0.0, c)) for c in tinted)
@@ -63,7 +63,7 @@ class Dice:
         return raw.view(np.uint8)[:count].reshape(height, width).astype(np.float64)
 
     def soft_map(self, height: int, width: int, cell: int) -> np.ndarray:
-        """Smooth noise, float64 (height, width) in [0, 1]: random lattice, ``cell`` px apart, bilinear."""
+        """Smooth noise, float64 (height, width) in [0, 1]; its hills are about ``cell`` px wide."""
         grid = self.bytes_map(height // cell + 2, width // cell + 2) / 255.0
         row, col = np.arange(height), np.arange(width)
         top, left = row // cell, col // cell
@@ -77,8 +77,7 @@ class Dice:
 class Region:
     """Some pixels of a canvas: a box and a mask inside it.
 
-    ``rows`` and ``cols`` are slices of the canvas; ``mask`` is bool (h, w); ``y`` (h, 1) and ``x`` (1, w)
-    are the pixel centres, float64, in canvas pixels.
+    ``rows`` and ``cols`` are slices of the canvas, ``mask`` is bool (h, w).
     """
 
     rows: slice
@@ -87,10 +86,12 @@ class Region:
 
     @property
     def y(self) -> np.ndarray:
+        """Rows of the pixel centres on the canvas, float64 (h, 1)."""
         return np.arange(self.rows.start, self.rows.stop, dtype=np.float64)[:, None] + 0.5
 
     @property
     def x(self) -> np.ndarray:
+        """Columns of the pixel centres on the canvas, float64 (1, w)."""
         return np.arange(self.cols.start, self.cols.stop, dtype=np.float64)[None, :] + 0.5
 
     def where(self, condition: np.ndarray) -> Region:
@@ -106,8 +107,8 @@ class Canvas:
         segment: int32 (H, W), number of the visible segment, 0 is void.
         depth: float64 (H, W), distance from the camera in metres.
         grain, soft: float64 (H, W) in [0, 1], white and smooth noise for textures to draw on.
-        noise: dice for whatever takes a number per pixel; apart from the others, so that a scene has the same objects
-            in every size.
+        noise: dice for whatever takes a number per pixel; apart from the others, so that a scene
+            has the same objects in every size.
     """
 
     def __init__(self, height: int, width: int, noise: Dice) -> None:
@@ -122,9 +123,7 @@ class Canvas:
         """The pixels whose centres lie in the box, clipped to the canvas; may be empty."""
         row0, row1 = _centres(top, bottom, self.height)
         col0, col1 = _centres(left, right, self.width)
-        return Region(
-            slice(row0, row1), slice(col0, col1), np.ones((row1 - row0, col1 - col0), bool)
-        )
+        return Region(slice(row0, row1), slice(col0, col1), np.ones((row1 - row0, col1 - col0), bool))
 
     def polygon(self, points: Sequence[Point]) -> Region:
         """The pixels inside a convex polygon of (x, y) corners, in either turning direction."""
@@ -132,14 +131,12 @@ class Canvas:
         region = self.box(min(xs), min(ys), max(xs), max(ys))
         turn = _signed_area(points)
         inside = region.mask
-        for (x0, y0), (x1, y1) in zip(points, list(points[1:]) + [points[0]]):
+        for (x0, y0), (x1, y1) in zip(points, [*points[1:], points[0]], strict=True):
             side = (x1 - x0) * (region.y - y0) - (y1 - y0) * (region.x - x0)
             inside = inside & (side * turn >= 0)
         return Region(region.rows, region.cols, inside)
 
-    def ellipse(
-        self, x: float, y: float, half_width: float, half_height: float, ragged: float = 0.0
-    ) -> Region:
+    def ellipse(self, x: float, y: float, half_width: float, half_height: float, ragged: float = 0.0) -> Region:
         """The pixels inside an ellipse; ``ragged`` > 0 lets smooth noise eat into its border."""
         reach_x, reach_y = half_width * (1 + ragged), half_height * (1 + ragged)
         region = self.box(x - reach_x, y - reach_y, x + reach_x, y + reach_y)
@@ -154,16 +151,14 @@ class Canvas:
         segment: int | None,
         depth: float | np.ndarray,
     ) -> None:
-        """Cover a region with a colour, (3,) or (h, w, 3); ``segment=None`` keeps the labels as they are."""
+        """Cover a region with a colour, (3,) or (h, w, 3); ``segment=None`` keeps the labels."""
         mask = region.mask
         value = np.asarray(colour, dtype=np.float64)
         self.image[region.rows, region.cols][mask] = value if value.ndim == 1 else value[mask]
         if segment is None:
             return
         self.segment[region.rows, region.cols][mask] = segment
-        self.depth[region.rows, region.cols][mask] = (
-            depth[mask] if isinstance(depth, np.ndarray) else depth
-        )
+        self.depth[region.rows, region.cols][mask] = depth[mask] if isinstance(depth, np.ndarray) else depth
 
     def shade(self, region: Region, factor: float | np.ndarray) -> None:
         """Multiply the colours of a region by a factor, a number or (h, w); labels stay."""
@@ -172,7 +167,7 @@ class Canvas:
 
 
 def mix(first: Colour, second: Colour, share: np.ndarray) -> np.ndarray:
-    """Colours from ``first`` (share 0) to ``second`` (share 1): share (h, w) gives float64 (h, w, 3)."""
+    """Colours between ``first`` and ``second``: share (h, w) in [0, 1] gives float64 (h, w, 3)."""
     start, end = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     return start + (end - start) * share[..., None]
 
@@ -186,6 +181,6 @@ def _centres(low: float, high: float, size: int) -> tuple[int, int]:
 
 def _signed_area(points: Sequence[Point]) -> float:
     total = 0.0  # not sum(): newer Pythons add floats in another way
-    for (x0, y0), (x1, y1) in zip(points, list(points[1:]) + [points[0]]):
+    for (x0, y0), (x1, y1) in zip(points, [*points[1:], points[0]], strict=True):
         total += x0 * y1 - x1 * y0
     return total

@@ -29,4 +29,4 @@ THINGS = frozenset(row[0] for row in _TABLE if row[3])
 def categories() -> list[dict[str, Any]]:
     """The ``categories`` list of a COCO panoptic JSON, sorted by id; a fresh copy each time."""
     keys = ("id", "name", "supercategory", "isthing", "color")
-    return [dict(zip(keys, (*row[:4], list(row[4])))) for row in _TABLE]
+    return [dict(zip(keys, (*row[:4], list(row[4])), strict=True)) for row in _TABLE]

@@ -1,4 +1,4 @@
-"""The lie of the synthetic street: how the road runs, what is beside it, and the painting of ground and sky."""
+"""The plan of the synthetic street, and the painting of its ground and sky."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ ASPHALT: tuple[Colour, ...] = ((88, 88, 92), (108, 106, 104), (70, 72, 76), (120
 
 @dataclass(frozen=True)
 class Layout:
-    """The plan of a street. All lengths in metres.
+    """The plan of a street. Lengths are in metres; pairs are (left or near side, right or far side).
 
-    ``crossing``: the road runs from left to right in front of the camera; otherwise it leads ahead. ``centre`` is
-    the world coordinate of its middle line and ``half`` its half width. ``walks`` are the widths of the sidewalks
-    (left or near, right or far; 0 for none), ``grounds`` the categories beyond them, ``districts`` what is built
-    there, and ``margins`` how far from the sidewalk.
+    Attributes:
+        crossing: does the road run from left to right before the camera? Otherwise it leads ahead.
+        centre: world coordinate of its middle line: ``ahead`` if crossing, else ``across``.
+        half: half its width.
+        walks: widths of the sidewalks, 0 for none.
+        grounds: categories of the ground beyond them.
+        districts: what is built there: town, suburb, park or open.
+        margins: how far from the sidewalk that begins.
     """
 
     crossing: bool
@@ -47,11 +51,9 @@ def throw_layout(dice: Dice) -> Layout:
     walks = [dice.between(1.6, 4.0) if dice.chance(0.75) else 0.0 for _ in range(2)]
     districts = [dice.pick(("town", "town", "suburb", "park", "open")) for _ in range(2)]
     margins = [_MARGIN[d] * dice.between(0.3, 1.0) for d in districts]
-    grounds = [SIDEWALK if d == "town" and w > 0 else TERRAIN for d, w in zip(districts, walks)]
-    if crossing:
-        centre = half + dice.between(2.5, 9.0)
-    else:
-        centre = dice.between(-1, 1) * (half + 0.6 * min(walks))
+    grounds = [SIDEWALK if d == "town" and w > 0 else TERRAIN for d, w in zip(districts, walks, strict=True)]
+    ahead, aside = half + dice.between(2.5, 9.0), dice.between(-1, 1) * (half + 0.6 * min(walks))
+    centre = ahead if crossing else aside
     return Layout(
         crossing, centre, half, (walks[0], walks[1]), (grounds[0], grounds[1]),
         (districts[0], districts[1]), (margins[0], margins[1]),
@@ -68,9 +70,7 @@ def paint_sky(canvas: Canvas, camera: Camera, light: Light, dice: Dice) -> None:
     gain = tuple(max(0.3, g) for g in light.gain)
     colour = mix(light.zenith, light.skyline, share)
     cloud = canvas.noise.soft_map(canvas.height, canvas.width, max(4, canvas.height // 6))
-    cover = np.clip(2.2 * (0.7 * cloud + 0.3 * canvas.soft) - dice.between(0.8, 1.6), 0, 1)[
-        ..., None
-    ]
+    cover = np.clip(2.2 * (0.7 * cloud + 0.3 * canvas.soft) - dice.between(0.8, 1.6), 0, 1)[..., None]
     colour = colour + (np.asarray(light.skyline) * 1.06 - colour) * cover * 0.8
     canvas.paint(_everything(canvas), colour / np.asarray(gain), SKY, 1.0)
 
@@ -78,9 +78,7 @@ def paint_sky(canvas: Canvas, camera: Camera, light: Light, dice: Dice) -> None:
 def paint_ground(canvas: Canvas, camera: Camera, layout: Layout, dice: Dice) -> None:
     """Road with its markings, sidewalks and the ground beyond them."""
     is_ground, across, ahead = camera.ground()
-    along, off = (
-        (across, ahead - layout.centre) if layout.crossing else (ahead, across - layout.centre)
-    )
+    along, off = (across, ahead - layout.centre) if layout.crossing else (ahead, across - layout.centre)
     whole = _everything(canvas).where(is_ground)
     sides = ((0, off < 0), (1, off >= 0))
     for side, here in sides:
@@ -144,15 +142,11 @@ def _paint_terrain(
     """Grass or bare earth: patches and blades."""
     red, green, blue = dice.jitter(dice.pick(GRASS), 16)
     share = 0.5 * canvas.soft + 0.5 * canvas.grain
-    colour = mix(
-        (red * 0.75, green * 0.75, blue * 0.75), (red * 1.2, green * 1.2, blue * 1.1), share
-    )
+    colour = mix((red * 0.75, green * 0.75, blue * 0.75), (red * 1.2, green * 1.2, blue * 1.1), share)
     canvas.paint(region, colour, TERRAIN, ahead)
 
 
-def _paint_marks(
-    canvas: Canvas, road: Region, along: np.ndarray, off: np.ndarray, layout: Layout, dice: Dice
-) -> None:
+def _paint_marks(canvas: Canvas, road: Region, along: np.ndarray, off: np.ndarray, layout: Layout, dice: Dice) -> None:
     """Lane markings and, now and then, a zebra crossing; they belong to the road."""
     white = dice.jitter((222, 222, 215), 12)
     if dice.chance(0.75):

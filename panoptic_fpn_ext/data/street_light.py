@@ -1,4 +1,4 @@
-"""Time of day and weather of the synthetic street, and what they and the camera do to a finished picture."""
+"""Time of day and weather of the synthetic street, and what they do to a finished picture."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from .street_canvas import Canvas, Colour, Dice
 class Light:
     """How a scene is lit.
 
-    ``gain`` multiplies red, green and blue; ``zenith`` and ``skyline`` are the sky's colours at the top and at the
-    horizon; ``haze`` is the distance in metres at which half of a colour is lost in fog; ``shadow`` is what is left
-    of the light in a shadow; ``lamps`` says whether lamps and windows are lit.
+    Attributes:
+        gain: factors of red, green and blue.
+        zenith, skyline: colours of the sky at the top and at the horizon.
+        haze: distance in metres at which half of a colour is lost in fog.
+        shadow: what is left of the light in a shadow.
+        lamps: are lamps and windows lit?
     """
 
     gain: Colour
@@ -33,7 +36,7 @@ _LIGHTS = {
     "dusk": Light((0.92, 0.72, 0.62), (95, 90, 140), (250, 180, 120), 500, 0.7, True),
     "night": Light((0.62, 0.63, 0.74), (25, 30, 62), (75, 70, 95), 600, 0.8, True),
 }
-_OFTEN = ("sunny", "sunny", "sunny", "overcast", "overcast", "fog", "dusk", "dusk", "night")
+_OFTEN = ("sunny", "sunny", "sunny", "overcast", "overcast", "fog", "dusk", "night")
 
 
 def throw_light(dice: Dice) -> Light:

@@ -1,7 +1,7 @@
 """What stands on the synthetic street: people, cars, buses, signs, trees, posts and boards.
 
-Each ``draw_*`` function paints one object into a ``Frame`` with a given segment number. Parts are placed in frame
-units: (0, 0) is the top left corner of the object's box, (1, 1) the bottom right one.
+Each ``draw_*`` function paints one object into a ``Frame`` with a given segment number. Parts are
+placed in frame units: (0, 0) is the top left corner of the object's box, (1, 1) the bottom right.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from .street_canvas import Canvas, Colour, Dice, Point, Region, mix
+from .street_categories import VEGETATION
 
-# Shared by cars, buses, clothes, signs, fences and houses, so that a colour alone names no category.
+# Shared by vehicles, clothes, signs, fences and houses: a colour alone names no category.
 PAINTS: tuple[Colour, ...] = (
     (190, 40, 40), (45, 80, 170), (235, 235, 232), (120, 124, 130), (48, 50, 56), (225, 185, 50),
     (60, 125, 70), (205, 185, 150), (50, 135, 145), (140, 95, 65), (205, 110, 50), (130, 60, 110),
+)  # fmt: skip
+LEAVES: tuple[Colour, ...] = (
+    (70, 110, 50), (95, 130, 55), (50, 85, 50), (150, 115, 50), (120, 125, 60),
 )  # fmt: skip
 GLASS, DARK, METAL = (70.0, 90.0, 110.0), (28.0, 28.0, 30.0), (150.0, 150.0, 152.0)
 SKINS: tuple[Colour, ...] = ((235, 195, 165), (205, 155, 120), (150, 100, 70), (95, 65, 50))
@@ -39,9 +43,7 @@ class Frame:
         return left + u * (right - left), top + point[1] * (bottom - top)
 
     def _put(self, region: Region, colour: Colour, shaded: bool) -> None:
-        light = (
-            1.12 - 0.26 * (region.y - self.box[1]) / (self.box[3] - self.box[1]) if shaded else 1.0
-        )
+        light = 1.12 - 0.26 * (region.y - self.box[1]) / (self.box[3] - self.box[1]) if shaded else 1.0
         paint = np.asarray(colour) * np.broadcast_to(light, region.mask.shape)[..., None]
         self.canvas.paint(region, paint, self.segment, self.depth)
 
@@ -49,21 +51,23 @@ class Frame:
         """Paint a convex polygon."""
         self._put(self.canvas.polygon([self._at(p) for p in points]), colour, shaded)
 
-    def rect(
-        self, u0: float, v0: float, u1: float, v1: float, colour: Colour, shaded: bool = True
-    ) -> None:
+    def rect(self, u0: float, v0: float, u1: float, v1: float, colour: Colour, shaded: bool = True) -> None:
         """Paint the rectangle between two corners."""
         (x0, y0), (x1, y1) = self._at((u0, v0)), self._at((u1, v1))
         self._put(self.canvas.box(min(x0, x1), y0, max(x0, x1), y1), colour, shaded)
 
-    def ellipse(
-        self, u: float, v: float, ru: float, rv: float, colour: Colour, shaded: bool = True
-    ) -> None:
+    def ellipse(self, u: float, v: float, ru: float, rv: float, colour: Colour, shaded: bool = True) -> None:
         """Paint an ellipse around (u, v) with half axes ru, rv."""
         (x, y), left, top, right, bottom = self._at((u, v)), *self.box
-        self._put(
-            self.canvas.ellipse(x, y, ru * (right - left), rv * (bottom - top)), colour, shaded
-        )
+        self._put(self.canvas.ellipse(x, y, ru * (right - left), rv * (bottom - top)), colour, shaded)
+
+    def leaves(self, u: float, v: float, ru: float, rv: float, colour: Colour) -> None:
+        """Paint a ragged ball of leaves around (u, v) with half axes ru, rv."""
+        (x, y), left, top, right, bottom = self._at((u, v)), *self.box
+        wide, high = ru * (right - left), rv * (bottom - top)
+        region = self.canvas.ellipse(x, y, wide, high, ragged=0.3)
+        light = np.broadcast_to((bottom - region.y) / (bottom - top), region.mask.shape)
+        paint_leaves(self.canvas, region, colour, self.depth, light)
 
 
 def draw_car_side(frame: Frame, dice: Dice) -> None:
@@ -73,9 +77,7 @@ def draw_car_side(frame: Frame, dice: Dice) -> None:
     frame.polygon([(0.17, 0.46), (0.32, 0.03), (roof - 0.12, 0.03), (roof, 0.46)], paint)
     frame.polygon([(0, 0.56), (0.05, 0.42), (0.95, 0.42), (1, 0.56), (1, 0.86), (0, 0.86)], paint)
     middle = roof / 2 + 0.09
-    frame.polygon(
-        [(0.23, 0.42), (0.34, 0.11), (middle - 0.015, 0.11), (middle - 0.015, 0.42)], GLASS
-    )
+    frame.polygon([(0.23, 0.42), (0.34, 0.11), (middle - 0.015, 0.11), (middle - 0.015, 0.42)], GLASS)
     frame.polygon(
         [(middle + 0.015, 0.42), (middle + 0.015, 0.11), (roof - 0.14, 0.11), (roof - 0.05, 0.42)],
         GLASS,
@@ -130,9 +132,7 @@ def draw_bus_end(frame: Frame, dice: Dice) -> None:
     frame.rect(0.2, 0.03, 0.8, 0.11, DARK)
     frame.rect(0.3, 0.05, 0.65, 0.09, (250, 170, 50), shaded=False)
     bottom = 0.56 if front else 0.42
-    frame.rect(
-        0.07, 0.15, 0.93, bottom, (235, 215, 150) if frame.lit and dice.chance(0.5) else GLASS
-    )
+    frame.rect(0.07, 0.15, 0.93, bottom, (235, 215, 150) if frame.lit and dice.chance(0.5) else GLASS)
     frame.rect(0.485, 0.15, 0.515, bottom, paint)
     lamp = ((255, 245, 200) if frame.lit else (230, 230, 220)) if front else (215, 35, 30)
     for u in (0.14, 0.86):
@@ -166,9 +166,7 @@ def draw_person(frame: Frame, dice: Dice) -> None:
             top,
         )
         frame.ellipse(hand, 0.51, 0.07, 0.025, skin)
-    frame.polygon(
-        [(0.24, 0.2), (0.34, 0.165), (0.66, 0.165), (0.76, 0.2), (0.7, 0.55), (0.3, 0.55)], top
-    )
+    frame.polygon([(0.24, 0.2), (0.34, 0.165), (0.66, 0.165), (0.76, 0.2), (0.7, 0.55), (0.3, 0.55)], top)
     frame.ellipse(0.5, 0.085, 0.17, 0.085, hair)
     frame.ellipse(0.5, 0.1, 0.14, 0.065, skin)
 
@@ -190,11 +188,7 @@ def draw_sign(frame: Frame, dice: Dice) -> None:
     """The plate of a traffic sign: rim, face and a mark; about 1 m by 1 m."""
     shape = dice.pick((*_PLATES, "circle", "circle"))
     rim = dice.jitter(dice.pick(PAINTS[:2] + PAINTS[5:7]), 12)
-    face = (
-        (238, 238, 235)
-        if dice.chance(0.65)
-        else dice.jitter(dice.pick(PAINTS[:2] + PAINTS[5:6]), 12)
-    )
+    face = (238, 238, 235) if dice.chance(0.65) else dice.jitter(dice.pick(PAINTS[:2] + PAINTS[5:6]), 12)
     if shape == "circle":
         frame.ellipse(0.5, 0.5, 0.5, 0.5, rim, shaded=False)
         frame.ellipse(0.5, 0.5, 0.35, 0.35, face, shaded=False)
@@ -228,25 +222,21 @@ def draw_board(frame: Frame, dice: Dice) -> None:
 
 def draw_tree(frame: Frame, dice: Dice, leaf: Colour) -> None:
     """A tree: trunk, and a crown of ragged blobs."""
-    frame.polygon([(0.45, 0.5), (0.55, 0.5), (0.57, 1), (0.43, 1)], dice.jitter((90, 70, 50), 12))
-    blobs = [(0.5, 0.34, 0.42, 0.3)]
-    blobs += [(dice.between(0.25, 0.75), dice.between(0.2, 0.52), 0.24, 0.17) for _ in range(4)]
-    for u, v, ru, rv in blobs:
-        (x, y), left, top, right, bottom = frame._at((u, v)), *frame.box
-        paint_leaves(
-            frame, frame.canvas.ellipse(x, y, ru * (right - left), rv * (bottom - top), 0.3), leaf
-        )
+    trunk = [(0.45, 0.5), (0.55, 0.5), (0.57, 1.0), (0.43, 1.0)]
+    frame.polygon(trunk, dice.jitter((90, 70, 50), 12))
+    frame.leaves(0.5, 0.34, 0.42, 0.3, leaf)
+    for _ in range(4):
+        frame.leaves(dice.between(0.25, 0.75), dice.between(0.2, 0.52), 0.24, 0.17, leaf)
 
 
-def paint_leaves(frame: Frame, region: Region, leaf: Colour) -> None:
-    """Cover a region with foliage: light and dark leaves, darker below."""
-    canvas = frame.canvas
+def paint_leaves(canvas: Canvas, region: Region, leaf: Colour, depth: float | np.ndarray, light: np.ndarray) -> None:
+    """Cover a region with vegetation: leaves in shades of a colour, brighter where ``light`` is.
+
+    ``light`` (h, w) or a number is in [0, 1].
+    """
     soft = canvas.soft[region.rows, region.cols]
     grain = canvas.grain[region.rows, region.cols]
     red, green, blue = leaf
-    colour = mix(
-        (red * 0.5, green * 0.5, blue * 0.5),
-        (red * 1.3, green * 1.3, blue * 1.2),
-        0.55 * soft + 0.45 * grain,
-    )
-    canvas.paint(region, colour, frame.segment, frame.depth)
+    dark, bright = (red * 0.5, green * 0.5, blue * 0.5), (red * 1.3, green * 1.3, blue * 1.3)
+    share = 0.5 * soft + 0.35 * grain + 0.15 * light
+    canvas.paint(region, mix(dark, bright, share), VEGETATION, depth)

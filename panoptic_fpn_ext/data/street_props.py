@@ -11,6 +11,7 @@ from .street_categories import BUS, CAR, PERSON, SIGN, VEGETATION
 from .street_ground import Layout
 from .street_light import Light
 from .street_objects import (
+    LEAVES,
     Frame,
     draw_board,
     draw_bus_end,
@@ -21,15 +22,22 @@ from .street_objects import (
     draw_pole,
     draw_sign,
     draw_tree,
-)  # fmt: skip
-from .street_walls import LEAVES
+)
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in px
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How an object looks and how large it is: metres, and the range of heights in parts of the picture's height."""
+    """How an object looks and how large it is.
+
+    Attributes:
+        category: its category id, 0 for unlabelled.
+        draw: paints it.
+        height, width: metres.
+        share: smallest and largest height in parts of the picture's height.
+        up: metres between it and the ground, bridged by a pole.
+    """
 
     category: int
     draw: Callable[[Frame, Dice], None]
@@ -57,7 +65,6 @@ class Prop:
     draw: Callable[[Frame, Dice], None]
     pole: Box | None = None
     iscrowd: bool = False
-    lit: bool = False
 
     def paint(self, canvas: Canvas, segment: int, light: Light, dice: Dice) -> None:
         """Draw the prop with its shadow and its pole; poles are unlabelled."""
@@ -68,19 +75,12 @@ class Prop:
                 canvas.shade(spot, light.shadow * 0.8)
             else:
                 draw_pole(Frame(canvas, self.pole, 0, self.ahead))
-            frame = Frame(
-                canvas,
-                (left, top, right, bottom),
-                segment,
-                self.ahead,
-                dice.chance(0.5),
-                light.lamps,
-            )
-            self.draw(frame, dice)
+            box = (left, top, right, bottom)
+            self.draw(Frame(canvas, box, segment, self.ahead, dice.chance(0.5), light.lamps), dice)
 
 
 def throw_things(dice: Dice, camera: Camera, layout: Layout) -> list[Prop]:
-    """Two to seven things, and now and then a crowd, none of them hidden more than half by another."""
+    """Two to seven things, and now and then a crowd; none covers more than 0.4 of another."""
     placed: list[Prop] = []
     if dice.chance(0.15):
         placed += [crowd for crowd in [_throw_crowd(dice, camera, layout)] if crowd]
@@ -89,9 +89,7 @@ def throw_things(dice: Dice, camera: Camera, layout: Layout) -> list[Prop]:
         if len(placed) >= wanted:
             break
         prop = _throw_thing(dice, camera, layout)
-        if prop and all(
-            _overlap(prop.boxes[0], box) < 0.4 for other in placed for box in other.boxes
-        ):
+        if prop and all(_overlap(prop.boxes[0], box) < 0.4 for other in placed for box in other.boxes):
             placed.append(prop)
     return placed
 
@@ -100,33 +98,35 @@ def throw_scenery(dice: Dice, camera: Camera, layout: Layout) -> list[Prop]:
     """Trees, and the unlabelled furniture of a street: lamp posts and billboards."""
     props = []
     for side in (0, 1):
-        low, high = {"town": (-2, 2), "suburb": (0, 3), "park": (1, 4), "open": (-1, 3)}[
-            layout.districts[side]
-        ]
+        low, high = {"town": (-2, 2), "suburb": (0, 3), "park": (1, 4), "open": (-1, 3)}[layout.districts[side]]
         for _ in range(max(0, dice.whole(low, high))):
             props.append(_throw_tree(dice, camera, layout, side))
     if dice.chance(0.35):
-        props.append(
-            _throw_upright(dice, camera, layout, (4.0, 6.0), 0.14, lambda f, _: draw_pole(f))
-        )
+        lamp_post = Kind(0, lambda f, _: draw_pole(f), dice.between(4.0, 6.0), 0.14, (0.1, 1.2))
+        props.append(_throw_upright(dice, camera, layout, lamp_post))
     if dice.chance(0.15):
-        props.append(_throw_upright(dice, camera, layout, (2.2, 3.0), 4.2, draw_board))
+        board = Kind(0, draw_board, dice.between(2.2, 3.0), 4.2, (0.1, 1.2), up=2.2)
+        props.append(_throw_upright(dice, camera, layout, board))
     return [p for p in props if p]
 
 
 def _throw_thing(dice: Dice, camera: Camera, layout: Layout) -> Prop | None:
-    roll = dice.unit()
-    side_view = layout.crossing if dice.chance(0.8) else not layout.crossing
-    if roll < 0.34:
-        kind = _PERSON
-    elif roll < 0.64:
-        kind = _CAR_SIDE if side_view else _CAR_END
-    elif roll < 0.8:
-        kind = _BUS_SIDE if side_view else _BUS_END
-    else:
-        kind = _SIGN
+    kind = _throw_kind(dice, layout.crossing)
     across, ahead = _throw_spot(dice, camera, layout, kind)
     return _stand(camera, kind, across, ahead, dice.between(0.92, 1.1))
+
+
+def _throw_kind(dice: Dice, crossing: bool) -> Kind:
+    """A kind of thing; most vehicles follow the road, so a crossing road shows their sides."""
+    roll = dice.unit()
+    side_view = crossing if dice.chance(0.8) else not crossing
+    if roll < 0.34:
+        return _PERSON
+    if roll < 0.64:
+        return _CAR_SIDE if side_view else _CAR_END
+    if roll < 0.8:
+        return _BUS_SIDE if side_view else _BUS_END
+    return _SIGN
 
 
 def _throw_spot(dice: Dice, camera: Camera, layout: Layout, kind: Kind) -> tuple[float, float]:
@@ -148,16 +148,12 @@ def _throw_offset(dice: Dice, layout: Layout, kind: Kind) -> float:
     if kind is _SIGN:
         return sign * dice.between(layout.half + 0.5, beside)
     if kind is _PERSON:
-        return sign * (
-            dice.between(layout.half + 0.3, beside)
-            if dice.chance(0.65)
-            else dice.between(0, beside)
-        )
+        return sign * (dice.between(layout.half + 0.3, beside) if dice.chance(0.65) else dice.between(0, beside))
     return sign * dice.between(0.25, 0.8) * layout.half
 
 
 def _stand(camera: Camera, kind: Kind, across: float, ahead: float, stretch: float) -> Prop | None:
-    """The prop at a world position; None where it would be too small, too large or mostly out of the picture."""
+    """The prop at a world position; None if too small, too large or mostly out of the picture."""
     scale = camera.scale(ahead)
     height, width = kind.height * scale * stretch, kind.width * scale * stretch
     x, ground = camera.project(across, ahead)
@@ -189,17 +185,10 @@ def _throw_crowd(dice: Dice, camera: Camera, layout: Layout) -> Prop | None:
 def _throw_tree(dice: Dice, camera: Camera, layout: Layout, side: int) -> Prop | None:
     leaf = dice.jitter(dice.pick(LEAVES), 14)
     sign = 1 if side else -1
-    off = sign * (
-        layout.half + layout.walks[side] + dice.between(-0.4, 0.4 + 2 * layout.margins[side])
-    )
+    off = sign * (layout.half + layout.walks[side] + dice.between(-0.4, 0.4 + 2 * layout.margins[side]))
     height = dice.between(3.5, 8.0)
-    kind = Kind(
-        VEGETATION,
-        lambda f, d: draw_tree(f, d, leaf),
-        height,
-        height * dice.between(0.6, 0.95),
-        (0.12, 1.3),
-    )
+    width = height * dice.between(0.6, 0.95)
+    kind = Kind(VEGETATION, lambda f, d: draw_tree(f, d, leaf), height, width, (0.12, 1.3))
     if layout.crossing:
         ahead = layout.centre + off
         across = dice.between(-0.1, 1.1) * camera.width - camera.vanish
@@ -207,19 +196,11 @@ def _throw_tree(dice: Dice, camera: Camera, layout: Layout, side: int) -> Prop |
     return _stand(camera, kind, layout.centre + off, dice.between(7, 40), 1.0)
 
 
-def _throw_upright(
-    dice: Dice, camera: Camera, layout: Layout, height: tuple[float, float], width: float,
-    draw: Callable[[Frame, Dice], None],
-) -> Prop | None:  # fmt: skip
+def _throw_upright(dice: Dice, camera: Camera, layout: Layout, kind: Kind) -> Prop | None:
     """Unlabelled street furniture beside the road."""
-    kind = Kind(0, draw, dice.between(*height), width, (0.1, 1.2), up=2.2 if width > 1 else 0.0)
     off = layout.half + 0.6 + dice.unit()
     ahead = layout.centre + off if layout.crossing else dice.between(6, 25)
-    across = (
-        dice.between(-4, 4)
-        if layout.crossing
-        else layout.centre + (off if dice.chance(0.5) else -off)
-    )
+    across = dice.between(-4, 4) if layout.crossing else layout.centre + (off if dice.chance(0.5) else -off)
     return _stand(camera, kind, across, ahead, 1.0)
 
 

@@ -1,8 +1,9 @@
 """The embedded data set: street scenes drawn by a seeded generator, in COCO panoptic format.
 
-``register_synthetic_street()`` makes ``synthetic_street_train`` and ``synthetic_street_val`` known to detectron2 and
-draws them first if they are not on disk. ``python -m panoptic_fpn_ext.data.synthetic_street --root DIR`` only draws.
-The same seed and size give the same pixels and the same JSON on any machine.
+``register_synthetic_street()`` makes ``synthetic_street_train`` and ``synthetic_street_val`` known
+to detectron2 and draws them first if they are not on disk.
+``python -m panoptic_fpn_ext.data.synthetic_street --root DIR`` only draws. The same seed and size
+give the same pixels and the same JSON on any machine.
 """
 
 from __future__ import annotations
@@ -36,13 +37,14 @@ __all__ = [
 
 SPLITS = ("train", "val")
 GENERATOR_VERSION = 1  # raised with every change of a pixel or of the JSON
+_LICENSE = {"id": 1, "name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}
 
 
 @dataclass(frozen=True)
 class StreetSettings:
     """What determines the data set: number of pictures, size in pixels, seed."""
 
-    num_train: int = 600
+    num_train: int = 1200
     num_val: int = 100
     height: int = 160
     width: int = 256
@@ -54,12 +56,12 @@ class StreetSettings:
 
 
 def default_root() -> str:
-    """``$DETECTRON2_DATASETS/synthetic_street``; without the variable, ``datasets/synthetic_street``."""
+    """``$DETECTRON2_DATASETS/synthetic_street``; that variable defaults to ``datasets``."""
     return os.path.join(os.getenv("DETECTRON2_DATASETS", "datasets"), "synthetic_street")
 
 
 def register_synthetic_street(root: str | None = None) -> None:
-    """Register ``synthetic_street_train`` and ``synthetic_street_val``; draw them if ``root`` has none yet.
+    """Register ``synthetic_street_train`` and ``_val``; draw them if ``root`` has none yet.
 
     Args:
         root: folder of the data set; :func:`default_root` if not given.
@@ -81,15 +83,16 @@ def register_synthetic_street(root: str | None = None) -> None:
 def make_synthetic_street(root: str, settings: StreetSettings = StreetSettings()) -> None:
     """Draw the data set into ``root``, unless it is there already.
 
-    Safe against interruption and several processes: the files are made in ``<root>.part``, which becomes ``root`` when
-    all are written; whoever comes second waits.
+    Safe against interruption and several processes: the files are made in ``<root>.part``, which
+    becomes ``root`` when all are written; whoever comes second waits.
 
     Args:
         root: a folder that does not exist, is empty, or holds this very data set.
         settings: what to draw.
 
     Raises:
-        ValueError: ``root`` holds a data set of other settings or of another generator, or other files.
+        ValueError: ``root`` holds a data set of other settings or of another generator version,
+            or other files.
     """
     root = os.path.abspath(root)
     if _is_complete(root, settings):
@@ -101,19 +104,17 @@ def make_synthetic_street(root: str, settings: StreetSettings = StreetSettings()
 
 
 def _is_complete(root: str, settings: StreetSettings) -> bool:
-    """Is the wanted data set in ``root``? False for a missing or empty folder, ``ValueError`` for another one."""
+    """Is the wanted data set in ``root``? Missing or empty: False; anything else: ValueError."""
     if not os.path.isdir(root) or not os.listdir(root):
         return False
-    path = os.path.join(root, "info.json")
-    found = None
-    if os.path.isfile(path):
-        with open(path) as f:
-            found = json.load(f)
-    if found != settings.info():
+    found = _read_text(os.path.join(root, "info.json"))
+    wanted = json.dumps(settings.info())
+    if found != wanted:
         raise ValueError(
-            f"{root} should hold a synthetic street with {settings.info()}, but "
-            + (f"its info.json says {found}." if found else "it has no info.json.")
-            + " Delete that folder to have it drawn again, or choose another root (DETECTRON2_DATASETS, --root)."
+            f"{root} should hold a synthetic street with {wanted}, but "
+            + (f"its info.json says {found}." if found is not None else "it has no info.json.")
+            + " Delete that folder to have it drawn again, or choose another one"
+            + " (environment variable DETECTRON2_DATASETS, or --root)."
         )
     return True
 
@@ -122,9 +123,7 @@ def _draw_and_rename(root: str, settings: StreetSettings) -> None:
     part = f"{root}.part"
     shutil.rmtree(part, ignore_errors=True)
     counts = (settings.num_train, settings.num_val)
-    with tqdm(
-        total=sum(counts), desc=f"Drawing the synthetic street into {root}", unit="picture"
-    ) as progress:
+    with tqdm(total=sum(counts), desc=f"Drawing the synthetic street into {root}", unit="picture") as progress:
         for split, count in enumerate(counts):
             _write_split(part, split, count, settings, progress)
     _write_json(os.path.join(part, "info.json"), settings.info())
@@ -133,83 +132,71 @@ def _draw_and_rename(root: str, settings: StreetSettings) -> None:
     os.rename(part, root)
 
 
-def _write_split(
-    root: str, split: int, count: int, settings: StreetSettings, progress: tqdm[Any]
-) -> None:
+def _write_split(root: str, split: int, count: int, settings: StreetSettings, progress: tqdm[Any]) -> None:
     name = SPLITS[split]
     for folder in (name, f"panoptic_{name}", "annotations"):
         os.makedirs(os.path.join(root, folder), exist_ok=True)
     images, annotations = [], []
     for index in range(count):
-        picture = draw_street(settings.seed, split, index, settings.height, settings.width)
-        image_id, file_name = split * 1_000_000 + index + 1, f"street_{name}_{index:06d}.png"
-        _write_picture(os.path.join(root, name, file_name), picture.image)
-        write_panoptic_png(os.path.join(root, f"panoptic_{name}", file_name), picture.ids)
+        file_name = f"street_{name}_{index:06d}.png"
+        segments = _write_pair(root, split, index, file_name, settings)
+        image_id = split * 1_000_000 + index + 1
         size = {"width": settings.width, "height": settings.height}
         images.append({"id": image_id, "file_name": file_name, **size})
-        annotations.append(
-            {"image_id": image_id, "file_name": file_name, "segments_info": picture.segments}
-        )
+        annotations.append({"image_id": image_id, "file_name": file_name, "segments_info": segments})
         progress.update()
-    _write_json(
-        os.path.join(root, "annotations", f"panoptic_{name}.json"),
-        coco_panoptic(images, annotations, settings),
-    )
+    content = _coco_panoptic(images, annotations, settings)
+    _write_json(os.path.join(root, "annotations", f"panoptic_{name}.json"), content)
 
 
-def coco_panoptic(
-    images: list[dict[str, Any]], annotations: list[dict[str, Any]], settings: StreetSettings
-) -> dict[str, Any]:
-    """The contents of a COCO panoptic JSON with these lists of images and annotations."""
-    info = {
-        "description": "Synthetic street scenes",
-        "version": str(GENERATOR_VERSION),
-        "settings": settings.info(),
-    }
+def _write_pair(root: str, split: int, index: int, file_name: str, settings: StreetSettings) -> list[dict[str, Any]]:
+    """Write a picture and its panoptic PNG, return its ``segments_info``."""
+    street = draw_street(settings.seed, split, index, settings.height, settings.width)
+    # Level 1: decoded pixels are the same at every level, and this one is several times faster.
+    bgr = np.ascontiguousarray(street.image[..., ::-1])
+    path = os.path.join(root, SPLITS[split], file_name)
+    if not cv2.imwrite(path, bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+        raise OSError(f"Could not write {path}.")
+    write_panoptic_png(os.path.join(root, f"panoptic_{SPLITS[split]}", file_name), street.ids)
+    return street.segments
+
+
+def _coco_panoptic(images: list[Any], annotations: list[Any], settings: StreetSettings) -> dict[str, Any]:
     return {
-        "info": info,
-        "licenses": [
-            {"id": 1, "name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}
-        ],
+        "info": {"description": "Synthetic street scenes", **settings.info()},
+        "licenses": [_LICENSE],
         "images": images,
         "annotations": annotations,
         "categories": categories(),
     }
 
 
-def _write_picture(path: str, image: np.ndarray) -> None:
-    # Level 1: decoded pixels are the same at every level, and this one is several times faster.
-    if not cv2.imwrite(
-        path, np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    ):
-        raise OSError(f"Could not write {path}.")
-
-
 def _write_json(path: str, content: dict[str, Any]) -> None:
-    with open(path, "w") as f:
+    with open(path, "w", encoding="utf-8") as f:
         json.dump(content, f)
+
+
+def _read_text(path: str) -> str | None:
+    if not os.path.isfile(path):
+        return None
+    with open(path, encoding="utf-8") as f:
+        return f.read()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw a data set from the command line."""
     default = StreetSettings()
-    parser = argparse.ArgumentParser(
-        description="Draw the synthetic street data set in COCO panoptic format."
-    )
-    parser.add_argument(
-        "--root", default=default_root(), help="folder to write to (default: %(default)s)"
-    )
+    parser = argparse.ArgumentParser(description="Draw the synthetic street data set in COCO panoptic format.")
+    parser.add_argument("--root", default=default_root(), help="folder to write to (default: %(default)s)")
     for key, value in asdict(default).items():
-        parser.add_argument(
-            f"--{key.replace('_', '-')}", type=int, default=value, help="default: %(default)s"
-        )
+        parser.add_argument(f"--{key.replace('_', '-')}", type=int, default=value, help="default: %(default)s")
     options = vars(parser.parse_args(arguments))
     root = options.pop("root")
     try:
         make_synthetic_street(root, StreetSettings(**options))
     except ValueError as error:
         parser.error(str(error))
-    print(f"The synthetic street is in {os.path.abspath(root)}")
+    print(f"The synthetic street is in {os.path.abspath(root)}")  # noqa: T201
 
 
 if __name__ == "__main__":

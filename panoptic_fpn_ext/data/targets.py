@@ -37,7 +37,9 @@ def check_panoptic_map(
     }
     found = "; ".join(f"{what}: {bad[:10]} ({len(bad)} in all)" for what, bad in problems.items() if bad)
     if found:
-        raise ValueError(f"Panoptic map {file_name} does not agree with its annotation: {found}. Mend the JSON or the PNG.")
+        raise ValueError(
+            f"Panoptic map {file_name} does not agree with its annotation: {found}. Mend the JSON or the PNG."
+        )
 
 
 def sem_seg_target(
@@ -56,9 +58,7 @@ def sem_seg_target(
     Returns:
         int64 (H, W): semantic ids or ``IGNORE_LABEL``.
     """
-    values = [
-        categories.semantic_id(categories.dataset_id(s["category_id"], s["isthing"])) for s in segments_info
-    ]
+    values = [categories.semantic_id(categories.dataset_id(s["category_id"], s["isthing"])) for s in segments_info]
     return torch.from_numpy(relabel(ids, [s["id"] for s in segments_info], values, IGNORE_LABEL))
 
 

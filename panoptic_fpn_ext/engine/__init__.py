@@ -3,7 +3,18 @@
 from .checkpoint import PanopticCheckpointer
 from .checks import check_config
 from .evaluators import build_evaluator
+from .predictor import PanopticPredictor
+from .result_writer import PanopticResultWriter
 from .setup import argument_parser, setup
 from .trainer import Trainer
 
-__all__ = ["PanopticCheckpointer", "Trainer", "argument_parser", "build_evaluator", "check_config", "setup"]
+__all__ = [
+    "PanopticCheckpointer",
+    "PanopticPredictor",
+    "PanopticResultWriter",
+    "Trainer",
+    "argument_parser",
+    "build_evaluator",
+    "check_config",
+    "setup",
+]

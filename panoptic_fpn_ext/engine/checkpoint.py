@@ -1,6 +1,9 @@
-"""Loading weights with clear words about weights of another model."""
+"""Loading weights with clear words about files that are none and weights of another model."""
 
+import os
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlparse
 
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
@@ -11,27 +14,70 @@ __all__ = ["PanopticCheckpointer"]
 class PanopticCheckpointer(DetectionCheckpointer):
     """detectron2's checkpointer; refuses weights that do not belong to the model instead of going on with random ones.
 
-    A checkpoint that fits no parameter is always an error. With ``complete=True``, for evaluation and prediction, so is one that leaves
-    any parameter at its random initialisation. For training, partial weights (a pre-trained backbone, other classes) are usual.
+    A checkpoint that fits no parameter is always an error. With ``complete=True``, for evaluation and prediction, and
+    when a run is resumed, so is one that leaves any parameter at its random initialisation. For training, partial
+    weights (a pre-trained backbone, other classes) are usual.
     """
 
     def __init__(self, model: nn.Module, save_dir: str = "", *, complete: bool = False, **checkpointables: Any) -> None:
         super().__init__(model, save_dir, **checkpointables)
         self._complete = complete
+        self._path = ""
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As the base class.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: no path where weights are needed, a file that is no checkpoint, or one of another architecture.
+        """
+        if self._complete and not path:
+            raise ValueError("MODEL.WEIGHTS is empty: set it to the checkpoint to evaluate or predict with.")
+        self._path = path
+        if path and not os.path.isfile(self._local_path(path)):
+            raise FileNotFoundError(f"Checkpoint {path} (MODEL.WEIGHTS, or the last one in OUTPUT_DIR) does not exist.")
+        result: dict[str, Any] = super().load(path, *args, **kwargs)
+        return result
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """As the base class; a run that is resumed needs a checkpoint of this very model."""
+        self._complete = self._complete or (resume and self.has_checkpoint())
+        result: dict[str, Any] = super().resume_or_load(path, resume=resume)
+        return result
+
+    def _local_path(self, path: str) -> str:
+        return str(self.path_manager.get_local_path(urlparse(path)._replace(query="").geturl()))
+
+    def _load_file(self, filename: str) -> Any:
+        try:
+            loaded = super()._load_file(filename)
+        except Exception as error:  # each unpickler has its own types
+            reason = f"{type(error).__name__}: {error}".split("\n")[0]
+            raise ValueError(f"{self._path} (MODEL.WEIGHTS) cannot be read as a checkpoint ({reason}).") from error
+        if not isinstance(loaded.get("model"), Mapping):
+            raise ValueError(f"{self._path} (MODEL.WEIGHTS) is no checkpoint: it holds no parameters by name.")
+        return loaded
 
     def _load_model(self, checkpoint: Any) -> Any:
         # Called by Checkpointer.load once the file is read; the base class returns what did not fit.
         incompatible = super()._load_model(checkpoint)
         parameters = {name for name, _ in self.model.named_parameters()}
-        unset = parameters & {*incompatible.missing_keys, *(name for name, *_ in incompatible.incorrect_shapes)}
+        misshapen = {name for name, *_ in incompatible.incorrect_shapes}
+        unset = parameters & {*incompatible.missing_keys, *misshapen}
         if unset == parameters or (self._complete and unset):
-            shapes = [f"{name}: {theirs} in the file, {ours} in the model" for name, theirs, ours in incompatible.incorrect_shapes]
+            missing = [name for name in incompatible.missing_keys if name not in misshapen]
+            shapes = [
+                f"{name}: {theirs} in the file, {ours} in the model"
+                for name, theirs, ours in incompatible.incorrect_shapes
+            ]
             raise ValueError(
-                f"The checkpoint is of another architecture: it does not set {len(unset)} of the model's {len(parameters)} parameters.\n"
-                f"  missing in the file: {_some(incompatible.missing_keys)}\n  of another shape: {_some(shapes)}\n"
+                f"Checkpoint {self._path} is of another architecture: it does not set {len(unset)} of the model's "
+                f"{len(parameters)} parameters.\n"
+                f"  missing in the file: {_some(missing)}\n  of another shape: {_some(shapes)}\n"
                 f"  unknown to the model: {_some(incompatible.unexpected_keys)}\n"
                 "Use the config that the checkpoint was trained with (--config-file; MODEL.ROI_HEADS.NUM_CLASSES and "
-                "MODEL.SEM_SEG_HEAD.NUM_CLASSES give the last layers their shape), or set MODEL.WEIGHTS to another file."
+                "MODEL.SEM_SEG_HEAD.NUM_CLASSES shape the last layers), or set MODEL.WEIGHTS to another file; "
+                "for a run that is resumed, set OUTPUT_DIR to another folder."
             )
         return incompatible
 

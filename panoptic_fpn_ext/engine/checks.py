@@ -7,20 +7,37 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..categories import PanopticCategories
 
-__all__ = ["check_config", "fill_in_num_classes"]
+__all__ = ["check_config", "check_head_sizes", "fill_in_num_classes", "prediction_dataset"]
 
 logger = logging.getLogger(__name__)
+
+_HOW_TO_REGISTER = (
+    "Register it with panoptic_fpn_ext.data.register_coco_panoptic, or on the command line with --register NAME "
+    "IMAGE_ROOT PANOPTIC_ROOT PANOPTIC_JSON."
+)
 
 
 def fill_in_num_classes(cfg: CfgNode) -> None:
     """Take head sizes that are 0 from the first training data set.
 
-    Fills ``MODEL.ROI_HEADS.NUM_CLASSES``, ``MODEL.SEM_SEG_HEAD.NUM_CLASSES`` and, with the latter, ``COMBINE.THING_SEM_SEG_IDS``.
+    Fills ``MODEL.ROI_HEADS.NUM_CLASSES``, ``MODEL.SEM_SEG_HEAD.NUM_CLASSES`` and, with the latter,
+    ``COMBINE.THING_SEM_SEG_IDS``.
+
+    Raises:
+        KeyError: a size is 0 and no data set is known to take it from.
     """
     model = cfg.MODEL
     if model.ROI_HEADS.NUM_CLASSES != 0 and model.SEM_SEG_HEAD.NUM_CLASSES != 0:
         return
-    categories = _categories(_panoptic_datasets(cfg)[0])
+    names = _panoptic_datasets(cfg)
+    if not names:
+        wanted = ", ".join((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)) or "none"
+        raise KeyError(
+            "MODEL.ROI_HEADS.NUM_CLASSES or MODEL.SEM_SEG_HEAD.NUM_CLASSES is 0, to be taken from the first data set "
+            "of DATASETS.TRAIN or DATASETS.TEST, but none of these is registered as a panoptic one: "
+            f"{wanted}. {_HOW_TO_REGISTER}"
+        )
+    categories = _categories(names[0])
     if model.ROI_HEADS.NUM_CLASSES == 0:
         model.ROI_HEADS.NUM_CLASSES = categories.num_things
     if model.SEM_SEG_HEAD.NUM_CLASSES == 0:
@@ -41,27 +58,48 @@ def check_config(cfg: CfgNode) -> None:
     """
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         if name not in DatasetCatalog:
-            raise KeyError(
-                f"Data set {name!r} (DATASETS.TRAIN or DATASETS.TEST) is not registered. Register it with "
-                "panoptic_fpn_ext.data.register_coco_panoptic, or train_net.py --register NAME IMAGES PANOPTIC_PNGS PANOPTIC_JSON."
-            )
-    combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
+            raise KeyError(f"Data set {name!r} (DATASETS.TRAIN or DATASETS.TEST) is not registered. {_HOW_TO_REGISTER}")
     for name in _panoptic_datasets(cfg):
-        categories = _categories(name)
-        wanted = {
-            "MODEL.ROI_HEADS.NUM_CLASSES": (cfg.MODEL.ROI_HEADS.NUM_CLASSES, categories.num_things),
-            "MODEL.SEM_SEG_HEAD.NUM_CLASSES": (cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, categories.num_sem_seg_classes),
-            "MODEL.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS": (
-                list(combine.get("THING_SEM_SEG_IDS", (0,))),
-                categories.thing_sem_seg_ids,
-            ),
-        }
-        wrong = [f"  {key} is {came}: set it to {fits}" for key, (came, fits) in wanted.items() if came != fits]
-        if wrong:
-            raise ValueError(
-                f"The config does not fit data set {name!r} ({categories.num_things} things, {categories.num_stuff} stuff, semantic "
-                f"space {categories.sem_seg_space!r}):\n" + "\n".join(wrong)
-            )
+        check_head_sizes(cfg, name)
+
+
+def prediction_dataset(cfg: CfgNode) -> str:
+    """Name of the data set whose classes a model predicts: the first of ``DATASETS.TEST``, else of ``DATASETS.TRAIN``.
+
+    Raises:
+        ValueError: the config names no data set.
+        KeyError: its categories are not known.
+    """
+    names = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
+    if not names:
+        raise ValueError("DATASETS.TEST is empty: set it to the data set whose classes the model predicts.")
+    if not hasattr(MetadataCatalog.get(names[0]), "thing_classes"):
+        raise KeyError(f"The categories of data set {names[0]!r} (DATASETS.TEST) are not known. {_HOW_TO_REGISTER}")
+    return str(names[0])
+
+
+def check_head_sizes(cfg: CfgNode, name: str) -> None:
+    """Check the sizes of the heads against one panoptic data set, of which only the metadata are needed.
+
+    Raises:
+        ValueError: a wrong size; the message names the key and the value that fits.
+    """
+    categories = _categories(name)
+    combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
+    wanted = {
+        "MODEL.ROI_HEADS.NUM_CLASSES": (cfg.MODEL.ROI_HEADS.NUM_CLASSES, categories.num_things),
+        "MODEL.SEM_SEG_HEAD.NUM_CLASSES": (cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, categories.num_sem_seg_classes),
+        "MODEL.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS": (
+            list(combine.get("THING_SEM_SEG_IDS", (0,))),
+            categories.thing_sem_seg_ids,
+        ),
+    }
+    wrong = [f"  {key} is {came}: set it to {fits}" for key, (came, fits) in wanted.items() if came != fits]
+    if wrong:
+        raise ValueError(
+            f"The config does not fit data set {name!r} ({categories.num_things} things, {categories.num_stuff} stuff, "
+            f"semantic space {categories.sem_seg_space!r}):\n" + "\n".join(wrong)
+        )
 
 
 def _panoptic_datasets(cfg: CfgNode) -> list[str]:

@@ -1,19 +1,31 @@
 """From the command line to a config: arguments and steps that all projects share."""
 
 import argparse
-import logging
 import os
 
-import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_argument_parser, default_setup
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import setup_logger
 
 from ..config import add_panoptic_fpn_ext_config
-from ..data import register_coco_panoptic
-from ..data.synthetic_street import register_synthetic_street
-from .checks import check_config, fill_in_num_classes
+from ..data import describe_coco_panoptic, register_coco_panoptic
+from ..data.coco_panoptic import read_panoptic_json
+from ..data.street_categories import categories as street_categories
+from ..data.synthetic_street import SPLITS, register_synthetic_street
+from .checks import check_config, check_head_sizes, fill_in_num_classes, prediction_dataset
+from .device import use_available_device
 
-__all__ = ["argument_parser", "register_datasets", "setup"]
+__all__ = [
+    "add_register_argument",
+    "argument_parser",
+    "load_config",
+    "load_prediction_config",
+    "register_categories",
+    "register_datasets",
+    "setup",
+]
 
 _REGISTER = ("NAME", "IMAGE_ROOT", "PANOPTIC_ROOT", "PANOPTIC_JSON")
 
@@ -33,17 +45,32 @@ def add_register_argument(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar=_REGISTER,
-        help="register a data set in COCO panoptic format under NAME, for DATASETS.TRAIN and DATASETS.TEST; may be repeated. "
-        "~ and environment variables in the paths are resolved.",
+        help="register a data set in COCO panoptic format under NAME, for DATASETS.TRAIN and DATASETS.TEST; may be "
+        "repeated. ~ and environment variables in the paths are resolved.",
     )
 
 
 def register_datasets(cfg: CfgNode, registrations: list[list[str]]) -> None:
-    """Register the data sets of the command line and, if ``cfg`` uses it, the embedded one (which is drawn where it is missing)."""
+    """Register the data sets of the command line and, if ``cfg`` uses it, the embedded one, drawn where it is missing."""
     for name, *paths in registrations:
-        register_coco_panoptic(name, *(os.path.expanduser(os.path.expandvars(path)) for path in paths))
+        register_coco_panoptic(name, *(_resolve(path) for path in paths))
     if any(name.startswith("synthetic_street_") for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
         register_synthetic_street()
+
+
+def register_categories(registrations: list[list[str]]) -> None:
+    """Make the categories of the command line's data sets and of the embedded one known: all that prediction needs.
+
+    Only the JSON files are read; folders need not exist, and nothing is drawn.
+    """
+    for name, *_, panoptic_json in registrations:
+        describe_coco_panoptic(name, read_panoptic_json(_resolve(panoptic_json))["categories"])
+    for split in SPLITS:
+        describe_coco_panoptic(f"synthetic_street_{split}", street_categories())
+
+
+def _resolve(path: str) -> str:
+    return os.path.expanduser(os.path.expandvars(path))
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
@@ -52,6 +79,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     ``MODEL.DEVICE cuda`` becomes ``cpu`` where there is no GPU.
     """
     cfg = load_config(args.config_file, args.opts, args.register)
+    # Propagation stays on, so that whoever embeds this sees the records too.
+    setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="panoptic_fpn_ext", enable_propagation=True)
     default_setup(cfg, args)
     return cfg
 
@@ -62,17 +91,35 @@ def load_config(config_file: str, opts: list[str], registrations: list[list[str]
     Raises:
         FileNotFoundError, KeyError, ValueError: missing files, unknown data sets or keys, sizes that do not fit.
     """
+    cfg = _read_config(config_file, opts)
+    register_datasets(cfg, registrations)
+    fill_in_num_classes(cfg)
+    check_config(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def load_prediction_config(config_file: str, opts: list[str], registrations: list[list[str]]) -> CfgNode:
+    """As :func:`load_config`, for predicting only: of the data sets it needs no more than the categories.
+
+    See :func:`register_categories`.
+    """
+    cfg = _read_config(config_file, opts)
+    register_categories(registrations)
+    fill_in_num_classes(cfg)
+    check_head_sizes(cfg, prediction_dataset(cfg))
+    cfg.freeze()
+    return cfg
+
+
+def _read_config(config_file: str, opts: list[str]) -> CfgNode:
+    if not PathManager.isfile(config_file):
+        raise FileNotFoundError(f"Config file {config_file!r} (--config-file) does not exist.")
     cfg = get_cfg()
     add_panoptic_fpn_ext_config(cfg)
     cfg.merge_from_file(config_file)
     cfg.merge_from_list(opts)
     if cfg.TEST.AUG.ENABLED:
         raise ValueError("TEST.AUG.ENABLED is not supported for panoptic outputs; set it to False.")
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        logging.getLogger(__name__).warning("No GPU was found: MODEL.DEVICE is set to cpu.")
-        cfg.MODEL.DEVICE = "cpu"
-    register_datasets(cfg, registrations)
-    fill_in_num_classes(cfg)
-    check_config(cfg)
-    cfg.freeze()
+    use_available_device(cfg)
     return cfg

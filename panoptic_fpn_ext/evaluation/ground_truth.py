@@ -5,12 +5,14 @@ import os
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from detectron2.utils.file_io import PathManager
 
 from ..categories import PanopticCategories
 from ..panoptic_png import read_panoptic_png
 from .problems import Problems
-from .segments import SegmentMap, Segments, as_segment_map, parse_segments
+from .segments import SegmentMap, Segments, as_segment_map, as_segment_maps, parse_segments
 
 __all__ = ["GroundTruth", "read_json"]
 
@@ -31,7 +33,7 @@ class GroundTruth:
     """Annotations of all pictures by position in the JSON, and their maps on demand.
 
     Attributes:
-        categories: those of the JSON, in its order.
+        categories: those of the JSON, in its order; ``category_list`` has them as they are written there.
         category_index: data set id → index in ``categories.dataset_ids``.
         problems: what is wrong with the JSON; what is wrong with a PNG shows itself when the picture is read.
     """
@@ -54,7 +56,8 @@ class GroundTruth:
         if not PathManager.isdir(self._folder):
             raise FileNotFoundError(f"Folder {folder} with the ground truth's panoptic PNGs does not exist.")
         self._png_decoder = png_decoder
-        self.categories = PanopticCategories([{"name": str(c.get("id")), **c} for c in content.get("categories", [])])
+        self.category_list: list[dict[str, Any]] = content.get("categories", [])
+        self.categories = PanopticCategories([{"name": str(c.get("id")), **c} for c in self.category_list])
         self.category_index = {id_: index for index, id_ in enumerate(self.categories.dataset_ids)}
         self.problems = Problems()
         self.image_ids: list[Hashable] = []
@@ -62,7 +65,10 @@ class GroundTruth:
         self._segments: list[Segments] = []
         self._positions: dict[Hashable, int] = {}
         for position, annotation in enumerate(content["annotations"]):
-            self._add(position, annotation)
+            try:
+                self._add(position, annotation)
+            except KeyError as error:
+                raise ValueError(f"{json_file}: annotation {position} lacks the field {error}.") from error
         self._cache: dict[int, SegmentMap] = {}
         self._cache_bytes_left = cache_bytes
 
@@ -85,14 +91,21 @@ class GroundTruth:
         """Where the JSON has a picture, None if nowhere."""
         return self._positions.get(image_id)
 
-    def segment_map(self, position: int) -> SegmentMap:
-        """The map of a picture; ``FileNotFoundError`` or ``ValueError`` when its PNG is absent, broken or not 8-bit RGB."""
-        cached = self._cache.get(position)
-        if cached is not None:
-            return cached
-        path = os.path.join(self._folder, self._file_names[position])
-        result = as_segment_map(read_panoptic_png(path, self._png_decoder), self._segments[position])
-        if result.nbytes <= self._cache_bytes_left:
-            self._cache_bytes_left -= result.nbytes
-            self._cache[position] = result
-        return result
+    def compare(
+        self, position: int, pred_ids: npt.NDArray[np.integer], pred_segments: Segments
+    ) -> tuple[SegmentMap, SegmentMap]:
+        """The map of a picture and that of a prediction (integers (H, W), 0 is void).
+
+        Raises:
+            FileNotFoundError: there is no PNG.
+            ValueError: it is broken, not 8-bit RGB or of another size, or the prediction is no map.
+        """
+        gt = self._cache.get(position)
+        if gt is None:
+            path = os.path.join(self._folder, self._file_names[position])
+            gt_ids, gt_segments = read_panoptic_png(path, self._png_decoder), self._segments[position]
+            if self._cache_bytes_left <= 0:
+                return as_segment_maps(gt_ids, gt_segments, pred_ids, pred_segments)
+            gt = self._cache[position] = as_segment_map(gt_ids, gt_segments)
+            self._cache_bytes_left -= gt.nbytes
+        return gt, as_segment_map(pred_ids, pred_segments)

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..categories import PanopticCategories
-from .segments import NO_CATEGORY, SegmentMap, as_segment_map, parse_segments
+from .segments import NO_CATEGORY, SegmentMap, as_segment_maps, check_sizes, parse_segments, sum_by
 
-__all__ = ["MATCH_DTYPE", "PQCounts", "PictureCounts", "count_panoptic_quality", "count_picture", "find_map_problems"]
+__all__ = ["MATCH_DTYPE", "PQCounts", "PictureCounts", "count_panoptic_quality", "count_picture"]
 
 MATCH_DTYPE = np.dtype([("category", np.int32), ("iou", np.float64)])
 """One true positive: index of its category, and its IoU."""
@@ -83,7 +83,7 @@ class PQCounts:
     def iou_sum(self) -> npt.NDArray[np.float64]:
         """Sum of the IoUs of each category's true positives, float64 (C,), added one by one in order."""
         matches = np.concatenate([np.empty(0, MATCH_DTYPE), *self.matches])
-        return np.bincount(matches["category"], matches["iou"], minlength=len(self.categories))
+        return sum_by(matches["category"], matches["iou"], len(self.categories))
 
     def __add__(self, other: "PQCounts") -> "PQCounts":
         """Counts of both, ``self`` first; ``ValueError`` when their categories differ."""
@@ -184,30 +184,28 @@ def count_panoptic_quality(
     gt_parsed, gt_problems = parse_segments(gt_segments, category_index)
     pred_parsed, pred_problems = parse_segments(pred_segments, category_index, predicted=True)
     problems = [f"ground truth: {p}" for p in gt_problems] + [f"prediction: {p}" for p in pred_problems]
-    if not problems:
-        gt, pred = as_segment_map(gt_map, gt_parsed), as_segment_map(pred_map, pred_parsed)
-        problems = find_map_problems(gt, pred)
     if problems:
-        raise ValueError(f"No Panoptic Quality of this picture: {'; '.join(problems)}.")
-    return PQCounts.from_picture(categories, count_picture(gt, pred))
+        raise ValueError("; ".join(problems))
+    counts = count_picture(*as_segment_maps(gt_map, gt_parsed, pred_map, pred_parsed))
+    return PQCounts.from_picture(categories, counts)
 
 
-def find_map_problems(gt: SegmentMap, pred: SegmentMap) -> list[str]:
-    """Why two maps cannot be compared (empty for sound data)."""
+def _check(gt: SegmentMap, pred: SegmentMap) -> None:
+    check_sizes(gt.shape, pred.shape)
     problems = []
-    if gt.shape != pred.shape:
-        problems.append(f"the prediction has {pred.shape} pixels (H, W), the ground truth {gt.shape}")
     if pred.unlisted:
         problems.append(f"prediction: ids {pred.unlisted[:5]} have pixels and are not in segments_info")
     if pred.absent:
         problems.append(f"prediction: ids {pred.absent[:5]} are in segments_info and have no pixel")
-    return problems
+    if problems:
+        raise ValueError("; ".join(problems))
 
 
 def count_picture(gt: SegmentMap, pred: SegmentMap) -> PictureCounts:
-    """Counts of two maps of one size without problems; see :func:`count_panoptic_quality`."""
+    """Counts of one picture; rules and errors of the maps as :func:`count_panoptic_quality`."""
+    _check(gt, pred)
     g, p, pixels = _intersections(gt, pred)
-    on_void = np.bincount(p, pixels * (g == 0), minlength=len(pred.pixels))
+    on_void = sum_by(p, pixels * (g == 0), len(pred.pixels))
     compared = (gt.categories[g] == pred.categories[p]) & (pred.categories[p] != NO_CATEGORY)
     g_compared, p_compared, shared = g[compared], p[compared], pixels[compared]
     union = pred.pixels[p_compared] + gt.areas[g_compared] - shared - on_void[p_compared]
@@ -217,7 +215,7 @@ def count_picture(gt: SegmentMap, pred: SegmentMap) -> PictureCounts:
     matches = np.empty(np.count_nonzero(hit), MATCH_DTYPE)
     matches["category"], matches["iou"] = gt.categories[g_compared[hit]], iou[hit]
 
-    on_crowd = np.bincount(p, pixels * (gt.crowd_categories[g] == pred.categories[p]), minlength=len(pred.pixels))
+    on_crowd = sum_by(p, pixels * (gt.crowd_categories[g] == pred.categories[p]), len(pred.pixels))
     missed, wrong = gt.categories != NO_CATEGORY, pred.categories != NO_CATEGORY
     missed[g_compared[hit]] = False
     wrong[p_compared[hit]] = False
@@ -229,26 +227,35 @@ def _intersections(
     gt: SegmentMap, pred: SegmentMap
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """Pairs of labels that share pixels, ordered by (ground truth, prediction), and how many pixels they share."""
-    size = int(np.prod(gt.shape))
-    starts_gt = np.zeros(size, dtype=np.bool_)
-    starts_pred = np.zeros(size, dtype=np.bool_)
-    starts_gt[gt.starts] = True
-    starts_pred[pred.starts] = True
-    starts = np.flatnonzero(starts_gt | starts_pred)
-    g = gt.labels[np.cumsum(starts_gt[starts]) - 1].astype(np.intp)
-    p = pred.labels[np.cumsum(starts_pred[starts]) - 1]
+    gt_run, pred_run, pixels = _common_runs(gt, pred)
     width = len(pred.pixels)
-    cells, pixels = _histogram(g * width + p, np.diff(starts, append=size), len(gt.pixels) * width)
-    return cells // width, cells % width, pixels
+    keys = gt.labels[gt_run].astype(np.intp) * width + pred.labels[pred_run]
+    cells, shared = _histogram(keys, pixels, len(gt.pixels) * width)
+    return cells // width, cells % width, shared
+
+
+def _common_runs(
+    gt: SegmentMap, pred: SegmentMap
+) -> tuple[npt.NDArray[np.intp] | slice, npt.NDArray[np.intp] | slice, npt.NDArray[np.intp]]:
+    """Runs in which neither map changes: which run of each map they lie in, and their pixels (some may have none)."""
+    size = gt.shape[0] * gt.shape[1]
+    if gt.starts is pred.starts:
+        return slice(None), slice(None), np.diff(gt.starts, append=size)
+    starts = np.concatenate((gt.starts, pred.starts))
+    order = np.argsort(starts, kind="stable")  # a merge: both are sorted
+    gt_run = np.cumsum(order < len(gt.starts)) - 1
+    pred_run = np.arange(len(starts)) - gt_run - 1
+    return gt_run, pred_run, np.diff(starts[order], append=size)
 
 
 def _histogram(
     keys: npt.NDArray[np.intp], weights: npt.NDArray[np.intp], num_keys: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """The keys that occur, ascending, and the sums of their weights (exact below 2⁵³)."""
+    """The keys with weight, ascending, and the sums of their weights (exact below 2⁵³)."""
     if num_keys <= _MAX_CELLS:
-        counts = np.bincount(keys, weights)
+        counts = sum_by(keys, weights)
         cells = np.flatnonzero(counts)
         return cells, counts[cells]
     cells, inverse = np.unique(keys, return_inverse=True)
-    return cells, np.bincount(inverse, weights)
+    counts = sum_by(inverse, weights)
+    return cells[counts > 0], counts[counts > 0]

@@ -47,7 +47,7 @@ class PredictionWriter:
         ids: npt.NDArray[np.integer],
         segments: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Write one picture: segment ids (H, W) and its segments with data set ids; ``ValueError`` for ids < 0 or ≥ 256³."""
+        """Write one picture: segment ids (H, W), segments with data set ids; ``ValueError``: ids outside [0, 256³)."""
         write_panoptic_png(os.path.join(self._png_dir, file_name), ids)
         line = {"image_id": image_id, "file_name": file_name, "segments_info": list(segments)}
         if self._lines is None:

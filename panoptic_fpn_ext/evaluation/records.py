@@ -1,4 +1,4 @@
-"""What an evaluation keeps of each picture, and how it becomes one result: 12 bytes a match, 2 an error, 18 a picture."""
+"""What an evaluation keeps of its pictures (12 bytes each, 12 a match, 2 an error) and how it becomes one result."""
 
 from array import array
 from collections.abc import Sequence

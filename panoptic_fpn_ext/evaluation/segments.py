@@ -13,7 +13,16 @@ import numpy.typing as npt
 from ..panoptic_png import MAX_SEGMENT_ID
 from ..structures import VOID_ID
 
-__all__ = ["SegmentMap", "Segments", "as_segment_map", "parse_segments"]
+__all__ = [
+    "SegmentMap",
+    "Segments",
+    "as_segment_map",
+    "as_segment_maps",
+    "check_sizes",
+    "parse_segments",
+    "sum_by",
+    "unique_ids",
+]
 
 NO_CATEGORY = -1
 
@@ -34,14 +43,14 @@ class Segments(NamedTuple):
 class SegmentMap(NamedTuple):
     """One picture: where its runs start (row by row), their labels, and by label (U + 1) its category index and area.
 
-    ``starts`` int32 (R,), ``labels`` small unsigned (R,), ``ids`` int64 (U,), ``pixels`` float64 (U + 1,),
+    ``starts`` int32 or int64 (R,), ``labels`` small unsigned (R,), ``ids`` int64 (U,), ``pixels`` float64 (U + 1,),
     ``areas`` float64 (U + 1,): px as the JSON says; ``categories`` int64 (U + 1,), -1 where a label is no segment to
     match; ``crowd_categories``: the same for the crowd segments that forgive; ``absent``: listed ids without a pixel;
     ``unlisted``: ids with pixels that are neither listed nor void.
     """
 
     shape: tuple[int, ...]
-    starts: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.signedinteger]
     labels: npt.NDArray[np.unsignedinteger]
     ids: npt.NDArray[np.int64]
     pixels: npt.NDArray[np.float64]
@@ -104,32 +113,64 @@ def _some(values: Sequence[int]) -> str:
     return f"[{shown}]" if len(values) <= 5 else f"[{shown}, … {len(values)} in all]"
 
 
-def as_segment_map(ids: npt.NDArray[np.integer], segments: Segments, id_offset: int = 0) -> SegmentMap:
+def as_segment_map(ids: npt.NDArray[np.integer], segments: Segments) -> SegmentMap:
     """Runs and by-label tables of a panoptic map.
 
     Args:
         ids: integers (H, W), segment ids; 0 is void.
         segments: what the JSON lists, without duplicates.
-        id_offset: added to every pixel first.
 
     Raises:
         ValueError: the map is not a non-empty integer array of two dimensions.
     """
+    starts = np.flatnonzero(_changes(ids))
+    return _tabulate(ids, segments, starts)._replace(starts=starts.astype(np.int32))
+
+
+def as_segment_maps(
+    gt_ids: npt.NDArray[np.integer], gt: Segments, pred_ids: npt.NDArray[np.integer], pred: Segments
+) -> tuple[SegmentMap, SegmentMap]:
+    """Two maps to compare; as :func:`as_segment_map`, with one array of starts for both, which is cheaper.
+
+    Raises:
+        ValueError: as there, or the maps' sizes differ.
+    """
+    check_sizes(gt_ids.shape, pred_ids.shape)
+    changes = _changes(gt_ids)
+    changes |= _changes(pred_ids)
+    starts = np.flatnonzero(changes)
+    return _tabulate(gt_ids, gt, starts), _tabulate(pred_ids, pred, starts)
+
+
+def check_sizes(gt_shape: tuple[int, ...], pred_shape: tuple[int, ...]) -> None:
+    """``ValueError`` when the shapes (H, W) of two maps differ."""
+    if gt_shape != pred_shape:
+        raise ValueError(f"the prediction has {pred_shape} pixels (H, W), the ground truth {gt_shape}")
+
+
+def _changes(ids: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    """Bool (H * W,): where a pixel is not as the one before."""
     if ids.ndim != 2 or ids.size == 0 or not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(f"the panoptic map must be a non-empty integer array (H, W), got {ids.dtype} {ids.shape}")
     flat = ids.reshape(-1)
-    starts = _run_starts(flat)
-    values = flat[starts].astype(np.int64) + id_offset
+    differs = np.empty(flat.size, dtype=np.bool_)
+    differs[0] = True
+    np.not_equal(flat[1:], flat[:-1], out=differs[1:])
+    return differs
+
+
+def _tabulate(ids: npt.NDArray[np.integer], segments: Segments, starts: npt.NDArray[np.intp]) -> SegmentMap:
+    values = ids.reshape(-1)[starts].astype(np.int64)
     known = np.union1d(segments.ids, [VOID_ID])
     labels = _label(values, known)
-    pixels = np.bincount(labels, np.diff(starts, append=flat.size), minlength=len(known) + 1)
+    pixels = sum_by(labels, np.diff(starts, append=ids.size), len(known) + 1)
     rows = np.searchsorted(known, segments.ids)
     areas, categories = pixels.copy(), np.full(len(known) + 1, NO_CATEGORY)
     areas[rows] = np.where(np.isnan(segments.areas), pixels[rows], segments.areas)
     categories[rows] = np.where(segments.crowd, NO_CATEGORY, segments.categories)
     return SegmentMap(
         shape=ids.shape,
-        starts=starts.astype(np.int32),
+        starts=starts,
         labels=labels.astype(np.min_scalar_type(len(known))),
         ids=known,
         pixels=pixels,
@@ -141,22 +182,26 @@ def as_segment_map(ids: npt.NDArray[np.integer], segments: Segments, id_offset: 
     )
 
 
-def _run_starts(flat: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
-    differs = np.empty(flat.size, dtype=np.bool_)
-    differs[0] = True
-    np.not_equal(flat[1:], flat[:-1], out=differs[1:])
-    return np.flatnonzero(differs)
+def sum_by(keys: npt.NDArray[np.integer], weights: npt.NDArray[Any], num_keys: int = 0) -> npt.NDArray[np.float64]:
+    """Sum of the weights of each key, float64 (num_keys or more,), added one by one in order."""
+    return np.asarray(np.bincount(keys, weights, minlength=num_keys), dtype=np.float64)
+
+
+def unique_ids(ids: npt.NDArray[np.integer]) -> list[int]:
+    """The ids that occur in a panoptic map, integers (H, W), ascending: ``np.unique`` of its runs only."""
+    return [int(i) for i in np.unique(ids.reshape(-1)[_changes(ids)])]
 
 
 def _label(values: npt.NDArray[np.int64], known: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
-    labels = np.minimum(np.searchsorted(known, values), len(known) - 1)
-    labels[known[labels] != values] = len(known)
+    bounded = np.append(known, np.iinfo(np.int64).max)  # so that every value has a place to compare with
+    labels = np.searchsorted(bounded, values)
+    unlisted = bounded[labels] != values
+    if unlisted.any():
+        labels[unlisted] = len(known)
     return labels
 
 
-def _crowd_categories(
-    segments: Segments, rows: npt.NDArray[np.intp], num_labels: int
-) -> npt.NDArray[np.int64]:
+def _crowd_categories(segments: Segments, rows: npt.NDArray[np.intp], num_labels: int) -> npt.NDArray[np.int64]:
     """Category by label of the crowd segments that count: of several in one category only the last in JSON order."""
     result = np.full(num_labels, NO_CATEGORY)
     crowd = np.flatnonzero(segments.crowd)

@@ -168,7 +168,9 @@ class PanopticFPNExt(GeneralizedRCNN):
 
     def _gt_instances(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
         if any("instances" not in inputs for inputs in batched_inputs):
-            raise ValueError("Every training picture needs 'instances' (which may be empty); does the mapper make them?")
+            raise ValueError(
+                "Every training picture needs 'instances' (which may be empty); does the mapper make them?"
+            )
         return [inputs["instances"].to(self.device) for inputs in batched_inputs]
 
     def _weighted(self, losses: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -206,9 +208,7 @@ class PanopticFPNExt(GeneralizedRCNN):
         """The three outputs of one picture at output size."""
         output_size = (int(inputs.get("height", image_size[0])), int(inputs.get("width", image_size[1])))
         prediction = self.combiner(instances, sem_seg_logits, image_size, output_size)
-        sem_seg = upsample_sem_seg_logits(
-            sem_seg_logits, _logits_stride(self.sem_seg_head), image_size, output_size
-        )
+        sem_seg = upsample_sem_seg_logits(sem_seg_logits, _logits_stride(self.sem_seg_head), image_size, output_size)
         return {
             "sem_seg": sem_seg,
             "instances": detector_postprocess(instances, *output_size),

@@ -1,0 +1,6 @@
+"""Pictures of panoptic maps for people to look at."""
+
+from .overlay import draw_panoptic
+from .sheet import contact_sheet
+
+__all__ = ["contact_sheet", "draw_panoptic"]

@@ -1,0 +1,86 @@
+"""Which pictures a command line means, and what their results are called."""
+
+import glob
+import logging
+import os
+from collections.abc import Iterable, Iterator
+
+__all__ = ["PICTURE_SUFFIXES", "UniqueNames", "find_pictures"]
+
+PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+logger = logging.getLogger(__name__)
+
+
+def find_pictures(inputs: Iterable[str], output_dir: str | None = None) -> list[str]:
+    """Pictures of files, folders and patterns, each once.
+
+    Args:
+        inputs: a file is taken as it is; a folder is searched, subfolders included, for :data:`PICTURE_SUFFIXES`;
+            anything else is a pattern as the shell knows it, with ``**`` for any number of folders.
+        output_dir: pictures in this folder are results, not inputs, and are left out.
+
+    Returns:
+        Paths in the order of ``inputs``, sorted within each folder or pattern.
+
+    Raises:
+        FileNotFoundError: one of the inputs names no picture.
+    """
+    found: dict[str, str] = {}  # real path → path as given
+    for name in inputs:
+        paths = sorted(_pictures_of(os.path.expanduser(name)))
+        if not paths:
+            kinds = " ".join(PICTURE_SUFFIXES)
+            raise FileNotFoundError(
+                f"No picture at {name}: there is no such file, nor a folder or pattern with any of {kinds}."
+            )
+        for path in paths:
+            found.setdefault(os.path.realpath(path), path)
+    inside = [real for real in found if output_dir is not None and _is_inside(real, output_dir)]
+    if len(inside) == len(found):
+        raise FileNotFoundError(f"All pictures lie in the output folder {output_dir}; choose another one.")
+    if inside:
+        logger.warning(f"{len(inside)} pictures lie in the output folder {output_dir} and are left out.")
+    return [path for real, path in found.items() if real not in inside]
+
+
+def _pictures_of(name: str) -> Iterator[str]:
+    if os.path.isfile(name):
+        yield name
+    elif os.path.isdir(name):
+        for folder, _, files in os.walk(name):
+            yield from (os.path.join(folder, file) for file in files if _is_picture(file))
+    else:
+        for match in glob.glob(name, recursive=True):
+            if os.path.isdir(match):
+                yield from _pictures_of(match)
+            elif _is_picture(match):
+                yield match
+
+
+def _is_picture(path: str) -> bool:
+    return path.lower().endswith(PICTURE_SUFFIXES)
+
+
+def _is_inside(real_path: str, folder: str) -> bool:
+    return real_path.startswith(os.path.join(os.path.realpath(folder), ""))
+
+
+class UniqueNames:
+    """Names of results: the input's stem, with ``_2``, ``_3`` … after the first where stems are the same."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def take(self, path: str) -> str:
+        """A name that was not taken before: ``a/x.y.jpg`` → ``x.y``, ``b/x.y.png`` → ``x.y_2``.
+
+        Upper and lower case count as the same, because file systems may not tell them apart.
+        """
+        stem = os.path.splitext(os.path.basename(path))[0]
+        name, count = stem, 1
+        while name.lower() in self._taken:
+            count += 1
+            name = f"{stem}_{count}"
+        self._taken.add(name.lower())
+        return name

@@ -1,0 +1,67 @@
+"""A model and its weights as a function of one picture."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.data import transforms as T
+from detectron2.modeling import build_model
+
+from .checkpoint import PanopticCheckpointer
+from .checks import check_head_sizes, prediction_dataset
+from .device import use_available_device
+
+__all__ = ["PanopticPredictor"]
+
+
+class PanopticPredictor:
+    """detectron2's `DefaultPredictor`, except that weights which do not fit the model are an error.
+
+    Attributes:
+        metadata: names and colours of the classes, those of the first data set of ``DATASETS.TEST``.
+        model: in evaluation mode; it may be moved to any device.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        """Build the model of ``cfg`` and load ``MODEL.WEIGHTS``; ``cfg`` is not changed.
+
+        Raises:
+            FileNotFoundError: there is no such file of weights.
+            ValueError: no weights, or those of another architecture; head sizes that do not fit the data set.
+        """
+        cfg = cfg.clone()
+        use_available_device(cfg)
+        self.metadata = MetadataCatalog.get(prediction_dataset(cfg))
+        if self.metadata.get("evaluator_type") == "coco_panoptic_seg":
+            check_head_sizes(cfg, self.metadata.name)
+        self.model = build_model(cfg).eval()
+        PanopticCheckpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
+        self._resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
+        self._input_format = cfg.INPUT.FORMAT
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> dict[str, Any]:
+        """Predict one picture.
+
+        Args:
+            image: uint8 (H, W, 3) in BGR order, as OpenCV and detectron2's `read_image(path, "BGR")` give it.
+
+        Returns:
+            The model's output for this picture, at its size: ``panoptic_seg``, ``instances``, ``sem_seg``.
+
+        Raises:
+            ValueError: another dtype or shape.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise ValueError(
+                f"PanopticPredictor needs a uint8 picture of shape (H, W, 3), got {image.dtype} {image.shape}."
+            )
+        height, width = image.shape[:2]
+        if self._input_format == "RGB":
+            image = image[:, :, ::-1]
+        resized = self._resize.get_transform(image).apply_image(image)
+        tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        with torch.no_grad():
+            return self.model([{"image": tensor, "height": height, "width": width}])[0]

@@ -1,0 +1,38 @@
+"""``python -m panoptic_fpn_ext.evaluation GT.json PRED.json``: Panoptic Quality of any model's predictions."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from .files import count_files
+from .prediction_writer import write_json
+from .report import class_table, group_table, json_report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables; 1 and a message on standard error when the data are not sound."""
+    args = _parser().parse_args(arguments)
+    try:
+        counts = count_files(args.gt_json, args.pred_json, args.gt_folder, args.pred_folder)
+    except (ValueError, FileNotFoundError, json.JSONDecodeError) as error:
+        print(error, file=sys.stderr)  # noqa: T201 (a command line)
+        return 1
+    print(group_table(counts), class_table(counts), sep="\n\n")  # noqa: T201
+    if args.json:
+        write_json(args.json, json_report(counts))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m panoptic_fpn_ext.evaluation", description=__doc__)
+    parser.add_argument("gt_json", help="COCO panoptic JSON of the ground truth")
+    parser.add_argument("pred_json", help="COCO panoptic JSON of the predictions")
+    parser.add_argument("--gt-folder", help="the ground truth's PNGs (default: GT.json's path without .json)")
+    parser.add_argument("--pred-folder", help="the predictions' PNGs (default: PRED.json's path without .json)")
+    parser.add_argument("--json", metavar="OUT", help="also write everything to this JSON file")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""Panoptic Quality while the model runs: a detectron2 evaluator that keeps numbers, not pictures."""
+
+import logging
+import os
+from array import array
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+
+from .ground_truth import GroundTruth
+from .model_ids import ModelIds
+from .panoptic_quality import PictureCounts, PQCounts, count_picture
+from .prediction_writer import PredictionWriter, png_name, write_json
+from .problems import Problems
+from .records import PictureRecords, fold_records, picture_positions
+from .report import class_table, detectron2_results, group_table, json_report, warn_of_wrong_areas
+from .segments import parse_segments
+from .worker import BackgroundWorker
+
+__all__ = ["PanopticQualityEvaluator"]
+
+MAX_WAITING = 8
+"""Pictures between the model and the worker: enough to even out hard pictures, 10 MB at 480×640."""
+
+logger = logging.getLogger(__name__)
+
+
+class _Prediction(NamedTuple):
+    image_id: Hashable
+    file_name: str
+    panoptic_seg: npt.NDArray[np.integer]
+    segments_info: list[dict[str, Any]] | None
+
+
+class _Refused(NamedTuple):
+    image_id: Hashable
+    error: Exception
+
+
+@dataclass
+class _State:
+    """What one process knows of its pictures; all that travels between the processes."""
+
+    records: PictureRecords = field(default_factory=PictureRecords)
+    failed: "array[int]" = field(default_factory=lambda: array("q"))
+    problems: Problems = field(default_factory=Problems)
+    written: str | None = None
+
+
+class PanopticQualityEvaluator(DatasetEvaluator):
+    """PQ, SQ and RQ of a data set in COCO's panoptic format, with the bits of panopticapi's single-core loop.
+
+    The outputs are detectron2's: ``output["panoptic_seg"] = (map, segments_info)``, the map integers (H, W) on any
+    device. ``category_id`` and ``isthing`` are the model's; a segment without ``isthing`` has a data set id already.
+    ``segments_info`` None (Panoptic-DeepLab) means labels ``category_id * label_divisor + instance``, -1 for void.
+
+    ``process`` copies the map, since a model may use its buffers again, and leaves the rest to one thread. Everything
+    that is wrong, also with an output or on another rank, is one ``ValueError`` of ``evaluate`` on all ranks.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str | None = None,
+        *,
+        gt_cache_bytes: int = 0,
+        png_decoder: str | None = None,
+    ) -> None:
+        """
+        Args:
+            dataset_name: its metadata have ``panoptic_json`` and ``panoptic_root``, as all panoptic sets of detectron2.
+            output_dir: a local folder, shared by all ranks, for ``panoptic_quality.json`` and the predictions in COCO's
+                format (``predictions.json``, ``predictions/``); None writes nothing.
+            gt_cache_bytes: memory for decoded ground truth (20 KB a COCO picture) that later evaluations with this
+                object use again; 0 for none.
+            png_decoder: one of ``panoptic_png.png_decoders()``; None is the fastest.
+
+        Raises:
+            FileNotFoundError: the ground truth is not there.
+            ValueError: the metadata name no ground truth, or it has no proper categories.
+        """
+        metadata = MetadataCatalog.get(dataset_name)
+        missing = [key for key in ("panoptic_json", "panoptic_root") if not hasattr(metadata, key)]
+        if missing:
+            raise ValueError(
+                f"Metadata of data set {dataset_name!r} lack {missing}: where the panoptic ground truth is. Register "
+                "it with panoptic_fpn_ext.data.register_coco_panoptic or detectron2's register_coco_panoptic."
+            )
+        self._truth = GroundTruth(metadata.panoptic_json, metadata.panoptic_root, gt_cache_bytes, png_decoder)
+        if self._truth.problems.count:
+            logger.warning(
+                f"{metadata.panoptic_json}: {self._truth.problems.count} problems, so evaluate() will raise."
+            )
+        self._ids = ModelIds(metadata)
+        self._output_dir = output_dir
+        self._worker = BackgroundWorker(self._work, self._explain, MAX_WAITING)
+        self._writer = None if output_dir is None else PredictionWriter(output_dir, comm.get_rank())
+        self._state = _State()
+
+    def reset(self) -> None:
+        """Forget all pictures; the cache of the ground truth stays."""
+        self._worker.finish()
+        if self._writer is not None:
+            self._writer.close()
+        self._state = _State()
+
+    def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
+        """Take over the outputs of inputs with ``image_id`` and ``file_name``; see the class. Raises nothing."""
+        for input_, output in zip(inputs, outputs, strict=False):
+            self._worker.submit(_take_over(input_, output))
+
+    def evaluate(self) -> dict[str, Any] | None:
+        """Results in percent on the main process, None on the others; to be called by all.
+
+        Raises:
+            ValueError: something is wrong with the data or the outputs; on all ranks.
+            RuntimeError: the main process could not write its files, say; on all ranks.
+        """
+        self._worker.finish()
+        if self._writer is not None:
+            self._state.written = self._writer.close()
+        states = comm.gather(self._state)
+        results, error = self._conclude(states) if comm.is_main_process() else (None, None)
+        error = comm.all_gather(error)[0]
+        if error is not None:
+            raise error
+        return results
+
+    def _conclude(self, states: list[_State]) -> tuple[dict[str, Any] | None, Exception | None]:
+        try:
+            return self._results(states), None
+        except ValueError as error:
+            return None, ValueError(str(error))
+        except Exception as error:
+            logger.exception("Panoptic Quality could not be computed.")
+            return None, RuntimeError(f"Panoptic Quality could not be computed: {type(error).__name__}: {error}")
+
+    def _results(self, states: list[_State]) -> dict[str, Any]:
+        if self._writer is not None:
+            parts = [state.written for state in states if state.written is not None]
+            self._writer.merge(parts, self._truth.category_list)
+        problems = Problems()
+        problems.include([self._truth.problems, *(state.problems for state in states)])
+        problems.include([self._find_absent_and_duplicate(states)])
+        problems.raise_if_any()
+        counts = fold_records([state.records for state in states], self._truth.categories)
+        self._report(counts)
+        return detectron2_results(counts)
+
+    def _find_absent_and_duplicate(self, states: list[_State]) -> Problems:
+        failed = [np.frombuffer(state.failed, np.int64) for state in states]
+        positions = np.concatenate([picture_positions([state.records for state in states]), *failed])
+        times = np.bincount(positions, minlength=len(self._truth))
+        problems = Problems()
+        for position in np.flatnonzero(times != 1).tolist():
+            what = "no prediction for it" if not times[position] else f"{times[position]} predictions for it"
+            problems.add(f"picture {self._truth.image_ids[position]!r}: {what}", position)
+        return problems
+
+    def _report(self, counts: PQCounts) -> None:
+        warn_of_wrong_areas(counts.num_wrong_areas)
+        logger.info("Panoptic Quality by category:\n" + class_table(counts))
+        logger.info("Panoptic Evaluation Results:\n" + group_table(counts))
+        if self._output_dir is not None:
+            write_json(os.path.join(self._output_dir, "panoptic_quality.json"), json_report(counts))
+
+    # -- in the worker's thread -----------------------------------------------------------------------------------
+
+    def _work(self, prediction: _Prediction | _Refused) -> None:
+        if isinstance(prediction, _Refused):
+            raise ValueError(f"its output cannot be read ({type(prediction.error).__name__}: {prediction.error})")
+        ids, segments, problems = self._ids.to_dataset(prediction.panoptic_seg, prediction.segments_info)
+        if self._writer is not None:
+            self._writer.write(prediction.image_id, prediction.file_name, ids, segments)
+        position = self._truth.position(prediction.image_id)
+        if position is None:
+            raise ValueError("the ground truth's JSON has no such picture")
+        if problems:
+            raise ValueError(f"prediction: {'; '.join(problems)}")
+        self._state.records.add(position, self._count(position, ids, segments))
+
+    def _count(self, position: int, ids: npt.NDArray[np.integer], segments: list[dict[str, int]]) -> PictureCounts:
+        parsed, problems = parse_segments(segments, self._truth.category_index, predicted=True)
+        if problems:
+            raise ValueError(f"prediction: {'; '.join(problems)}")
+        return count_picture(*self._truth.compare(position, ids, parsed))
+
+    def _explain(self, prediction: _Prediction | _Refused, error: Exception) -> None:
+        text = str(error)
+        if not isinstance(error, (ValueError, FileNotFoundError)):
+            logger.error(f"Picture {prediction.image_id!r} could not be evaluated.", exc_info=error)
+            text = f"{type(error).__name__}: {error}"
+        position = self._truth.position(prediction.image_id)
+        if position is not None:
+            self._state.failed.append(position)
+        self._state.problems.add(f"picture {prediction.image_id!r}: {text}", -1 if position is None else position)
+
+
+def _take_over(input_: Mapping[str, Any], output: Mapping[str, Any]) -> _Prediction | _Refused:
+    image_id: Any = input_.get("image_id")
+    image_id = image_id.item() if hasattr(image_id, "item") else image_id
+    try:
+        hash(input_["image_id"])
+        panoptic_seg, segments_info = output["panoptic_seg"]
+        return _Prediction(
+            image_id=image_id,
+            file_name=png_name(input_["file_name"]),
+            panoptic_seg=torch.as_tensor(panoptic_seg).detach().to("cpu", copy=True).numpy(),
+            segments_info=None if segments_info is None else [dict(info) for info in segments_info],
+        )
+    except Exception as error:  # raised here, it would leave the other ranks waiting
+        return _Refused(image_id if isinstance(image_id, Hashable) else None, error)

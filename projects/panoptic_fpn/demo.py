@@ -1,0 +1,100 @@
+#!/usr/bin/env python
+"""Predict pictures with a trained model: overlays to look at and, on request, results in COCO panoptic format."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode
+from detectron2.utils.logger import setup_logger
+from PIL import Image
+from tqdm import tqdm
+
+from panoptic_fpn_ext.categories import PanopticCategories
+from panoptic_fpn_ext.data import read_picture
+from panoptic_fpn_ext.engine import PanopticPredictor, PanopticResultWriter
+from panoptic_fpn_ext.engine.pictures import UniqueNames, find_pictures
+from panoptic_fpn_ext.engine.setup import add_register_argument, load_prediction_config
+from panoptic_fpn_ext.visualization import draw_panoptic
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Arguments as detectron2's demo has them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="config that the model was trained with")
+    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files, folders or quoted patterns")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where the overlays go, NAME.png each")
+    parser.add_argument(
+        "--save-results",
+        action="store_true",
+        help="also write predictions.json and predictions/NAME.png (COCO panoptic)",
+    )
+    parser.add_argument(
+        "--confidence-threshold", type=float, metavar="T", help="least score of instances (default: the config's)"
+    )
+    add_register_argument(parser)
+    parser.add_argument(
+        "--opts",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help="config options, e.g. MODEL.WEIGHTS FILE",
+    )
+    return parser
+
+
+def load_cfg(args: argparse.Namespace) -> CfgNode:
+    """Config of the command line; of the data sets it needs only the categories."""
+    opts = list(args.opts)
+    if args.confidence_threshold is not None:
+        keys = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH")
+        opts += [x for key in keys for x in (key, args.confidence_threshold)]
+    return load_prediction_config(args.config_file, opts, args.register)
+
+
+def predict(
+    paths: Sequence[str], predictor: PanopticPredictor, output: str, writer: PanopticResultWriter | None
+) -> int:
+    """Write an overlay and, with a writer, a result of each picture; returns how many pictures could not be read."""
+    names, failed = UniqueNames(), 0
+    for index, path in enumerate(tqdm(paths, desc="Predicting", unit="picture"), start=1):
+        name = names.take(path) + ".png"
+        try:
+            image = read_picture(path, "BGR")
+        except (OSError, ValueError) as error:
+            tqdm.write(str(error), file=sys.stderr)
+            failed += 1
+            continue
+        panoptic_seg, segments_info = predictor(image)["panoptic_seg"]
+        overlay = draw_panoptic(image[:, :, ::-1], panoptic_seg, segments_info, predictor.metadata)
+        Image.fromarray(overlay).save(os.path.join(output, name))
+        if writer is not None:
+            writer.write(index, path, panoptic_seg, segments_info, png_name=name)
+    return failed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 1 when a picture could not be read."""
+    args = get_parser().parse_args(arguments)
+    setup_logger(name="fvcore")
+    setup_logger(name="panoptic_fpn_ext")
+    paths = find_pictures(args.input, args.output)
+    predictor = PanopticPredictor(load_cfg(args))
+    os.makedirs(args.output, exist_ok=True)
+    if args.save_results:
+        with PanopticResultWriter(args.output, PanopticCategories.from_metadata(predictor.metadata)) as writer:
+            failed = predict(paths, predictor, args.output, writer)
+    else:
+        failed = predict(paths, predictor, args.output, None)
+    print(f"{len(paths) - failed} overlays are in {args.output}.")
+    if failed:
+        print(f"{failed} of {len(paths)} pictures could not be read; they are named above.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (OSError, KeyError, ValueError) as error:
+        sys.exit(f"demo.py: {error.args[0] if isinstance(error, KeyError) else error}")

@@ -1,0 +1,124 @@
+#!/usr/bin/env python
+"""The whole road in one command: draw the embedded data set, train on it, evaluate, leave pictures.
+
+A run that was interrupted goes on from its last checkpoint; after one that ended, the next starts afresh.
+"""
+
+import argparse
+import json
+import logging
+import math
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.logger import setup_logger
+from PIL import Image
+from tabulate import tabulate
+from tqdm import tqdm
+
+from panoptic_fpn_ext import model_zoo
+from panoptic_fpn_ext.data import read_picture
+from panoptic_fpn_ext.engine import PanopticPredictor, Trainer
+from panoptic_fpn_ext.engine.setup import load_config
+from panoptic_fpn_ext.panoptic_png import read_panoptic_png
+from panoptic_fpn_ext.visualization import contact_sheet, draw_panoptic
+
+DEMO_CONFIG = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow_demo.yaml"
+NUM_PICTURES = 8
+# What is shown of detectron2's log besides warnings; all of it is in log.txt.
+SHOWN_LOGGERS = ("detectron2.utils.events", "detectron2.evaluation.evaluator")
+
+
+def set_up(cfg: CfgNode) -> None:
+    """As detectron2's `default_setup`, but the long listings go to ``log.txt`` only."""
+    warnings.filterwarnings("ignore", message="torch.meshgrid")
+    console = logging.StreamHandler(sys.stdout)
+    console.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", datefmt="%H:%M:%S"))
+    console.addFilter(lambda record: record.levelno >= logging.WARNING or record.name in SHOWN_LOGGERS)
+    for name in ("detectron2", "fvcore", "panoptic_fpn_ext"):
+        setup_logger(cfg.OUTPUT_DIR, name=name, configure_stdout=False).addHandler(console)
+    logging.getLogger("detectron2").info(f"Running with full config:\n{cfg.dump()}")
+    Path(cfg.OUTPUT_DIR, "config.yaml").write_text(cfg.dump())
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED)
+
+
+def forget_finished_run(output: Path) -> None:
+    """Make the next training start afresh if the last one ended."""
+    if (output / "results.json").exists():
+        print(f"The run in {output} has ended before: starting afresh.")
+        for name in ("results.json", "last_checkpoint", "metrics.json"):
+            (output / name).unlink(missing_ok=True)
+    elif (output / "last_checkpoint").exists():
+        print(f"The run in {output} was interrupted: going on from {(output / 'last_checkpoint').read_text()}.")
+
+
+def train(cfg: CfgNode) -> dict[str, Any]:
+    """Train and evaluate; returns detectron2's results."""
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=True)
+    trainer.train()
+    results: dict[str, Any] = trainer._last_eval_results  # of the evaluation that ends every training
+    return results
+
+
+def write_pictures(cfg: CfgNode, folder: Path) -> None:
+    """Overlays of some validation pictures, and a sheet of picture, ground truth and prediction."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
+    predictor = PanopticPredictor(cfg)
+    dicts = DatasetCatalog.get(cfg.DATASETS.TEST[0])
+    rows = []
+    for record in tqdm(dicts[:: math.ceil(len(dicts) / NUM_PICTURES)], desc="Writing pictures", unit="picture"):
+        bgr = read_picture(record["file_name"], "BGR")
+        rgb, truth = bgr[:, :, ::-1], read_panoptic_png(record["pan_seg_file_name"])
+        drawn_truth = draw_panoptic(rgb, truth, record["segments_info"], predictor.metadata)
+        panoptic_seg, segments_info = predictor(bgr)["panoptic_seg"]
+        overlay = draw_panoptic(rgb, panoptic_seg, segments_info, predictor.metadata)
+        Image.fromarray(overlay).save(folder / f"{Path(record['file_name']).stem}.png")
+        rows.append((rgb, drawn_truth, overlay))
+    sheet = contact_sheet(rows, ("picture", "ground truth", "prediction"), cell_width=640)
+    Image.fromarray(sheet).save(folder / "sheet.jpg", quality=90)
+
+
+def pq_table(results: dict[str, float]) -> str:
+    """PQ, SQ and RQ of all categories, things and stuff, in percent."""
+    groups = {"All": "", "Things": "_th", "Stuff": "_st"}
+    rows = [[group, *(results[metric + suffix] for metric in ("PQ", "SQ", "RQ"))] for group, suffix in groups.items()]
+    return tabulate(rows, headers=["", "PQ", "SQ", "RQ"], floatfmt=".1f", tablefmt="pipe")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the demo."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--config-file", default=model_zoo.get_config_file(DEMO_CONFIG), metavar="FILE", help="default: %(default)s"
+    )
+    parser.add_argument("--output", default="output/demo", metavar="DIR", help="default: %(default)s")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options")
+    args = parser.parse_args(arguments)
+    output, pictures = Path(args.output), Path(args.output, "pictures")
+    pictures.mkdir(parents=True, exist_ok=True)
+    print("1/3  Data set: synthetic street scenes", flush=True)
+    cfg = load_config(args.config_file, ["OUTPUT_DIR", str(output), *args.opts], [])
+    set_up(cfg)
+    print(f"2/3  Training ({cfg.SOLVER.MAX_ITER} iterations; eta is the time left) and evaluation", flush=True)
+    forget_finished_run(output)
+    results = train(cfg)
+    print(f"3/3  Pictures, in {pictures}", flush=True)
+    write_pictures(cfg, pictures)
+    (output / "results.json").write_text(json.dumps(results, indent=2))
+    print(f"\nOn {cfg.DATASETS.TEST[0]}, in percent:\n\n{pq_table(results['panoptic_seg'])}\n")
+    print(f"Picture, ground truth and prediction side by side: {pictures / 'sheet.jpg'}")
+    print(f"Single overlays: {pictures}; model, log and all numbers: {output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Fixtures that all tests share."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2 import model_zoo
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from panoptic_fpn_ext import add_panoptic_fpn_ext_config
+from panoptic_fpn_ext.data import register_coco_panoptic
+from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+# Folder of the real pictures, see README.md; tests that need them are skipped where it is absent.
+REAL_PICTURES = Path(os.environ.get("PANOPTIC_FPN_EXT_PICTURES", REPOSITORY.parent / "shared" / "data"))
+
+
+def _real_pictures(name: str) -> Path:
+    folder = REAL_PICTURES / name
+    if not folder.is_dir():
+        pytest.skip(f"no real pictures in {folder} (PANOPTIC_FPN_EXT_PICTURES names the folder that has {name})")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def coco_sample_dir() -> Path:
+    """COCO val2017 pictures with official panoptic ground truth, laid out as COCO is."""
+    return _real_pictures("coco_sample")
+
+
+@pytest.fixture(scope="session")
+def labelme_facade_dir() -> Path:
+    """Street photographs in COCO panoptic format."""
+    return _real_pictures("labelme_facade")
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def small_street(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of a small synthetic street: 8 + 4 pictures of 64×96 px."""
+    root = tmp_path_factory.mktemp("data") / "street"
+    make_synthetic_street(str(root), StreetSettings(num_train=8, num_val=4, height=64, width=96))
+    return root
+
+
+@pytest.fixture
+def register() -> "Callable[..., str]":
+    """Registers data sets in COCO panoptic format and forgets them after the test; returns the name."""
+    names = []
+
+    def register_one(name: str, *paths: "str | Path", **kwargs: object) -> str:
+        register_coco_panoptic(name, *map(str, paths), **kwargs)
+        names.append(name)
+        return name
+
+    yield register_one
+    for name in set(names):
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+@pytest.fixture
+def street_datasets(small_street: Path, register: "Callable[..., str]") -> tuple[str, str]:
+    """Names of the small synthetic street's training and validation sets."""
+    train, val = (
+        register(
+            f"small_street_{split}",
+            small_street / split,
+            small_street / f"panoptic_{split}",
+            small_street / "annotations" / f"panoptic_{split}.json",
+        )
+        for split in ("train", "val")
+    )
+    return train, val
+
+
+@pytest.fixture
+def tiny_cfg(street_datasets: tuple[str, str], tmp_path: Path) -> CfgNode:
+    """Config of the smallest Panoptic FPN worth the name, on the small synthetic street; an iteration takes 0.2 s."""
+    cfg = get_cfg()
+    add_panoptic_fpn_ext_config(cfg)
+    cfg.merge_from_file(
+        str(REPOSITORY / "configs/SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow_demo.yaml")
+    )
+    cfg.merge_from_list(["MODEL.FPN.OUT_CHANNELS", 32, "MODEL.RPN.CONV_DIMS", [32], "MODEL.SEM_SEG_HEAD.CONVS_DIM", 32])
+    cfg.merge_from_list(["MODEL.ROI_BOX_HEAD.FC_DIM", 32, "MODEL.ROI_MASK_HEAD.CONV_DIM", 32, "MODEL.DEVICE", "cpu"])
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = street_datasets[:1], street_datasets[1:]
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TEST = (64,), 64
+    cfg.SOLVER.IMS_PER_BATCH = 2
+    cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS = 2, 0
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.SEED = 1
+    cfg.OUTPUT_DIR = str(tmp_path / "output")
+    return cfg
+
+
+def detectron2_cfg(meta_architecture: str, depth: int = 50) -> CfgNode:
+    """detectron2's own Panoptic FPN config for COCO, with thresholds at which untrained networks find something."""
+    cfg = get_cfg()
+    cfg.merge_from_file(model_zoo.get_config_file("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"))
+    cfg.MODEL.RESNETS.DEPTH = depth
+    cfg.MODEL.META_ARCHITECTURE = meta_architecture
+    cfg.MODEL.WEIGHTS = ""
+    cfg.MODEL.DEVICE = "cpu"
+    return cfg

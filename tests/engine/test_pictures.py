@@ -1,0 +1,64 @@
+"""Which pictures a command line means, and what results are called."""
+
+from pathlib import Path
+
+import pytest
+
+from panoptic_fpn_ext.engine.pictures import UniqueNames, find_pictures
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b.JPG", "a.x.png", "notes.txt", "sub/c.jpeg", "sub/deep/d.webp", "out/b.png"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return tmp_path / "in"
+
+
+def _found(folder: Path, *inputs: str, output: str | None = "out") -> list[str]:
+    paths = find_pictures([str(folder / i) for i in inputs], str(folder / output) if output else None)
+    return [str(Path(path).relative_to(folder)) for path in paths]
+
+
+def test_folders_are_searched_with_their_subfolders_and_without_the_output(folder: Path):
+    assert _found(folder, "") == ["a.x.png", "b.JPG", "sub/c.jpeg", "sub/deep/d.webp"]
+    assert "out/b.png" in _found(folder, "", output=None)
+
+
+def test_patterns(folder: Path):
+    assert _found(folder, "*.*") == ["a.x.png", "b.JPG"]
+    assert _found(folder, "s*") == ["sub/c.jpeg", "sub/deep/d.webp"]
+    assert _found(folder, "**/*.webp") == ["sub/deep/d.webp"]
+
+
+def test_files_are_taken_as_given_each_once_in_order(folder: Path):
+    assert _found(folder, "sub/c.jpeg", "notes.txt", "sub", "sub/../b.JPG") == [
+        "sub/c.jpeg",
+        "notes.txt",
+        "sub/deep/d.webp",
+        "sub/../b.JPG",
+    ]
+
+
+def test_a_file_whose_name_looks_like_a_pattern(folder: Path):
+    (folder / "[1].png").write_text("")
+    assert _found(folder, "[1].png") == ["[1].png"]
+
+
+@pytest.mark.parametrize("name", ["nowhere.png", "*.gif"])
+def test_an_input_without_pictures_is_named(folder: Path, name: str):
+    with pytest.raises(FileNotFoundError) as caught:
+        find_pictures([str(folder / "b.JPG"), str(folder / name)])
+    assert name in str(caught.value)
+
+
+def test_inputs_in_the_output_folder_only(folder: Path):
+    with pytest.raises(FileNotFoundError, match="output folder"):
+        find_pictures([str(folder / "sub")], str(folder))
+
+
+def test_names_are_stems_and_never_the_same():
+    names = UniqueNames()
+    paths = ["a/x.y.jpg", "b/x.y.png", "x.y_2.png", "X.Y.jpg", "c/z.jpg"]
+    assert [names.take(path) for path in paths] == ["x.y", "x.y_2", "x.y_2_2", "X.Y_3", "z"]

@@ -1,0 +1,137 @@
+"""Real, small networks trained and evaluated on real files, through detectron2's own loaders and trainer."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.engine import launch
+from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer
+from panoptic_fpn_ext.engine.setup import register_datasets
+
+LOSSES = ["loss_sem_seg", "loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"]
+
+
+def _train(cfg: CfgNode, resume: bool = False) -> Trainer:
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    trainer.train()
+    return trainer
+
+
+def _metrics(cfg: CfgNode) -> list[dict]:
+    return [json.loads(line) for line in Path(cfg.OUTPUT_DIR, "metrics.json").read_text().splitlines()]
+
+
+def test_trains_and_evaluates(tiny_cfg):
+    tiny_cfg.TEST.EVAL_PERIOD = 2
+    trainer = _train(tiny_cfg)
+    assert all(name in trainer.storage.histories() for name in [*LOSSES, "total_loss"])
+    assert Path(tiny_cfg.OUTPUT_DIR, "model_final.pth").is_file()
+    results = trainer._last_eval_results
+    assert {"PQ", "SQ", "RQ", "PQ_th", "PQ_st"} <= set(results["panoptic_seg"])
+    assert {"mIoU", "fwIoU", "mACC", "pACC", "IoU-road"} <= set(results["sem_seg"])
+    assert "AP" in results["bbox"] and "AP" in results["segm"]
+
+
+def test_learns(tiny_cfg):
+    """Forty iterations on four pictures halve the losses that a constant cannot lower."""
+    tiny_cfg.SOLVER.MAX_ITER = 40
+    trainer = _train(tiny_cfg)
+    semantic = [value for value, _ in trainer.storage.history("loss_sem_seg").values()]
+    assert sum(semantic[-5:]) < 0.5 * sum(semantic[:5])
+
+
+def test_resumes_where_it_stopped(tiny_cfg):
+    _train(tiny_cfg)
+    tiny_cfg.SOLVER.MAX_ITER = 3
+    trainer = Trainer(tiny_cfg)
+    trainer.resume_or_load(resume=True)
+    assert trainer.start_iter == 2
+
+
+def test_evaluation_of_a_checkpoint_gives_the_same_figures_again(tiny_cfg):
+    tiny_cfg.SOLVER.MAX_ITER = 20
+    expected = Trainer.test(tiny_cfg, _train(tiny_cfg).model)
+    model = Trainer.build_model(tiny_cfg)
+    PanopticCheckpointer(model, complete=True).load(str(Path(tiny_cfg.OUTPUT_DIR, "model_final.pth")))
+    found = Trainer.test(tiny_cfg, model)
+    assert found["panoptic_seg"] == expected["panoptic_seg"]
+
+
+def test_both_panoptic_evaluators_agree(tiny_cfg):
+    tiny_cfg.SOLVER.MAX_ITER = 20
+    tiny_cfg.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH = 0.05
+    model = _train(tiny_cfg).model
+    results = {}
+    for name in ("PanopticQualityEvaluator", "COCOPanopticEvaluator"):
+        tiny_cfg.TEST.PANOPTIC_EVALUATOR = name
+        results[name] = Trainer.test(tiny_cfg, model)["panoptic_seg"]
+    ours, theirs = results.values()
+    assert theirs["PQ"] > 0
+    for key, value in theirs.items():
+        assert ours[key] == pytest.approx(value, abs=1e-9), key
+    tiny_cfg.TEST.PANOPTIC_EVALUATOR = "another"
+    with pytest.raises(ValueError, match=r"TEST\.PANOPTIC_EVALUATOR"):
+        Trainer.test(tiny_cfg, model)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("SGD", torch.optim.SGD), ("ADAMW", torch.optim.AdamW)])
+def test_optimizer_key(tiny_cfg, name, kind):
+    tiny_cfg.SOLVER.OPTIMIZER = name
+    optimizer = Trainer.build_optimizer(tiny_cfg, Trainer.build_model(tiny_cfg))
+    assert isinstance(optimizer, kind)
+    assert optimizer.defaults["lr"] == tiny_cfg.SOLVER.BASE_LR
+
+
+def test_unknown_optimizer(tiny_cfg):
+    tiny_cfg.SOLVER.OPTIMIZER = "LION"
+    with pytest.raises(ValueError, match=r"SOLVER\.OPTIMIZER"):
+        Trainer(tiny_cfg)
+
+
+def test_checkpoints_go_both_ways(tiny_cfg, tmp_path):
+    """What the built-in model saved, ours loads, and the other way round, with nothing missing and nothing left."""
+    models = {}
+    for name in ("PanopticFPN", "PanopticFPNExt"):
+        tiny_cfg.MODEL.META_ARCHITECTURE = name
+        models[name] = Trainer.build_model(tiny_cfg)
+        DetectionCheckpointer(models[name], str(tmp_path)).save(name)
+    for source, target in (("PanopticFPN", "PanopticFPNExt"), ("PanopticFPNExt", "PanopticFPN")):
+        PanopticCheckpointer(models[target], complete=True).load(str(tmp_path / f"{source}.pth"))
+        saved = torch.load(tmp_path / f"{source}.pth", weights_only=False)["model"]
+        loaded = models[target].state_dict()
+        assert set(saved) == set(loaded)
+        assert all(torch.equal(torch.as_tensor(saved[key]), loaded[key]) for key in saved)
+
+
+def _train_in_a_process(cfg: CfgNode, registrations: list) -> None:
+    torch.set_num_threads(1)
+    register_datasets(cfg, registrations)
+    trainer = Trainer(cfg)
+    trainer.train()
+    results = Trainer.test(cfg, trainer.model)
+    if results:
+        Path(cfg.OUTPUT_DIR, "results.json").write_text(json.dumps(results["panoptic_seg"]))
+
+
+@pytest.mark.slow
+def test_several_processes_without_a_gpu(tiny_cfg, small_street):
+    tiny_cfg.TEST.PANOPTIC_EVALUATOR = "PanopticQualityEvaluator"
+    registrations = [
+        [
+            f"small_street_{split}",
+            str(small_street / split),
+            str(small_street / f"panoptic_{split}"),
+            str(small_street / "annotations" / f"panoptic_{split}.json"),
+        ]
+        for split in ("train", "val")
+    ]
+    Path(tiny_cfg.OUTPUT_DIR).mkdir()
+    launch(_train_in_a_process, 2, dist_url="auto", args=(tiny_cfg, registrations))
+    results = json.loads(Path(tiny_cfg.OUTPUT_DIR, "results.json").read_text())
+    assert 0 <= results["PQ"] <= 100
+    weights = torch.load(Path(tiny_cfg.OUTPUT_DIR, "model_final.pth"), weights_only=False)["model"]
+    assert all(torch.isfinite(value).all() for value in weights.values())

@@ -1,0 +1,148 @@
+"""Predictions on disk: the call, the command line, and the PNG decoders behind them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from oracles_pq import CATEGORIES, Picture, panopticapi_results, random_picture, write_coco
+from panoptic_fpn_ext import panoptic_png
+from panoptic_fpn_ext.evaluation import pq_compute
+from panoptic_fpn_ext.evaluation.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Picture]:
+    rng = np.random.default_rng(6)
+    return [random_picture(rng) for _ in range(30)]
+
+
+@pytest.fixture
+def files(pictures: list[Picture], tmp_path: Path) -> tuple[Path, Path]:
+    return write_coco(tmp_path, pictures)
+
+
+def _edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_pq_compute_as_panopticapi(files: tuple[Path, Path]):
+    expected = panopticapi_results(*files)
+    assert pq_compute(*files) == expected
+    assert pq_compute(*map(str, files), *(str(path.with_suffix("")) for path in files)) == expected
+
+
+def test_folders_that_are_named(files: tuple[Path, Path], tmp_path: Path):
+    expected = pq_compute(*files)
+    folders = [path.with_suffix("").rename(tmp_path / f"{path.stem}_elsewhere") for path in files]
+    assert pq_compute(*files, *folders) == expected
+    with pytest.raises(FileNotFoundError, match="ground truth"):
+        pq_compute(*files)
+    with pytest.raises(FileNotFoundError, match="predictions"):
+        pq_compute(*files, gt_folder=folders[0])
+
+
+def test_predictions_in_another_order_and_of_other_pictures(files: tuple[Path, Path]):
+    expected = pq_compute(*files)
+    annotations = json.loads(files[1].read_text())["annotations"]
+    more = {"image_id": "more", "file_name": "nowhere.png", "segments_info": []}
+    _edit(files[1], annotations=[more, *annotations[::-1]])
+    assert pq_compute(*files) == expected
+
+
+def test_categories_need_no_name(files: tuple[Path, Path]):
+    expected = pq_compute(*files)
+    _edit(files[0], categories=[{"id": c["id"], "isthing": c["isthing"]} for c in CATEGORIES])
+    assert pq_compute(*files) == expected
+
+
+def test_everything_wrong_is_one_error(files: tuple[Path, Path], tmp_path: Path):
+    annotations = json.loads(files[1].read_text())["annotations"]
+    annotations[1]["segments_info"].append({"id": 555, "category_id": 7})
+    annotations[2]["segments_info"].append({"id": 555, "category_id": 6})
+    del annotations[3]["file_name"]
+    (tmp_path / "pred" / "4.png").unlink()
+    cv2.imwrite(str(tmp_path / "pred" / "5.png"), np.zeros((12, 16), np.uint8))
+    cv2.imwrite(str(tmp_path / "gt" / "6.png"), np.zeros((12, 16, 3), np.uint16))
+    cv2.imwrite(str(tmp_path / "pred" / "7.png"), np.zeros((12, 17, 3), np.uint8))
+    _edit(files[1], annotations=[*annotations[1:], annotations[8]])
+    with pytest.raises(ValueError, match="found 9 problems:") as caught:
+        pq_compute(*files)
+    for text in (
+        "picture 0: no prediction for it",
+        "picture 1: prediction: ids [555] are in segments_info and have no pixel",
+        "picture 2: prediction: 1 segments have an unknown category: 555 (category_id 6)",
+        "picture 3, prediction: the JSON lacks the field 'file_name'",
+        "4.png does not exist",
+        "5.png must be 8-bit RGB, got 8-bit gray",
+        "6.png must be 8-bit RGB, got 16-bit RGB",
+        "picture 7: the prediction has (12, 17) pixels (H, W), the ground truth (12, 16)",
+        "picture 8, prediction: the JSON has it more than once",
+    ):
+        assert text in str(caught.value)
+
+
+def test_json_files_of_another_kind(files: tuple[Path, Path]):
+    files[0].write_text("[]")
+    with pytest.raises(ValueError, match="no COCO panoptic JSON"):
+        pq_compute(*files)
+    files[0].write_text(json.dumps({"categories": CATEGORIES, "annotations": [{"image_id": 1}]}))
+    with pytest.raises(ValueError, match="annotation 0 lacks the field 'segments_info'"):
+        pq_compute(*files)
+
+
+def test_command_line(files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "out.json"
+    assert main([*map(str, files), "--json", str(out)]) == 0
+    printed, expected = capsys.readouterr().out, pq_compute(*files)
+    assert f"{100 * expected['All']['pq']:.3f}" in printed and "person" in printed
+    assert json.loads(out.read_text())["All"] == expected["All"]
+    files[1].unlink()
+    assert main([*map(str, files)]) == 1
+    assert "does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_command_line_as_a_process(files: tuple[Path, Path]):
+    command = [sys.executable, "-m", "panoptic_fpn_ext.evaluation", *map(str, files)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "#categories" in result.stdout
+
+
+@pytest.mark.parametrize("decoder", panoptic_png.png_decoders())
+class TestDecoders:
+    def test_all_decode_the_same(self, decoder: str, tmp_path: Path):
+        rgb = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+        path = str(tmp_path / "a.b.png")
+        panoptic_png.write_panoptic_png(path, panoptic_png.rgb2id(rgb))
+        assert np.array_equal(panoptic_png.read_panoptic_rgb(path, decoder), rgb)
+        assert np.array_equal(panoptic_png.read_panoptic_png(path, decoder), panoptic_png.rgb2id(rgb))
+
+    def test_what_is_no_rgb_png_is_an_error(self, decoder: str, tmp_path: Path):
+        path = tmp_path / "x.png"
+        for picture in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.uint16)):
+            cv2.imwrite(str(path), picture)
+            with pytest.raises(ValueError, match="must be 8-bit RGB, got"):
+                panoptic_png.read_panoptic_png(str(path), decoder)
+        panoptic_png.write_panoptic_png(str(path), np.arange(400).reshape(20, 20))
+        data = path.read_bytes()
+        for broken in (b"", data[:20], data[: len(data) // 2], b"\xff\xd8" + data):
+            path.write_bytes(broken)
+            with pytest.raises(ValueError, match=r"cannot be decoded|broken header"):
+                panoptic_png.read_panoptic_png(str(path), decoder)
+        with pytest.raises(FileNotFoundError):
+            panoptic_png.read_panoptic_png(str(tmp_path / "nowhere.png"), decoder)
+
+
+def test_ids_and_colours_without_opencv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    rgb = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    ids = panoptic_png.rgb2id(rgb)
+    assert np.array_equal(ids, rgb.astype(np.int64) @ [1, 256, 65536])
+    monkeypatch.setattr(panoptic_png, "_cv2", lambda: None)
+    assert np.array_equal(panoptic_png.rgb2id(rgb), ids)
+    assert np.array_equal(panoptic_png.rgb2id(rgb[::2, 1::2]), ids[::2, 1::2])
+    panoptic_png.write_panoptic_png(str(tmp_path / "a.png"), ids)
+    assert np.array_equal(panoptic_png.read_panoptic_png(str(tmp_path / "a.png"), "pillow"), ids)

@@ -1,0 +1,133 @@
+"""demo.py on the command line's terms: what it writes, and what it says of bad input."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bad_input_data import CONFIG, OPTS, TinyDataset, global_state_restored, project_script, train_net, truncate
+from detectron2.data import DatasetCatalog
+from PIL import Image
+
+from panoptic_fpn_ext.engine.setup import load_prediction_config
+
+demo = project_script("panoptic_fpn/demo.py")
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    with global_state_restored():
+        yield
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("trained")
+    with global_state_restored():
+        train_net(TinyDataset(root / "data"), "tiny_demo", root / "output", "DATASETS.TEST", "()")
+    return root / "output" / "model_final.pth"
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> TinyDataset:
+    return TinyDataset(tmp_path / "data")
+
+
+def _run(dataset: TinyDataset, weights: Path, output: Path, *extra: str, opts: tuple[str, ...] = ()) -> int:
+    # Of the data set only the JSON is needed.
+    registration = ["tiny_demo", "no/pictures", "no/maps", str(dataset.json)]
+    command = ["--config-file", str(CONFIG), "--output", str(output), "--register", *registration, *extra]
+    command += ["--opts", *OPTS, "DATASETS.TEST", "('tiny_demo',)", "MODEL.WEIGHTS", str(weights), *opts]
+    return demo.main(command)
+
+
+def _names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_overlays_and_results_of_a_folder_with_subfolders(dataset: TinyDataset, weights: Path, tmp_path: Path):
+    (dataset.images / "sub").mkdir()
+    (dataset.images / "sub" / "picture_1.jpg").write_bytes(dataset.image(2).read_bytes())
+    output = tmp_path / "output"
+    assert _run(dataset, weights, output, "--input", str(dataset.images), "--save-results") == 0
+    overlays = {"picture_1.png", "picture_2.png", "picture_1_2.png"}
+    assert _names(output) == overlays | {"predictions.json"} | {f"predictions/{name}" for name in overlays}
+    content = json.loads((output / "predictions.json").read_text())
+    by_id = {image["id"]: image["file_name"] for image in content["images"]}
+    names = {by_id[a["image_id"]]: a["file_name"] for a in content["annotations"]}
+    assert names[str(dataset.images / "sub" / "picture_1.jpg")] == "picture_1_2.png"
+    assert Image.open(output / "predictions" / "picture_1.png").size == (64, 48)
+
+
+def test_quoted_pattern_and_files_without_results(dataset: TinyDataset, weights: Path, tmp_path: Path):
+    inputs = [str(dataset.images / "*_[12].jpg"), str(dataset.image(1))]
+    assert _run(dataset, weights, tmp_path / "output", "--input", *inputs) == 0
+    assert _names(tmp_path / "output") == {"picture_1.png", "picture_2.png"}
+
+
+def test_broken_pictures_are_named_and_the_others_predicted(
+    dataset: TinyDataset, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    truncate(dataset.image(1))
+    text = dataset.images / "picture_3.jpg"
+    text.write_text("text")
+    output = tmp_path / "output"
+    assert _run(dataset, weights, output, "--input", str(dataset.images), "--save-results") == 1
+    assert _names(output) == {"picture_2.png", "predictions.json", "predictions/picture_2.png"}
+    said = capsys.readouterr().err
+    assert f"Picture {dataset.image(1)} cannot be read" in said
+    assert f"Picture {text} is empty or no picture" in said
+    assert "2 of 3 pictures could not be read" in said
+
+
+def test_inputs_are_never_overwritten(dataset: TinyDataset, weights: Path, tmp_path: Path):
+    dataset.image(1).unlink()
+    dataset.image(2).unlink()
+    png = dataset.images / "a.png"
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(png)
+    before = png.read_bytes()
+    with pytest.raises(FileNotFoundError, match="choose another"):
+        _run(dataset, weights, dataset.images, "--input", str(png))
+    assert png.read_bytes() == before
+    # Overlays of an earlier run are no pictures of the next one.
+    for _ in range(2):
+        assert _run(dataset, weights, dataset.images / "output", "--input", str(dataset.images)) == 0
+    assert _names(dataset.images / "output") == {"a.png"}
+    assert png.read_bytes() == before
+
+
+def test_no_picture(dataset: TinyDataset, weights: Path, tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere/\*\.jpg"):
+        _run(dataset, weights, tmp_path / "output", "--input", "nowhere/*.jpg")
+
+
+def test_confidence_threshold(dataset: TinyDataset, weights: Path, tmp_path: Path):
+    counts = {}
+    for threshold in ("0", "1"):
+        output = tmp_path / threshold
+        extra = ("--input", str(dataset.image(1)), "--save-results", "--confidence-threshold", threshold)
+        _run(dataset, weights, output, *extra)
+        content = json.loads((output / "predictions.json").read_text())
+        counts[threshold] = sum(s["isthing"] for a in content["annotations"] for s in a["segments_info"])
+    assert counts["0"] > counts["1"] == 0
+
+
+def test_wrong_num_classes(dataset: TinyDataset, weights: Path, tmp_path: Path):
+    opts = ("MODEL.ROI_HEADS.NUM_CLASSES", "80")
+    with pytest.raises(ValueError, match=r"MODEL\.ROI_HEADS\.NUM_CLASSES is 80: set it to 2"):
+        _run(dataset, weights, tmp_path / "output", "--input", str(dataset.image(1)), opts=opts)
+    assert not (tmp_path / "output").exists()
+
+
+def test_missing_json(dataset: TinyDataset, weights: Path, tmp_path: Path):
+    dataset.json.unlink()
+    with pytest.raises(FileNotFoundError, match=r"panoptic\.json"):
+        _run(dataset, weights, tmp_path / "output", "--input", str(dataset.image(1)))
+
+
+def test_the_embedded_names_need_no_drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
+    load_prediction_config(str(CONFIG), ["MODEL.DEVICE", "cpu"], [])
+    assert not (tmp_path / "datasets").exists()
+    assert "synthetic_street_val" not in DatasetCatalog

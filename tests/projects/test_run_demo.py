@@ -1,0 +1,48 @@
+"""The demo's road from data to pictures, on a data set that is drawn in a moment."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bad_input_data import CONFIG, global_state_restored, project_script
+
+run_demo = project_script("panoptic_fpn/run_demo.py")
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    with global_state_restored():
+        yield
+
+
+def test_it_trains_evaluates_leaves_pictures_and_ends_with_the_table(
+    street_datasets: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    train, val = street_datasets
+    opts = ["DATASETS.TRAIN", f"('{train}',)", "DATASETS.TEST", f"('{val}',)", "MODEL.DEVICE", "cpu"]
+    opts += ["SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "1"]
+    opts += ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64"]
+    run_demo.main(["--config-file", str(CONFIG), "--output", str(tmp_path), *opts])
+    pictures = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert pictures == {"sheet.jpg", *(f"street_val_{index:06d}.png" for index in range(4))}
+    assert {"PQ", "SQ_th", "RQ_st"} <= set(json.loads((tmp_path / "results.json").read_text())["panoptic_seg"])
+    said = capsys.readouterr().out
+    assert said.rstrip().endswith(f"all numbers: {tmp_path}")
+    table = [line for line in said.splitlines() if line.startswith("|")]
+    assert [row.split("|")[1].strip() for row in table[2:]] == ["All", "Things", "Stuff"]
+    assert "Running with full config" not in said
+    assert "Running with full config" in (tmp_path / "log.txt").read_text()
+
+
+def test_an_interrupted_run_goes_on_and_a_finished_one_starts_afresh(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "last_checkpoint").write_text("model_0000099.pth")
+    run_demo.forget_finished_run(tmp_path)
+    assert "interrupted: going on from model_0000099.pth" in capsys.readouterr().out
+    assert (tmp_path / "last_checkpoint").exists()
+    (tmp_path / "results.json").write_text("{}")
+    run_demo.forget_finished_run(tmp_path)
+    assert "starting afresh" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())

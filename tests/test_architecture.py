@@ -1,0 +1,68 @@
+"""The dependency rule: who imports whom inside the package."""
+
+import ast
+from pathlib import Path
+
+import panoptic_fpn_ext
+
+PACKAGE = Path(panoptic_fpn_ext.__file__).parent
+ROOMS = {"data", "modeling", "evaluation"}
+FOUNDATIONS = {"structures", "categories", "panoptic_png", "relabel"}
+PURE = {
+    "data/targets.py",
+    "modeling/combiner/heuristic.py",
+    "evaluation/panoptic_quality.py",
+    *(f"{name}.py" for name in FOUNDATIONS),
+}
+
+
+def _imports(path: Path) -> set[str]:
+    """Full names of the modules that a file imports, relative ones resolved."""
+    package = ["panoptic_fpn_ext", *path.relative_to(PACKAGE).parts[:-1]]
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def _room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "panoptic_fpn_ext" and len(parts) > 1 else ""
+
+
+def _files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def test_data_modeling_and_evaluation_never_import_one_another():
+    wrong = [
+        (str(path.relative_to(PACKAGE)), name)
+        for path in _files()
+        if (room := path.relative_to(PACKAGE).parts[0]) in ROOMS
+        for name in _imports(path)
+        if _room(name) in ROOMS - {room} or _room(name) in {"engine", "model_zoo", "visualization"}
+    ]
+    assert not wrong
+
+
+def test_pure_modules_know_no_catalogs_and_no_upper_rooms():
+    for name in PURE:
+        imported = _imports(PACKAGE / name)
+        assert not any("Catalog" in module for module in imported), name
+        assert not any(_room(module) in {"config", "engine", "model_zoo", "visualization"} for module in imported), name
+
+
+def test_importing_registers_classes_and_no_data_sets():
+    from detectron2.data import DatasetCatalog
+    from detectron2.modeling import META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
+    from panoptic_fpn_ext.modeling import PANOPTIC_COMBINER_REGISTRY
+
+    assert "PanopticFPNExt" in META_ARCH_REGISTRY
+    assert "PanopticFPNSemSegHead" in SEM_SEG_HEADS_REGISTRY
+    assert "HeuristicCombiner" in PANOPTIC_COMBINER_REGISTRY
+    assert not [name for name in DatasetCatalog if "street" in name]
