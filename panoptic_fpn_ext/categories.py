@@ -59,7 +59,8 @@ class PanopticCategories:
     def __init__(self, categories: Sequence[Mapping[str, Any]], sem_seg_space: SemSegSpace = THINGS_AS_OTHER) -> None:
         """
         Args:
-            categories: the ``categories`` list of a COCO panoptic JSON (``id``, ``name``, ``isthing``, optional ``color``).
+            categories: the ``categories`` list of a COCO panoptic JSON (``id``, ``name``, ``isthing``, optional
+                ``color``).
             sem_seg_space: id space of the semantic head, see the module's text.
 
         Raises:
@@ -117,8 +118,9 @@ class PanopticCategories:
             result.semantic_id(i) != c for i, c in stuff.items()
         ):
             raise ValueError(
-                f"The id maps of data set {getattr(metadata, 'name', '?')!r} are neither of the two spaces this package "
-                f"knows: things must be 0 … T-1 and stuff 1 … S (or both in one row, 0 … T+S-1); got {things}, {sem_seg}."
+                f"The id maps of data set {getattr(metadata, 'name', '?')!r} are neither of the two spaces this "
+                "package knows: things must be 0 … T-1 and stuff 1 … S, or both in one row, 0 … T+S-1; "
+                f"got {things}, {sem_seg}."
             )
         return result
 

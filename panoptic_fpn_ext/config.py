@@ -23,7 +23,8 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     # "SGD" as in the paper, or "ADAMW", which learns faster from scratch in short runs.
     _set_default(cfg.SOLVER, "OPTIMIZER", "SGD")
 
-    # Evaluator of PQ: "PanopticQualityEvaluator" (streaming, with a table by class) or detectron2's "COCOPanopticEvaluator".
+    # Evaluator of PQ: "PanopticQualityEvaluator" (streaming, with a table by class) or detectron2's
+    # "COCOPanopticEvaluator".
     _set_default(cfg.TEST, "PANOPTIC_EVALUATOR", "PanopticQualityEvaluator")
 
 

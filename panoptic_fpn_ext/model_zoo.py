@@ -18,7 +18,7 @@ from .config import add_panoptic_fpn_ext_config
 from .engine.checkpoint import PanopticCheckpointer
 from .engine.device import use_available_device
 
-__all__ = ["get", "get_checkpoint", "get_config", "get_config_file", "published", "publish"]
+__all__ = ["get", "get_checkpoint", "get_config", "get_config_file", "publish", "published"]
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKPOINTS = _PACKAGE / "checkpoints"
@@ -29,7 +29,8 @@ def get_config_file(name: str) -> str:
     """Path of a config.
 
     Args:
-        name: relative to ``configs/``, e.g. ``"SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow.yaml"``; the ending may be left out.
+        name: relative to ``configs/``, e.g.
+            ``"SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow.yaml"``; the ending may be left out.
 
     Raises:
         KeyError: there is no such config; those that exist are named.
@@ -43,7 +44,9 @@ def get_config_file(name: str) -> str:
 
 
 def get_config(name: str, trained: bool = False) -> CfgNode:
-    """Config of a name with this package's keys, not frozen; with ``trained`` its ``MODEL.WEIGHTS`` is the released checkpoint."""
+    """Config of a name with this package's keys, not frozen; with ``trained`` its ``MODEL.WEIGHTS`` is the released
+    checkpoint.
+    """
     cfg = get_cfg()
     add_panoptic_fpn_ext_config(cfg)
     cfg.merge_from_file(get_config_file(name))
@@ -92,7 +95,9 @@ def get(name: str, trained: bool = False, device: str | None = None) -> torch.nn
 
 
 def published() -> dict[str, dict[str, Any]]:
-    """Released checkpoints by config name: ``file``, ``metrics`` (percent), ``command``, ``training`` and ``versions``."""
+    """Released checkpoints by config name: ``file``, ``metrics`` (percent), ``command``, ``training`` and
+    ``versions``.
+    """
     if not _TABLE.is_file():
         return {}
     table: dict[str, dict[str, Any]] = json.loads(_TABLE.read_text())
@@ -100,7 +105,8 @@ def published() -> dict[str, dict[str, Any]]:
 
 
 def publish(checkpoint: str, output_dir: str, name: str = "model_final") -> str:
-    """Write the weights of a training checkpoint for release: without the optimiser, kernels in 16 bits, with the hash in the name.
+    """Write the weights of a training checkpoint for release: without the optimiser, kernels in 16 bits, with the
+    hash in the name.
 
     Args:
         checkpoint: what a trainer wrote.
@@ -108,7 +114,8 @@ def publish(checkpoint: str, output_dir: str, name: str = "model_final") -> str:
         name: first part of the file's name; the first six digits of its SHA-256 follow.
 
     Returns:
-        Path of the result. Evaluate it before its row goes into the table: rounding to 16 bits may change the last digits.
+        Path of the result. Evaluate it before its row goes into the table: rounding to 16 bits may change the last
+        digits.
     """
     weights = torch.load(checkpoint, map_location="cpu", weights_only=False)["model"]
     # Norms and biases stay as they are: small numbers, to which 16 bits are not kind, and few of them.

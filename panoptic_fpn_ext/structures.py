@@ -49,7 +49,9 @@ class SegmentInfo(_RequiredSegmentInfo, total=False):
 
 @dataclass(frozen=True)
 class PanopticPrediction:
-    """``panoptic_seg``: int32 (H, W) with segment ids 0 (void), 1..K; ``segments_info``: those K segments, in id order."""
+    """``panoptic_seg``: int32 (H, W) with segment ids 0 (void), 1..K; ``segments_info``: those K segments, in id
+    order.
+    """
 
     panoptic_seg: torch.Tensor
     segments_info: list[SegmentInfo]

@@ -9,6 +9,7 @@ import torch
 from detectron2 import model_zoo
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
+
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config
 from panoptic_fpn_ext.data import register_coco_panoptic
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street

@@ -60,6 +60,7 @@ def test_pure_modules_know_no_catalogs_and_no_upper_rooms():
 def test_importing_registers_classes_and_no_data_sets():
     from detectron2.data import DatasetCatalog
     from detectron2.modeling import META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
+
     from panoptic_fpn_ext.modeling import PANOPTIC_COMBINER_REGISTRY
 
     assert "PanopticFPNExt" in META_ARCH_REGISTRY

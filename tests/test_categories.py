@@ -1,5 +1,6 @@
 import pytest
 from detectron2.data import MetadataCatalog
+
 from panoptic_fpn_ext.categories import PanopticCategories
 
 CATEGORIES = [

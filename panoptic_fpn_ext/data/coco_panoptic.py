@@ -36,8 +36,8 @@ def register_coco_panoptic(
         image_root: folder of the pictures; their names are the JSON's ``images[].file_name``, any extension.
         panoptic_root: folder of the panoptic PNGs; their names are ``annotations[].file_name``.
         panoptic_json: the COCO panoptic annotation file.
-        instances_json: COCO instance annotations (polygons, which may overlap) to train and measure AP on instead of the
-            thing segments of the panoptic map, as the paper does on COCO. Pictures it does not list are left out.
+        instances_json: COCO instance annotations (polygons, which may overlap) to train and measure AP on instead of
+            the thing segments of the panoptic map, as the paper does on COCO. Pictures it does not list are left out.
         sem_seg_space: id space of the semantic head, see :mod:`panoptic_fpn_ext.categories`.
 
     Raises:
@@ -112,9 +112,10 @@ def load_coco_panoptic(
     Arguments are those of :func:`register_coco_panoptic`.
 
     Returns:
-        One dict a picture: ``file_name``, ``image_id``, ``height``, ``width``, ``pan_seg_file_name`` and ``segments_info``, a
-        list of ``id``, ``category_id`` (contiguous for things, semantic for stuff), ``isthing``, ``iscrowd``, ``area`` (px) and
-        ``bbox`` (XYWH, px). With ``instances_json`` also ``annotations`` as `load_coco_json` gives them.
+        One dict a picture: ``file_name``, ``image_id``, ``height``, ``width``, ``pan_seg_file_name`` and
+        ``segments_info``, a list of ``id``, ``category_id`` (contiguous for things, semantic for stuff),
+        ``isthing``, ``iscrowd``, ``area`` (px) and ``bbox`` (XYWH, px). With ``instances_json`` also ``annotations``
+        as `load_coco_json` gives them.
 
     Raises:
         FileNotFoundError: pictures or PNGs are missing; the first ten are named.

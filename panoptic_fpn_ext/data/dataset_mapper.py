@@ -24,10 +24,11 @@ __all__ = ["PanopticDatasetMapper", "read_picture"]
 class PanopticDatasetMapper:
     """Maps dicts of any panoptic data set of detectron2 to training or inference inputs.
 
-    Each target is taken from the best source a dict has. Instances: ``annotations`` (polygons or RLE) if there are any, else
-    the panoptic map. Semantics: ``sem_seg_file_name`` (detectron2's ``*_separated`` sets) if there is one, else the panoptic map.
-    Pictures and maps go through the same geometric transforms. Unlike detectron2's mapper, the crop comes after the resize
-    (Panoptic FPN, section 5, Cityscapes), and a picture without instances has (empty) ``gt_masks`` too.
+    Each target is taken from the best source a dict has. Instances: ``annotations`` (polygons or RLE) if there are
+    any, else the panoptic map. Semantics: ``sem_seg_file_name`` (detectron2's ``*_separated`` sets) if there is one,
+    else the panoptic map. Pictures and maps go through the same geometric transforms. Unlike detectron2's mapper,
+    the crop comes after the resize (Panoptic FPN, section 5, Cityscapes), and a picture without instances has
+    (empty) ``gt_masks`` too.
     """
 
     @configurable
@@ -77,12 +78,12 @@ class PanopticDatasetMapper:
             dataset_dict: detectron2's standard format; it is not changed.
 
         Returns:
-            ``image`` (uint8 (3, h, w)), ``height``, ``width``, ``file_name``, ``image_id`` and, in training, ``sem_seg`` (int64 (h, w))
-            and ``instances`` (``gt_boxes``, ``gt_classes``, ``gt_masks``).
+            ``image`` (uint8 (3, h, w)), ``height``, ``width``, ``file_name``, ``image_id`` and, in training,
+            ``sem_seg`` (int64 (h, w)) and ``instances`` (``gt_boxes``, ``gt_classes``, ``gt_masks``).
 
         Raises:
-            FileNotFoundError, ValueError: a missing or broken file, or a panoptic map that does not agree with its picture or
-                its JSON. Each message names the file.
+            FileNotFoundError, ValueError: a missing or broken file, or a panoptic map that does not agree with its
+                picture or its JSON. Each message names the file.
         """
         dataset_dict = copy.deepcopy(dataset_dict)
         annotations = dataset_dict.pop("annotations", None)
@@ -121,8 +122,8 @@ class PanopticDatasetMapper:
         size = (dataset_dict["height"], dataset_dict["width"])
         if rgb.shape[:2] != size:
             raise ValueError(
-                f"Panoptic map {path} is {rgb.shape[1]}×{rgb.shape[0]} px, but its picture {dataset_dict['file_name']} is "
-                f"{size[1]}×{size[0]} px (width × height)."
+                f"Panoptic map {path} is {rgb.shape[1]}×{rgb.shape[0]} px, but its picture "
+                f"{dataset_dict['file_name']} is {size[1]}×{size[0]} px (width × height)."
             )
         check_panoptic_map(rgb2id(rgb), segments_info, path)
         assert self.categories is not None, "targets from panoptic maps need the data set's categories"

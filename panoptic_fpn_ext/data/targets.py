@@ -70,7 +70,8 @@ def instances_from_masks(masks: torch.Tensor, classes: torch.Tensor) -> Instance
         classes: int64 (K,), contiguous thing ids.
 
     Returns:
-        `Instances` with ``gt_masks`` (`BitMasks`), ``gt_classes`` and tight ``gt_boxes`` (XYXY in px, the far edges exclusive).
+        `Instances` with ``gt_masks`` (`BitMasks`), ``gt_classes`` and tight ``gt_boxes`` (XYXY in px, the far edges
+        exclusive).
     """
     nonempty = masks.flatten(1).any(dim=1)
     masks, classes = masks[nonempty], classes[nonempty]

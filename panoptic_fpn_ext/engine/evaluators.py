@@ -13,10 +13,7 @@ from detectron2.evaluation import (
 )
 from detectron2.utils.file_io import PathManager
 
-try:
-    from ..evaluation import PanopticQualityEvaluator
-except ImportError:
-    PanopticQualityEvaluator = COCOPanopticEvaluator
+from ..evaluation import PanopticQualityEvaluator
 from ..evaluation.instance_ground_truth import instance_dataset
 from ..evaluation.sem_seg_evaluator import PanopticSemSegEvaluator
 
@@ -33,7 +30,8 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None =
 
     Args:
         cfg: ``OUTPUT_DIR`` and ``TEST.PANOPTIC_EVALUATOR`` are read.
-        dataset_name: its metadata's ``evaluator_type`` decides: ``coco_panoptic_seg`` gets all three, ``sem_seg`` mIoU and ``coco`` AP.
+        dataset_name: its metadata's ``evaluator_type`` decides: ``coco_panoptic_seg`` gets all three, ``sem_seg``
+            mIoU and ``coco`` AP.
         output_folder: default ``OUTPUT_DIR/inference``.
 
     Raises:
@@ -52,8 +50,8 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None =
         evaluators.append(_panoptic_evaluator(cfg, dataset_name, output_folder))
     if not evaluators:
         raise ValueError(
-            f"No evaluator for data set {dataset_name!r}: its metadata have evaluator_type {evaluator_type!r}; known are "
-            "'coco_panoptic_seg', 'coco' and 'sem_seg'."
+            f"No evaluator for data set {dataset_name!r}: its metadata have evaluator_type {evaluator_type!r}; "
+            "known are 'coco_panoptic_seg', 'coco' and 'sem_seg'."
         )
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
 

@@ -51,7 +51,7 @@ def add_register_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def register_datasets(cfg: CfgNode, registrations: list[list[str]]) -> None:
-    """Register the data sets of the command line and, if ``cfg`` uses it, the embedded one, drawn where it is missing."""
+    """Register the data sets of the command line and, if ``cfg`` uses it, the embedded one, drawn if it is missing."""
     for name, *paths in registrations:
         register_coco_panoptic(name, *(_resolve(path) for path in paths))
     if any(name.startswith("synthetic_street_") for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):

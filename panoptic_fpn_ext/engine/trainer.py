@@ -22,8 +22,9 @@ __all__ = ["Trainer"]
 
 
 class Trainer(DefaultTrainer):
-    """`DefaultTrainer` for panoptic data sets. Differences: the config is checked against the data sets first, panoptic maps are mapped to
-    targets, evaluators are chosen by the data set, and several processes also work without a GPU."""
+    """`DefaultTrainer` for panoptic data sets. Differences: the config is checked against the data sets first,
+    panoptic maps are mapped to targets, evaluators are chosen by the data set, and several processes also work
+    without a GPU."""
 
     def __init__(self, cfg: CfgNode) -> None:
         """Build everything that ``cfg`` describes; raises ``ValueError`` where it does not fit its data sets."""

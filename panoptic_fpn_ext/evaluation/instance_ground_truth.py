@@ -1,4 +1,6 @@
-"""COCO instance annotations made from panoptic ones, so that AP can be measured where only panoptic ground truth exists."""
+"""COCO instance annotations made from panoptic ones, so that AP can be measured where only panoptic ground truth
+exists.
+"""
 
 import json
 from typing import Any
@@ -18,8 +20,8 @@ __all__ = ["instance_annotations", "instance_dataset"]
 def instance_dataset(dataset_name: str, instances_json: str) -> str:
     """Give detectron2's `COCOEvaluator` something to measure AP against.
 
-    Writes the thing segments of a panoptic data set as COCO instance annotations, on the main process. Must be called from
-    all processes.
+    Writes the thing segments of a panoptic data set as COCO instance annotations, on the main process. Must be
+    called from all processes.
 
     Args:
         dataset_name: a registered panoptic data set without instance annotations of its own.
@@ -44,7 +46,9 @@ def instance_dataset(dataset_name: str, instances_json: str) -> str:
 
 
 def instance_annotations(panoptic_json: str, panoptic_root: str) -> dict[str, Any]:
-    """Thing segments of a COCO panoptic annotation file in COCO instance format (RLE masks), as panopticapi converts them."""
+    """Thing segments of a COCO panoptic annotation file in COCO instance format (RLE masks), as panopticapi converts
+    them.
+    """
     with PathManager.open(panoptic_json) as f:
         panoptic = json.load(f)
     categories = [c for c in panoptic["categories"] if c["isthing"]]

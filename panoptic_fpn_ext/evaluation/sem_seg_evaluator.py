@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 class PanopticSemSegEvaluator(DatasetEvaluator):
     """detectron2's `SemSegEvaluator` for data sets that have only panoptic PNGs.
 
-    Void pixels do not count; crowd segments count as their category. The results have detectron2's keys: ``mIoU``, ``fwIoU``,
-    ``mACC``, ``pACC`` and ``IoU-NAME``, ``ACC-NAME``, in percent. Must be called from all processes.
+    Void pixels do not count; crowd segments count as their category. The results have detectron2's keys: ``mIoU``,
+    ``fwIoU``, ``mACC``, ``pACC`` and ``IoU-NAME``, ``ACC-NAME``, in percent. Must be called from all processes.
     """
 
     def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:
@@ -46,14 +46,17 @@ class PanopticSemSegEvaluator(DatasetEvaluator):
         self._confusion = np.zeros((size, size), dtype=np.int64)  # ground truth × prediction
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
-        """Count a batch: ``inputs`` give ``file_name``, ``outputs`` give ``sem_seg``, float (C, H, W); neither is changed."""
+        """Count a batch: ``inputs`` give ``file_name``, ``outputs`` give ``sem_seg``, float (C, H, W); neither is
+        changed.
+        """
         size = self._categories.num_sem_seg_classes
         for one_input, output in zip(inputs, outputs, strict=True):
             labels = output["sem_seg"].argmax(dim=0).cpu().numpy()
             target = self._target(self._records[one_input["file_name"]])
             if labels.shape != target.shape:
                 raise ValueError(
-                    f"{one_input['file_name']}: the prediction is {labels.shape}, the ground truth {target.shape} (height, width)."
+                    f"{one_input['file_name']}: the prediction is {labels.shape}, the ground truth {target.shape} "
+                    "(height, width)."
                 )
             labelled = target >= 0
             pairs = target[labelled] * size + labels[labelled]
@@ -91,8 +94,8 @@ def summarize_confusion(confusion: npt.NDArray[np.int64], names: list[str]) -> d
         names: C class names.
 
     Returns:
-        ``mIoU``, ``fwIoU``, ``mACC``, ``pACC``, and ``IoU-NAME``, ``ACC-NAME`` of each class. Classes without a ground-truth pixel are
-        NaN and take no part in the means, as in detectron2.
+        ``mIoU``, ``fwIoU``, ``mACC``, ``pACC``, and ``IoU-NAME``, ``ACC-NAME`` of each class. Classes without a
+        ground-truth pixel are NaN and take no part in the means, as in detectron2.
     """
     hits = confusion.diagonal().astype(float)
     truth, predicted = confusion.sum(axis=1), confusion.sum(axis=0)

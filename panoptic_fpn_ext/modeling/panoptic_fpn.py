@@ -32,12 +32,15 @@ class PanopticFPNExt(GeneralizedRCNN):
 
     It takes any config of detectron2's `PanopticFPN` and its checkpoints. Where the two differ:
 
-    * ``MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT`` is the paper's λ_i: it scales the classification, box and mask losses (section 5),
-      with any box head. detectron2 leaves the classification loss out and fails with `CascadeROIHeads`.
+    * ``MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT`` is the paper's λ_i: it scales the classification, box and mask
+      losses (section 5), with any box head. detectron2 leaves the classification loss out and fails with
+      `CascadeROIHeads`.
     * A batch without a labelled pixel has a semantic loss of 0, not NaN.
     * ``inference`` has the signature of `GeneralizedRCNN`, so `GeneralizedRCNNWithTTA` works.
     * No segment without a pixel is listed (detectron2 lists them when ``STUFF_AREA_LIMIT`` is 0).
     """
+
+    sem_seg_head: Any  # nn.Module says that every attribute may be a tensor
 
     @configurable
     def __init__(
@@ -83,13 +86,15 @@ class PanopticFPNExt(GeneralizedRCNN):
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """
         Args:
-            batched_inputs: one dict a picture with ``image`` (float or uint8 (3, h, w)). Training also needs ``sem_seg`` (int64 (h, w))
-                and ``instances``; in inference ``height`` and ``width`` give the output size.
+            batched_inputs: one dict a picture with ``image`` (float or uint8 (3, h, w)). Training also needs
+                ``sem_seg`` (int64 (h, w)) and ``instances``; in inference ``height`` and ``width`` give the output
+                size.
 
         Returns:
-            In training a dict of scalar losses: ``loss_sem_seg``, ``loss_rpn_cls``, ``loss_rpn_loc``, ``loss_cls``, ``loss_box_reg``,
-            ``loss_mask``. In inference one dict a picture, in detectron2's format: ``panoptic_seg``, a pair of int32 (H, W) and a
-            list of segments; ``instances``; ``sem_seg``, float (C, H, W) logits.
+            In training a dict of scalar losses: ``loss_sem_seg``, ``loss_rpn_cls``, ``loss_rpn_loc``, ``loss_cls``,
+            ``loss_box_reg``, ``loss_mask``. In inference one dict a picture, in detectron2's format:
+            ``panoptic_seg``, a pair of int32 (H, W) and a list of segments; ``instances``; ``sem_seg``, float (C, H,
+            W) logits.
         """
         if not self.training:
             return self.inference(batched_inputs)
@@ -116,8 +121,8 @@ class PanopticFPNExt(GeneralizedRCNN):
             do_postprocess: whether to bring the outputs to output size and combine them.
 
         Returns:
-            As :meth:`forward` or, without post-processing, raw `Instances` as `GeneralizedRCNN.inference` gives them. For raw
-            semantics too, see :meth:`raw_outputs`.
+            As :meth:`forward` or, without post-processing, raw `Instances` as `GeneralizedRCNN.inference` gives
+            them. For raw semantics too, see :meth:`raw_outputs`.
         """
         assert not self.training
         if not do_postprocess:
@@ -151,13 +156,14 @@ class PanopticFPNExt(GeneralizedRCNN):
         ignore_value = self.sem_seg_head.ignore_value
         targets = []
         for inputs, (height, width) in zip(batched_inputs, images.image_sizes, strict=True):
-            if "sem_seg" not in inputs:
+            target = inputs.get("sem_seg")
+            if target is None:
                 log_first_n(
                     logging.WARNING,
                     "A training picture has no 'sem_seg': it teaches the semantic head nothing. Does the data set have "
                     "semantic or panoptic ground truth, and the trainer PanopticDatasetMapper?",
                 )
-            target = inputs.get("sem_seg", torch.full((height, width), ignore_value))
+                target = torch.full((height, width), ignore_value)
             targets.append(target.to(self.device))
         return ImageList.from_tensors(
             targets,
@@ -216,6 +222,6 @@ class PanopticFPNExt(GeneralizedRCNN):
         }
 
 
-def _logits_stride(sem_seg_head: nn.Module) -> int:
+def _logits_stride(sem_seg_head: Any) -> int:
     """Stride of what :meth:`PanopticFPNExt.raw_outputs` takes from a head: heads without ``layers`` give full size."""
-    return int(sem_seg_head.common_stride) if hasattr(sem_seg_head, "layers") else 1  # type: ignore[arg-type]
+    return int(sem_seg_head.common_stride) if hasattr(sem_seg_head, "layers") else 1

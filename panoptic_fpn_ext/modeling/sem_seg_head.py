@@ -1,6 +1,7 @@
 """The light semantic branch of Panoptic FPN (paper section 4, figure 3).
 
-Shapes: N images, C classes, F channels of a pyramid level, D = conv_dims, h, w at the common stride, H, W network input.
+Shapes: N images, C classes, F channels of a pyramid level, D = conv_dims, h, w at the common stride, H, W network
+input.
 """
 
 import math
@@ -26,8 +27,8 @@ Fusion = Literal["sum", "concat"]
 class PanopticFPNSemSegHead(nn.Module):
     """Brings each pyramid level to the common stride, joins them and predicts a class for each pixel.
 
-    A level at stride s passes log2(s / common_stride) stages of 3×3 convolution → norm → ReLU → 2× bilinear upsampling; the level
-    at the common stride passes one without upsampling. It serves both output spaces of
+    A level at stride s passes log2(s / common_stride) stages of 3×3 convolution → norm → ReLU → 2× bilinear
+    upsampling; the level at the common stride passes one without upsampling. It serves both output spaces of
     :class:`~panoptic_fpn_ext.categories.PanopticCategories`, and detectron2's own `SemanticSegmentor`. With the sum the
     parameters are named as in detectron2's `SemSegFPNHead`, so checkpoints are exchangeable.
     """
@@ -100,7 +101,8 @@ class PanopticFPNSemSegHead(nn.Module):
             targets: int64 (N, H, W), needed in training.
 
         Returns:
-            In training ``(None, losses)``, in inference ``(logits, {})`` with float (N, C, H, W), as detectron2's heads do.
+            In training ``(None, losses)``, in inference ``(logits, {})`` with float (N, C, H, W), as detectron2's
+            heads do.
         """
         logits = self.layers(features)
         if self.training:

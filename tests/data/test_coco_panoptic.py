@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from panoptic_fpn_ext.panoptic_png import write_panoptic_png
 from PIL import Image
+
+from panoptic_fpn_ext.panoptic_png import write_panoptic_png
 
 CATEGORIES = [
     {"id": 3, "name": "car", "isthing": 1, "color": [0, 0, 142]},

@@ -6,10 +6,11 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.structures import PolygonMasks
+from PIL import Image
+
 from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.data import PanopticDatasetMapper
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png
-from PIL import Image
 
 
 def _mapper(dataset: str, augmentations: list, is_train: bool = True) -> PanopticDatasetMapper:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.data.targets import check_panoptic_map, panoptic_targets
 from panoptic_fpn_ext.relabel import relabel

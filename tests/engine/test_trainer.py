@@ -8,6 +8,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.engine import launch
+
 from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer
 from panoptic_fpn_ext.engine.setup import register_datasets
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from panoptic_fpn_ext.panoptic_png import write_panoptic_png
 
 CATEGORIES = [

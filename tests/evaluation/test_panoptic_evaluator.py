@@ -19,6 +19,7 @@ import torch
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOPanopticEvaluator, DatasetEvaluators
 from oracles_pq import CATEGORIES, Picture, panopticapi_results, random_picture, write_coco
+
 from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.evaluation import PanopticQualityEvaluator, panoptic_evaluator
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png

@@ -18,6 +18,7 @@ from oracles_pq import (
     slow_counts,
     write_coco,
 )
+
 from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.evaluation import PQCounts, count_panoptic_quality
 from panoptic_fpn_ext.evaluation import panoptic_quality as core

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from oracles_pq import CATEGORIES, Picture, panopticapi_results, random_picture, write_coco
+
 from panoptic_fpn_ext import panoptic_png
 from panoptic_fpn_ext.evaluation import pq_compute
 from panoptic_fpn_ext.evaluation.__main__ import main

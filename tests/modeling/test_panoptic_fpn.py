@@ -1,16 +1,18 @@
-"""The meta-architecture against detectron2's built-in one, with the same weights, and on input that is out of the ordinary."""
+"""The meta-architecture against detectron2's built-in one, with the same weights, and on input that is out of the
+ordinary.
+"""
 
 import copy
 
 import pytest
 import torch
+from conftest import detectron2_cfg
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from detectron2.structures import BitMasks, Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
-from panoptic_fpn_ext.structures import RawOutputs
 
-from conftest import detectron2_cfg
+from panoptic_fpn_ext.structures import RawOutputs
 
 LOSSES = {"loss_sem_seg", "loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"}
 

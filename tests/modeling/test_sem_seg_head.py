@@ -7,9 +7,10 @@ from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
+from torch.nn import functional as F
+
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config
 from panoptic_fpn_ext.modeling import PanopticFPNSemSegHead
-from torch.nn import functional as F
 
 SHAPES = {f"p{i}": ShapeSpec(channels=32, stride=2**i) for i in range(2, 6)}
 ARGUMENTS = {"num_classes": 5, "conv_dims": 64, "common_stride": 4, "norm": "GN", "ignore_value": 255}

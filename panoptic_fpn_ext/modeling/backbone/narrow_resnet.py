@@ -47,7 +47,9 @@ def build_narrow_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet
 
 @BACKBONE_REGISTRY.register()
 def build_narrow_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """:func:`build_narrow_resnet_backbone` with a feature pyramid p2 … p6, as detectron2's ``build_resnet_fpn_backbone``."""
+    """:func:`build_narrow_resnet_backbone` with a feature pyramid p2 … p6, as detectron2's
+    ``build_resnet_fpn_backbone``.
+    """
     return FPN(
         bottom_up=build_narrow_resnet_backbone(cfg, input_shape),
         in_features=cfg.MODEL.FPN.IN_FEATURES,

@@ -13,8 +13,8 @@ __all__ = ["PANOPTIC_COMBINER_REGISTRY", "PanopticCombiner", "build_panoptic_com
 
 PANOPTIC_COMBINER_REGISTRY = Registry("PANOPTIC_COMBINER")
 PANOPTIC_COMBINER_REGISTRY.__doc__ = """
-Registry of classes that merge one picture's raw outputs into a panoptic map; ``MODEL.PANOPTIC_FPN.COMBINE.NAME`` picks one.
-The registered object is called as ``cls(cfg, **kwargs)`` and returns a :class:`PanopticCombiner`.
+Registry of classes that merge one picture's raw outputs into a panoptic map; ``MODEL.PANOPTIC_FPN.COMBINE.NAME``
+picks one. The registered object is called as ``cls(cfg, **kwargs)`` and returns a :class:`PanopticCombiner`.
 """
 
 

@@ -22,8 +22,8 @@ __all__ = ["HeuristicCombiner", "upsample_sem_seg_logits"]
 class HeuristicCombiner:
     """Instances first, in order of score, then stuff on what is free.
 
-    An instance of which more than ``overlap_threshold`` is taken already is dropped, otherwise it gets its free pixels. The
-    remaining pixels get their semantic label; thing labels and labels with too few free pixels become void.
+    An instance of which more than ``overlap_threshold`` is taken already is dropped, otherwise it gets its free
+    pixels. The remaining pixels get their semantic label; thing labels and labels with too few free pixels become void.
     """
 
     @configurable
@@ -82,8 +82,8 @@ class HeuristicCombiner:
             output_size: (H, W) of the panoptic map.
 
         Returns:
-            The panoptic map and its segments; ``instance_id`` counts the detections whose box is not empty at output size, as
-            detectron2's post-processed ``instances`` do.
+            The panoptic map and its segments; ``instance_id`` counts the detections whose box is not empty at output
+            size, as detectron2's post-processed ``instances`` do.
         """
         labels = upsample_sem_seg_logits(sem_seg_logits, self.sem_seg_stride, image_size, output_size).argmax(dim=0)
         panoptic_seg = torch.full(output_size, VOID_ID, dtype=torch.int32, device=labels.device)
