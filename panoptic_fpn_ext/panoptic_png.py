@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from typing import Any
 
@@ -128,7 +128,7 @@ def png_decoders() -> dict[str, Callable[[str], _Pixels]]:
     for module in ("kornia_rs.io", "kornia_rs"):  # where it is now, and where it was in version 0.1
         with contextlib.suppress(ImportError, AttributeError):
             read = importlib.import_module(module).read_image_png_u8
-            decoders.setdefault("kornia_rs", lambda path, read=read: np.asarray(read(path, "rgb")))
+            decoders.setdefault("kornia_rs", partial(_decode_with_rust, read))
     if _cv2() is not None:
         decoders["opencv"] = _decode_with_opencv
     decoders["pillow"] = _decode_with_pillow
@@ -142,6 +142,10 @@ def _cv2() -> Any:
     except ImportError:
         return None
     return cv2
+
+
+def _decode_with_rust(read: Callable[[str, str], Any], path: str) -> _Pixels:
+    return np.asarray(read(path, "rgb"))
 
 
 def _decode_with_opencv(path: str) -> _Pixels:
