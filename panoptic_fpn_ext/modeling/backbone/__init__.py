@@ -1,5 +1,11 @@
-"""Backbones that small models need; importing it registers them with detectron2."""
+"""Backbones beside detectron2's own. Importing it registers them."""
 
+from .efficientnet_lite import EfficientNetLite0, build_efficientnet_lite0_fpn_backbone
 from .narrow_resnet import build_narrow_resnet_backbone, build_narrow_resnet_fpn_backbone
 
-__all__ = ["build_narrow_resnet_backbone", "build_narrow_resnet_fpn_backbone"]
+__all__ = [
+    "EfficientNetLite0",
+    "build_efficientnet_lite0_fpn_backbone",
+    "build_narrow_resnet_backbone",
+    "build_narrow_resnet_fpn_backbone",
+]

