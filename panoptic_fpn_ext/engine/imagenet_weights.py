@@ -83,7 +83,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write the ImageNet weights of EfficientNet-Lite0 for MODEL.WEIGHTS.")
     parser.add_argument("path", metavar="OUT.pth")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    save_efficientnet_lite0(parser.parse_args().path)
+    path = parser.parse_args().path
+    try:
+        save_efficientnet_lite0(path)
+    except ImportError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":
