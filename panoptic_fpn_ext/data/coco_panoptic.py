@@ -55,12 +55,16 @@ def register_coco_panoptic(
     _check_same(name, entries)
     if name in DatasetCatalog:
         return
-    DatasetCatalog.register(
-        name,
-        lambda: load_coco_panoptic(
+
+    def load() -> list[dict[str, Any]]:
+        dicts = load_coco_panoptic(
             roots["image_root"], roots["panoptic_root"], roots["panoptic_json"], categories, instances_json
-        ),
-    )
+        )
+        if instances_json is not None:  # then there may be fewer pictures than in the panoptic JSON
+            MetadataCatalog.get(name).set(image_ids=tuple(d["image_id"] for d in dicts))
+        return dicts
+
+    DatasetCatalog.register(name, load)
     MetadataCatalog.get(name).set(**entries)
 
 

@@ -44,7 +44,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None =
     if evaluator_type in ("sem_seg", "coco_panoptic_seg"):
         evaluators.append(_sem_seg_evaluator(dataset_name, output_folder))
     if evaluator_type in ("coco", "coco_panoptic_seg"):
-        evaluators.append(_instance_evaluator(dataset_name, output_folder))
+        evaluators.append(_instance_evaluator(cfg, dataset_name, output_folder))
     if evaluator_type == "coco_panoptic_seg":
         # The last one, because detectron2's changes the model's outputs.
         evaluators.append(_panoptic_evaluator(cfg, dataset_name, output_folder))
@@ -62,12 +62,14 @@ def _sem_seg_evaluator(dataset_name: str, output_folder: str) -> DatasetEvaluato
     return evaluator(dataset_name, output_dir=output_folder)
 
 
-def _instance_evaluator(dataset_name: str, output_folder: str) -> DatasetEvaluator:
+def _instance_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str) -> DatasetEvaluator:
     metadata = MetadataCatalog.get(dataset_name)
     if getattr(metadata, "json_file", None) is None and hasattr(metadata, "panoptic_json"):
         instances_json = os.path.join(output_folder, f"{dataset_name}_instances.json")
         dataset_name = instance_dataset(dataset_name, instances_json)
-    return COCOEvaluator(dataset_name, output_dir=output_folder)
+    # Said here, because detectron2 leaves out what no prediction has, and a young model may predict nothing.
+    tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
+    return COCOEvaluator(dataset_name, tasks, output_dir=output_folder)
 
 
 def _panoptic_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str) -> DatasetEvaluator:

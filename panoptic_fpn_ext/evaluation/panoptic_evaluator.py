@@ -93,6 +93,7 @@ class PanopticQualityEvaluator(DatasetEvaluator):
                 f"Metadata of data set {dataset_name!r} lack {missing}: where the panoptic ground truth is. Register "
                 "it with panoptic_fpn_ext.data.register_coco_panoptic or detectron2's register_coco_panoptic."
             )
+        self._metadata = metadata
         self._truth = GroundTruth(metadata.panoptic_json, metadata.panoptic_root, gt_cache_bytes, png_decoder)
         if self._truth.problems.count:
             logger.warning(
@@ -159,10 +160,15 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         positions = np.concatenate([picture_positions([state.records for state in states]), *failed])
         times = np.bincount(positions, minlength=len(self._truth))
         problems = Problems()
-        for position in np.flatnonzero(times != 1).tolist():
+        for position in np.flatnonzero((times > 1) | ((times == 0) & self._wanted())).tolist():
             what = "no prediction for it" if not times[position] else f"{times[position]} predictions for it"
             problems.add(f"picture {self._truth.image_ids[position]!r}: {what}", position)
         return problems
+
+    def _wanted(self) -> npt.NDArray[np.bool_]:
+        """Which pictures of the ground truth the data set has: all, unless its metadata have ``image_ids``."""
+        wanted = set(getattr(self._metadata, "image_ids", self._truth.image_ids))
+        return np.array([image_id in wanted for image_id in self._truth.image_ids], dtype=bool)
 
     def _report(self, counts: PQCounts) -> None:
         warn_of_wrong_areas(counts.num_wrong_areas)

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from panoptic_fpn_ext.panoptic_png import read_panoptic_png
 def test_annotations_are_the_thing_segments(street_datasets):
     metadata = MetadataCatalog.get(street_datasets[1])
     made = instance_annotations(metadata.panoptic_json, metadata.panoptic_root)
-    panoptic = json.loads(open(metadata.panoptic_json).read())
+    panoptic = json.loads(Path(metadata.panoptic_json).read_text())
     things = {c["id"] for c in panoptic["categories"] if c["isthing"]}
     expected = [
         (annotation["image_id"], segment, f"{metadata.panoptic_root}/{annotation['file_name']}")
