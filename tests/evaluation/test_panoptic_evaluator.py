@@ -431,9 +431,9 @@ def test_real_pictures_as_panopticapi(coco_sample_dir: Path, tmp_path: Path):
 
 
 def test_a_data_set_may_have_fewer_pictures_than_the_json(dataset, tmp_path, pictures):
-    gt_json, pred_json = write_coco(tmp_path, pictures)
+    gt_json, _ = write_coco(tmp_path, pictures)
     (tmp_path / "few").mkdir()
-    few_json, few_pred_json = write_coco(tmp_path / "few", pictures[:7])
+    few_json, _ = write_coco(tmp_path / "few", pictures[:7])
     batch = as_batch(pictures[:7])
     found = evaluate(PanopticQualityEvaluator(dataset(gt_json, image_ids=tuple(range(7)))), batch)
     assert found == evaluate(PanopticQualityEvaluator(dataset(few_json)), batch)

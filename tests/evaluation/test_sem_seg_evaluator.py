@@ -7,6 +7,7 @@ from PIL import Image
 
 from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.data.targets import sem_seg_target
+from panoptic_fpn_ext.engine.evaluators import load_sem_seg
 from panoptic_fpn_ext.evaluation.sem_seg_evaluator import PanopticSemSegEvaluator, summarize_confusion
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png
 
@@ -32,7 +33,10 @@ def test_same_figures_as_detectron2s_evaluator_on_prepared_files(street_datasets
     MetadataCatalog.get("prepared").set(**{key: getattr(metadata, key) for key in keys})
     outputs = _outputs(records, categories.num_sem_seg_classes)
     results = []
-    for evaluator in (PanopticSemSegEvaluator(name), SemSegEvaluator("prepared", distributed=False)):
+    for evaluator in (
+        PanopticSemSegEvaluator(name),
+        SemSegEvaluator("prepared", distributed=False, sem_seg_loading_fn=load_sem_seg),
+    ):
         evaluator.reset()
         evaluator.process(records, outputs)
         results.append(evaluator.evaluate()["sem_seg"])
