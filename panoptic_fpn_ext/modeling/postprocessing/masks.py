@@ -1,0 +1,83 @@
+"""Masks from their boxes to output size, with the arithmetic of detectron2's `paste_masks_in_image`, inside the boxes.
+
+Shapes: K detections, M mask side, H, W output.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn import functional as F
+
+__all__ = ["Window", "paste_mask", "paste_masks", "paste_windows"]
+
+Window = tuple[slice, slice]
+"""Rows and columns of a map."""
+
+# What is sampled at a time stays in a CPU's cache.
+_TILE_PIXELS = 2**18
+
+
+def paste_windows(boxes: torch.Tensor, output_size: tuple[int, int]) -> list[Window]:
+    """Where masks can have pixels: their boxes and a pixel around, within the output. Waits for the device once.
+
+    Args:
+        boxes: float (K, 4), XYXY in output pixels, clipped to the output and not empty.
+        output_size: (H, W).
+    """
+    height, width = output_size
+    lower = (boxes[:, :2].floor() - 1).clamp(min=0)
+    upper = boxes[:, 2:].ceil() + 1
+    corners = torch.cat([lower, upper], dim=1).long().tolist()
+    return [(slice(y0, min(y1, height)), slice(x0, min(x1, width))) for x0, y0, x1, y1 in corners]
+
+
+def paste_mask(mask: torch.Tensor, box: torch.Tensor, window: Window, threshold: float) -> torch.Tensor:
+    """One mask at output size.
+
+    Args:
+        mask: float (M, M), probabilities inside the box.
+        box: float (4,), XYXY in output pixels.
+        window: from :func:`paste_windows`.
+        threshold: probability from which a pixel belongs to the mask.
+
+    Returns:
+        bool, of the window's shape.
+    """
+    rows, cols = window
+    x0, y0, x1, y1 = box.unbind()
+    y = _sample_positions(rows, y0, y1)
+    x = _sample_positions(cols, x0, x1)
+    pasted = torch.empty((len(y), len(x)), dtype=torch.bool, device=mask.device)
+    step = max(1, _TILE_PIXELS // len(x))
+    for tile, y_tile in zip(pasted.split(step), y.split(step), strict=True):
+        grid = torch.stack([x.expand(tile.shape), y_tile[:, None].expand(tile.shape)], dim=2)
+        probs = F.grid_sample(mask[None, None].float(), grid[None], align_corners=False)[0, 0]
+        torch.ge(probs, threshold, out=tile)
+    return pasted
+
+
+def paste_masks(
+    masks: torch.Tensor, boxes: torch.Tensor, output_size: tuple[int, int], threshold: float = 0.5
+) -> torch.Tensor:
+    """All masks at output size, the same pixels as detectron2's `paste_masks_in_image`.
+
+    Args:
+        masks: float (K, M, M), probabilities inside the boxes.
+        boxes: float (K, 4), XYXY in output pixels, clipped to the output and not empty.
+        output_size: (H, W).
+        threshold: probability from which a pixel belongs to a mask.
+
+    Returns:
+        bool (K, H, W).
+    """
+    pasted = torch.zeros((len(masks), *output_size), dtype=torch.bool, device=masks.device)
+    windows: Sequence[Window] = paste_windows(boxes, output_size)
+    for target, mask, box, window in zip(pasted, masks, boxes, windows, strict=True):
+        target[window] = paste_mask(mask, box, window, threshold)
+    return pasted
+
+
+def _sample_positions(pixels: slice, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+    """Centres of the pixels for `grid_sample`, -1 and 1 are the edges of the box; rounded as detectron2's."""
+    centres = torch.arange(pixels.start, pixels.stop, device=start.device, dtype=torch.float32) + 0.5
+    return (centres - start) / (end - start) * 2 - 1

@@ -1,0 +1,96 @@
+"""Slow twins: the obvious way to do what the package does fast, written with detectron2's own functions."""
+
+from collections.abc import Sequence
+
+import torch
+from detectron2.layers import paste_masks_in_image
+from detectron2.modeling.meta_arch.panoptic_fpn import combine_semantic_and_instance_outputs
+from detectron2.modeling.postprocessing import detector_postprocess, sem_seg_postprocess
+from detectron2.structures import Boxes, Instances
+from torch.nn import functional as F
+
+from panoptic_fpn_ext.structures import THINGS_SEM_SEG_ID, VOID_ID, PanopticPrediction, SegmentInfo
+
+
+def combine_plain(
+    instances: Instances,
+    sem_seg_logits: torch.Tensor,
+    image_size: tuple[int, int],
+    output_size: tuple[int, int],
+    *,
+    overlap_threshold: float = 0.5,
+    stuff_area_threshold: int = 4096,
+    instance_score_threshold: float = 0.5,
+    thing_sem_seg_ids: Sequence[int] = (THINGS_SEM_SEG_ID,),
+    sem_seg_stride: int = 4,
+    mask_threshold: float = 0.5,
+) -> PanopticPrediction:
+    """`HeuristicCombiner` with everything at output size."""
+    labels = upsample_plain(sem_seg_logits, sem_seg_stride, image_size, output_size).argmax(dim=0)
+    panoptic_seg = torch.full(output_size, VOID_ID, dtype=torch.int32)
+    segments_info: list[SegmentInfo] = []
+    detections = postprocess_plain(instances, output_size, mask_threshold)
+    for index in torch.argsort(-detections.scores).tolist():
+        score, mask = detections.scores[index].item(), detections.pred_masks[index]
+        free = mask & (panoptic_seg == VOID_ID)
+        area, free_area = int(mask.sum()), int(free.sum())
+        if score < instance_score_threshold or free_area == 0 or (area - free_area) / area > overlap_threshold:
+            continue
+        panoptic_seg[free] = segment_id = len(segments_info) + 1
+        category_id = int(detections.pred_classes[index])
+        segments_info.append(
+            SegmentInfo(id=segment_id, isthing=True, score=score, category_id=category_id, instance_id=index)
+        )
+    free = panoptic_seg == VOID_ID
+    for label in range(len(sem_seg_logits)):
+        region = free & (labels == label)
+        area = int(region.sum())
+        if label in thing_sem_seg_ids or area == 0 or area < stuff_area_threshold:
+            continue
+        panoptic_seg[region] = segment_id = len(segments_info) + 1
+        segments_info.append(SegmentInfo(id=segment_id, isthing=False, category_id=label, area=area))
+    return PanopticPrediction(panoptic_seg, segments_info)
+
+
+def combine_detectron2(
+    instances: Instances,
+    sem_seg_logits: torch.Tensor,
+    image_size: tuple[int, int],
+    output_size: tuple[int, int],
+    *,
+    overlap_threshold: float = 0.5,
+    stuff_area_threshold: int = 4096,
+    instance_score_threshold: float = 0.5,
+    sem_seg_stride: int = 4,
+) -> PanopticPrediction:
+    """What detectron2's `PanopticFPN` does after its semantic head's convolutions."""
+    labels = upsample_plain(sem_seg_logits, sem_seg_stride, image_size, output_size).argmax(dim=0)
+    combined = combine_semantic_and_instance_outputs(
+        postprocess_plain(instances, output_size),
+        labels,
+        overlap_threshold,
+        stuff_area_threshold,
+        instance_score_threshold,
+    )
+    return PanopticPrediction(*combined)
+
+
+def upsample_plain(
+    logits: torch.Tensor, stride: int, image_size: tuple[int, int], output_size: tuple[int, int]
+) -> torch.Tensor:
+    """Logits at output size in two steps, as detectron2's semantic head and `sem_seg_postprocess`."""
+    x = F.interpolate(logits[None].float(), scale_factor=float(stride), mode="bilinear", align_corners=False)[0]
+    return sem_seg_postprocess(x, image_size, *output_size)
+
+
+def postprocess_plain(instances: Instances, output_size: tuple[int, int], mask_threshold: float = 0.5) -> Instances:
+    """detectron2's `detector_postprocess` on a copy, because it changes the boxes; always with bool masks."""
+    fields = {**instances.get_fields(), "pred_boxes": instances.pred_boxes.clone()}
+    result = detector_postprocess(Instances(instances.image_size, **fields), *output_size, mask_threshold)
+    result.pred_masks = result.pred_masks.bool()
+    return result
+
+
+def paste_plain(masks: torch.Tensor, boxes: torch.Tensor, output_size: tuple[int, int]) -> torch.Tensor:
+    """detectron2's masks at output size, bool (K, H, W)."""
+    return paste_masks_in_image(masks, Boxes(boxes), output_size).bool()
