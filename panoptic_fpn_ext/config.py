@@ -17,6 +17,10 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     # "things as other", as on COCO; the ids of all things where it predicts all classes, as on Cityscapes.
     _set_default(combine, "THING_SEM_SEG_IDS", (0,))
 
+    # What inference returns of a picture, and so computes; without "instances", only detections that can enter the
+    # panoptic map get a mask. All three by default, as detectron2's PanopticFPN.
+    _set_default(cfg.MODEL.PANOPTIC_FPN, "OUTPUTS", ["panoptic_seg", "instances", "sem_seg"])
+
     # How the semantic head joins the pyramid levels, "sum" or "concat"; the paper finds the sum no worse and cheaper.
     _set_default(cfg.MODEL.SEM_SEG_HEAD, "FUSION", "sum")
 

@@ -4,24 +4,29 @@ Shapes: N images, C semantic classes, h, w network input, H, W output.
 """
 
 import logging
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, build_sem_seg_head
-from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.logger import log_first_n
 from torch import nn
 
 from ..structures import RawOutputs
+from .box_branch import detect_with_masks_above
 from .combiner import build_panoptic_combiner
 from .combiner.build import PanopticCombiner
-from .combiner.heuristic import upsample_sem_seg_logits
+from .postprocessing import postprocess_instances, upsample_sem_seg_logits
 from .sem_seg_head import PanopticFPNSemSegHead
 
-__all__ = ["PanopticFPNExt"]
+__all__ = ["OUTPUTS", "PanopticFPNExt"]
+
+OUTPUTS = ("panoptic_seg", "instances", "sem_seg")
+"""What a model can return of a picture."""
 
 _INSTANCE_LOSSES = ("loss_cls", "loss_box_reg", "loss_mask")
 
@@ -49,6 +54,7 @@ class PanopticFPNExt(GeneralizedRCNN):
         sem_seg_head: nn.Module,
         combiner: PanopticCombiner,
         instance_loss_weight: float = 1.0,
+        outputs: Sequence[str] = OUTPUTS,
         **kwargs: Any,
     ) -> None:
         """
@@ -56,12 +62,19 @@ class PanopticFPNExt(GeneralizedRCNN):
             sem_seg_head: a semantic head of detectron2's registry.
             combiner: merges the raw outputs of one picture.
             instance_loss_weight: λ_i of the paper.
+            outputs: those of ``OUTPUTS`` that inference returns; only what they need is computed.
             kwargs: arguments of `GeneralizedRCNN`.
+
+        Raises:
+            ValueError: no output, or an unknown one.
         """
         super().__init__(**kwargs)
         self.sem_seg_head = sem_seg_head
         self.combiner = combiner
         self.instance_loss_weight = instance_loss_weight
+        self.outputs = frozenset(outputs)
+        if not self.outputs or not self.outputs.issubset(OUTPUTS):
+            raise ValueError(f"MODEL.PANOPTIC_FPN.OUTPUTS must name some of {list(OUTPUTS)}, got {list(outputs)}.")
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -81,6 +94,7 @@ class PanopticFPNExt(GeneralizedRCNN):
         ret["sem_seg_head"] = sem_seg_head
         ret["combiner"] = build_panoptic_combiner(cfg, sem_seg_stride=_logits_stride(sem_seg_head))
         ret["instance_loss_weight"] = cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT
+        ret["outputs"] = cfg.MODEL.PANOPTIC_FPN.get("OUTPUTS", OUTPUTS)
         return ret
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
@@ -92,9 +106,9 @@ class PanopticFPNExt(GeneralizedRCNN):
 
         Returns:
             In training a dict of scalar losses: ``loss_sem_seg``, ``loss_rpn_cls``, ``loss_rpn_loc``, ``loss_cls``,
-            ``loss_box_reg``, ``loss_mask``. In inference one dict a picture, in detectron2's format:
-            ``panoptic_seg``, a pair of int32 (H, W) and a list of segments; ``instances``; ``sem_seg``, float (C, H,
-            W) logits.
+            ``loss_box_reg``, ``loss_mask``. In inference one dict a picture with those of ``outputs``, in detectron2's
+            format: ``panoptic_seg``, a pair of int32 (H, W) and a list of segments; ``instances``; ``sem_seg``, float
+            (C, H, W) logits.
         """
         if not self.training:
             return self.inference(batched_inputs)
@@ -125,16 +139,18 @@ class PanopticFPNExt(GeneralizedRCNN):
             them. For raw semantics too, see :meth:`raw_outputs`.
         """
         assert not self.training
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
         if not do_postprocess:
-            images = self.preprocess_image(batched_inputs)
-            return self._detect(images, self.backbone(images.tensor), batched_inputs, detected_instances)
-        raw = self.raw_outputs(batched_inputs, detected_instances)
-        return [
-            self._postprocess_one(instances, logits, image_size, inputs)
-            for instances, logits, image_size, inputs in zip(
-                raw.instances, raw.sem_seg_logits, raw.image_sizes, batched_inputs, strict=True
-            )
-        ]
+            return self._detect(images, features, batched_inputs, detected_instances)
+        instances: Sequence[Any] = [None] * len(batched_inputs)
+        logits: Any = instances
+        if self.outputs != {"sem_seg"}:
+            instances = self._detect(images, features, batched_inputs, detected_instances, self._lowest_useful_score())
+        if self.outputs != {"instances"}:
+            logits = self._sem_seg_logits(features)
+        sizes = _image_sizes(images)
+        return [self._postprocess_one(*one) for one in zip(instances, logits, sizes, batched_inputs, strict=True)]
 
     def raw_outputs(
         self, batched_inputs: list[dict[str, Any]], detected_instances: list[Instances] | None = None
@@ -143,11 +159,7 @@ class PanopticFPNExt(GeneralizedRCNN):
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         instances = self._detect(images, features, batched_inputs, detected_instances)
-        if hasattr(self.sem_seg_head, "layers"):
-            logits = self.sem_seg_head.layers(features)
-        else:
-            logits, _ = self.sem_seg_head(features, None)
-        return RawOutputs(instances, logits, [(int(h), int(w)) for h, w in images.image_sizes])
+        return RawOutputs(instances, self._sem_seg_logits(features), _image_sizes(images))
 
     # -- training -------------------------------------------------------------------------------------------------
 
@@ -192,8 +204,9 @@ class PanopticFPNExt(GeneralizedRCNN):
         features: dict[str, torch.Tensor],
         batched_inputs: list[dict[str, Any]],
         detected_instances: list[Instances] | None,
+        score_threshold: float = -math.inf,
     ) -> list[Instances]:
-        """Raw detections, from proposals or from given boxes."""
+        """Raw detections, from proposals or from given boxes; of the former, those below a score need no mask."""
         if detected_instances is not None:
             given = [x.to(self.device) for x in detected_instances]
             return self.roi_heads.forward_with_given_boxes(features, given)
@@ -201,25 +214,48 @@ class PanopticFPNExt(GeneralizedRCNN):
             proposals, _ = self.proposal_generator(images, features, None)
         else:
             proposals = [inputs["proposals"].to(self.device) for inputs in batched_inputs]
+        if score_threshold > -math.inf:
+            return detect_with_masks_above(self.roi_heads, images, features, proposals, score_threshold)
         instances, _ = self.roi_heads(images, features, proposals, None)
         return instances
 
+    def _lowest_useful_score(self) -> float:
+        """Score below which the mask of a detection changes no output."""
+        if "instances" in self.outputs:
+            return -math.inf
+        return float(getattr(self.combiner, "instance_score_threshold", -math.inf))
+
+    def _sem_seg_logits(self, features: dict[str, torch.Tensor]) -> torch.Tensor:
+        """float (N, C, h', w') at the stride that :func:`_logits_stride` gives."""
+        if hasattr(self.sem_seg_head, "layers"):
+            return self.sem_seg_head.layers(features)
+        logits, _ = self.sem_seg_head(features, None)
+        return logits
+
     def _postprocess_one(
         self,
-        instances: Instances,
-        sem_seg_logits: torch.Tensor,
+        instances: Any,
+        sem_seg_logits: Any,
         image_size: tuple[int, int],
         inputs: dict[str, Any],
     ) -> dict[str, Any]:
-        """The three outputs of one picture at output size."""
+        """The outputs of one picture at output size; what none of them needs may be None."""
         output_size = (int(inputs.get("height", image_size[0])), int(inputs.get("width", image_size[1])))
-        prediction = self.combiner(instances, sem_seg_logits, image_size, output_size)
-        sem_seg = upsample_sem_seg_logits(sem_seg_logits, _logits_stride(self.sem_seg_head), image_size, output_size)
-        return {
-            "sem_seg": sem_seg,
-            "instances": detector_postprocess(instances, *output_size),
-            "panoptic_seg": (prediction.panoptic_seg, prediction.segments_info),
-        }
+        result: dict[str, Any] = {}
+        if "sem_seg" in self.outputs:
+            stride = _logits_stride(self.sem_seg_head)
+            result["sem_seg"] = upsample_sem_seg_logits(sem_seg_logits, stride, image_size, output_size)
+        if "instances" in self.outputs:
+            result["instances"] = postprocess_instances(instances, output_size)
+        if "panoptic_seg" in self.outputs:
+            prediction = self.combiner(instances, sem_seg_logits, image_size, output_size)
+            result["panoptic_seg"] = (prediction.panoptic_seg, prediction.segments_info)
+        return result
+
+
+def _image_sizes(images: ImageList) -> list[tuple[int, int]]:
+    """(height, width) of each network input without padding."""
+    return [(int(height), int(width)) for height, width in images.image_sizes]
 
 
 def _logits_stride(sem_seg_head: Any) -> int:

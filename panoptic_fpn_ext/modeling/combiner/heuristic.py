@@ -3,19 +3,19 @@
 Shapes: K detections, M mask side, C semantic classes, h, w logits, H, W output.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import paste_masks_in_image
-from detectron2.structures import Boxes, Instances
-from torch.nn import functional as F
+from detectron2.structures import Instances
 
 from ...structures import THINGS_SEM_SEG_ID, VOID_ID, PanopticPrediction, SegmentInfo
+from ..postprocessing import boxes_at_output_size, label_free_pixels, paste_mask, paste_windows, row_strips
 from .build import PANOPTIC_COMBINER_REGISTRY
 
-__all__ = ["HeuristicCombiner", "upsample_sem_seg_logits"]
+__all__ = ["HeuristicCombiner"]
 
 
 @PANOPTIC_COMBINER_REGISTRY.register()
@@ -24,6 +24,9 @@ class HeuristicCombiner:
 
     An instance of which more than ``overlap_threshold`` is taken already is dropped, otherwise it gets its free
     pixels. The remaining pixels get their semantic label; thing labels and labels with too few free pixels become void.
+
+    Nothing of size C×H×W or K×H×W is made: masks are pasted one by one within their boxes, and labels are found only
+    where no instance stands.
     """
 
     @configurable
@@ -65,6 +68,7 @@ class HeuristicCombiner:
             "sem_seg_stride": cfg.MODEL.SEM_SEG_HEAD.COMMON_STRIDE,
         }
 
+    @torch.no_grad()
     def __call__(
         self,
         instances: Instances,
@@ -85,83 +89,69 @@ class HeuristicCombiner:
             The panoptic map and its segments; ``instance_id`` counts the detections whose box is not empty at output
             size, as detectron2's post-processed ``instances`` do.
         """
-        labels = upsample_sem_seg_logits(sem_seg_logits, self.sem_seg_stride, image_size, output_size).argmax(dim=0)
-        panoptic_seg = torch.full(output_size, VOID_ID, dtype=torch.int32, device=labels.device)
-        segments_info = self._add_instances(panoptic_seg, instances, output_size)
-        segments_info += self._add_stuff(panoptic_seg, labels, first_id=len(segments_info) + 1)
+        panoptic_seg = torch.full(output_size, VOID_ID, dtype=torch.int32, device=sem_seg_logits.device)
+        free = torch.ones(output_size, dtype=torch.bool, device=sem_seg_logits.device)
+        segments_info = self._add_instances(panoptic_seg, free, instances, output_size)
+        labels = label_free_pixels(sem_seg_logits, self.sem_seg_stride, image_size, free)
+        segments_info += self._add_stuff(panoptic_seg, labels, len(sem_seg_logits), first_id=len(segments_info) + 1)
         return PanopticPrediction(panoptic_seg, segments_info)
 
     def _add_instances(
-        self, panoptic_seg: torch.Tensor, instances: Instances, output_size: tuple[int, int]
+        self, panoptic_seg: torch.Tensor, free: torch.Tensor, instances: Instances, output_size: tuple[int, int]
     ) -> list[SegmentInfo]:
-        """Write the instances into the (void) map and list them."""
-        boxes = _boxes_at_output_size(instances, output_size)
+        """Write the instances into the (void) map, take their pixels off ``free``, and list them."""
+        boxes = boxes_at_output_size(instances, output_size)
         nonempty = boxes.nonempty()
-        scores = instances.scores[nonempty]
-        order = torch.argsort(-scores)
-        order = order[scores[order] >= self.instance_score_threshold]
-        masks = paste_masks_in_image(
-            instances.pred_masks[nonempty][order][:, 0], boxes[nonempty][order], output_size, self.mask_threshold
-        )
-        classes = instances.pred_classes[nonempty].tolist()
-        segments_info: list[SegmentInfo] = []
-        for index, mask in zip(order.tolist(), masks, strict=True):
-            free = mask & (panoptic_seg == VOID_ID)
-            area, free_area = int(mask.sum()), int(free.sum())
-            # An instance that lies wholly on others has no pixel left, whatever the threshold allows.
-            if free_area == 0 or (area - free_area) / area > self.overlap_threshold:
-                continue
-            segment_id = len(segments_info) + 1
-            panoptic_seg[free] = segment_id
-            segments_info.append(
-                SegmentInfo(
-                    id=segment_id,
-                    isthing=True,
-                    score=float(scores[index]),
-                    category_id=classes[index],
-                    instance_id=index,
-                )
-            )
-        return segments_info
+        scores, classes = instances.scores[nonempty], instances.pred_classes[nonempty].tolist()
+        order, values = torch.argsort(-scores).tolist(), scores.tolist()
+        # As Python numbers: a float32 tensor would round the threshold.
+        candidates = [row for row in order if values[row] >= self.instance_score_threshold]
+        masks, boxes = instances.pred_masks[nonempty][candidates, 0], boxes.tensor[nonempty][candidates]
+        accepted = self._write_instances(panoptic_seg, free, masks, boxes)
+        return [
+            SegmentInfo(id=i, isthing=True, score=values[row], category_id=classes[row], instance_id=row)
+            for i, row in enumerate(itertools.compress(candidates, accepted), start=1)
+        ]
 
-    def _add_stuff(self, panoptic_seg: torch.Tensor, labels: torch.Tensor, first_id: int) -> list[SegmentInfo]:
-        """Write the stuff labels into the free pixels of the map and list them."""
-        segments_info: list[SegmentInfo] = []
-        free = panoptic_seg == VOID_ID
-        areas = torch.bincount(labels[free]).tolist()
-        for label, area in enumerate(areas):
-            if label in self.thing_sem_seg_ids or area == 0 or area < self.stuff_area_threshold:
-                continue
-            segment_id = first_id + len(segments_info)
-            panoptic_seg[free & (labels == label)] = segment_id
-            segments_info.append(SegmentInfo(id=segment_id, isthing=False, category_id=label, area=area))
-        return segments_info
+    def _write_instances(
+        self, panoptic_seg: torch.Tensor, free: torch.Tensor, masks: torch.Tensor, boxes: torch.Tensor
+    ) -> list[bool]:
+        """Which instances, in this order, get a segment. The device decides; the host hears of it once, at the end."""
+        next_id = torch.ones((), dtype=torch.int32, device=free.device)
+        accepted = torch.zeros(len(masks), dtype=torch.bool, device=free.device)
+        windows = paste_windows(boxes, (free.shape[0], free.shape[1]))
+        for mask, box, window, is_accepted in zip(masks, boxes, windows, accepted, strict=True):
+            claimed = self._claim(paste_mask(mask, box, window, self.mask_threshold), free[window], is_accepted)
+            panoptic_seg[window].masked_fill_(claimed, next_id)
+            next_id += is_accepted
+        return accepted.tolist()
 
+    def _claim(self, mask: torch.Tensor, free: torch.Tensor, is_accepted: torch.Tensor) -> torch.Tensor:
+        """Pixels an instance gets, none if it is dropped; they are free no more. Fills in ``is_accepted``, bool ()."""
+        area = mask.count_nonzero()
+        mask &= free
+        free_area = mask.count_nonzero()
+        # An instance that lies wholly on others has no pixel left, whatever the threshold allows.
+        is_accepted.copy_((free_area > 0) & ((area - free_area).double() / area <= self.overlap_threshold))
+        mask &= is_accepted
+        free ^= mask
+        return mask
 
-def upsample_sem_seg_logits(
-    logits: torch.Tensor, stride: int, image_size: tuple[int, int], output_size: tuple[int, int]
-) -> torch.Tensor:
-    """Logits at output size: up to the network input, padding off, then to the output, bilinear both times.
+    def _add_stuff(
+        self, panoptic_seg: torch.Tensor, labels: torch.Tensor, num_classes: int, first_id: int
+    ) -> list[SegmentInfo]:
+        """Write the stuff labels, which are below ``num_classes``, into the free pixels of the map and list them."""
+        areas = torch.bincount(labels.flatten(), minlength=num_classes).tolist()[:num_classes]
+        kept = [label for label, area in enumerate(areas) if self._is_segment(label, area)]
+        id_of_label = torch.zeros(num_classes + 1, dtype=torch.int32)
+        id_of_label[kept] = torch.arange(first_id, first_id + len(kept), dtype=torch.int32)
+        id_of_label = id_of_label.to(labels.device)
+        for strip in row_strips(*labels.shape):
+            panoptic_seg[strip] += id_of_label[labels[strip].int()]
+        return [
+            SegmentInfo(id=i, isthing=False, category_id=label, area=areas[label])
+            for i, label in enumerate(kept, start=first_id)
+        ]
 
-    Args:
-        logits: float (C, h, w), padding included.
-        stride: network input pixels per logit.
-        image_size: (height, width) of the network input without padding.
-        output_size: (H, W).
-
-    Returns:
-        float (C, H, W).
-    """
-    x = logits[None].float()
-    if stride != 1:
-        x = F.interpolate(x, scale_factor=float(stride), mode="bilinear", align_corners=False)
-    x = x[..., : image_size[0], : image_size[1]]
-    return F.interpolate(x, size=output_size, mode="bilinear", align_corners=False)[0]
-
-
-def _boxes_at_output_size(instances: Instances, output_size: tuple[int, int]) -> Boxes:
-    """Copies of the predicted boxes, scaled and clipped to the output."""
-    boxes = instances.pred_boxes.clone()
-    boxes.scale(output_size[1] / instances.image_size[1], output_size[0] / instances.image_size[0])
-    boxes.clip(output_size)
-    return boxes
+    def _is_segment(self, label: int, area: int) -> bool:
+        return label not in self.thing_sem_seg_ids and area > 0 and area >= self.stuff_area_threshold

@@ -1,0 +1,143 @@
+"""``MODEL.PANOPTIC_FPN.OUTPUTS``: what a model returns, and that nothing else is computed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import StandardROIHeads, build_model
+
+from panoptic_fpn_ext import add_panoptic_fpn_ext_config
+
+CONFIG = Path(__file__).resolve().parents[2] / "configs/Base-Panoptic-FPN.yaml"
+SMALL = ["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.RESNETS.NORM", "BN"]
+SMALL += ["MODEL.WEIGHTS", "", "MODEL.FPN.OUT_CHANNELS", 32, "MODEL.RPN.CONV_DIMS", [32]]
+SMALL += ["MODEL.ROI_BOX_HEAD.FC_DIM", 32, "MODEL.ROI_MASK_HEAD.CONV_DIM", 32, "MODEL.SEM_SEG_HEAD.CONVS_DIM", 32]
+SMALL += ["MODEL.ROI_HEADS.NUM_CLASSES", 4, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 8, "TEST.DETECTIONS_PER_IMAGE", 20]
+ALL = ["panoptic_seg", "instances", "sem_seg"]
+
+
+def _cfg(*options: object) -> CfgNode:
+    cfg = get_cfg()
+    add_panoptic_fpn_ext_config(cfg)
+    cfg.merge_from_file(str(CONFIG))
+    cfg.merge_from_list([*SMALL, "MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, *options])
+    return cfg
+
+
+def _inputs() -> list[dict]:
+    """Two pictures of different sizes."""
+    sizes = [(64, 96, 50, 80), (96, 64, 120, 90)]
+    return [{"image": torch.rand(3, h, w) * 255, "height": height, "width": width} for h, w, height, width in sizes]
+
+
+def _build(*options: object) -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = build_model(_cfg(*options)).eval()
+    # Untrained masks are 0.5 everywhere, where rounding decides.
+    torch.nn.init.normal_(model.roi_heads.mask_head.predictor.weight, std=5)
+    return model
+
+
+def _predict(model: torch.nn.Module, inputs: list[dict], outputs: list[str], threshold: float) -> list[dict]:
+    model.outputs, model.combiner.instance_score_threshold = frozenset(outputs), threshold
+    model.combiner.stuff_area_threshold = 1
+    with torch.no_grad():
+        return model(inputs)
+
+
+def _median_score(model: torch.nn.Module, inputs: list[dict]) -> float:
+    with torch.no_grad():
+        scores = torch.cat([instances.scores for instances in model.raw_outputs(inputs).instances])
+    return float(scores.median())
+
+
+@pytest.fixture(scope="module", params=["StandardROIHeads", "CascadeROIHeads"])
+def model(request: pytest.FixtureRequest) -> torch.nn.Module:
+    return _build("MODEL.ROI_HEADS.NAME", request.param, "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True)
+
+
+def test_all_outputs_by_default():
+    assert _build().outputs == frozenset(ALL)
+
+
+@pytest.mark.parametrize("outputs", [[name] for name in ALL] + [["instances", "sem_seg"], ALL[:2]])
+def test_each_output_is_the_same_without_the_others(model, outputs):
+    inputs = _inputs()
+    threshold = _median_score(model, inputs)
+    complete = _predict(model, inputs, ALL, threshold)
+    for some, all_of_them in zip(_predict(model, inputs, outputs, threshold), complete, strict=True):
+        assert some.keys() == set(outputs)
+        for name in outputs:
+            _assert_equal(some[name], all_of_them[name])
+
+
+def _assert_equal(a: object, b: object) -> None:
+    """Equal outputs, up to what the batch size of the mask branch changes by rounding."""
+    if isinstance(a, tuple):
+        assert (a[0] != b[0]).float().mean() < 1e-3
+        things, expected = ([segment for segment in found[1] if segment["isthing"]] for found in (a, b))
+        assert expected
+        assert things == expected
+        assert len(a[1]) == len(b[1])
+    elif isinstance(a, torch.Tensor):
+        torch.testing.assert_close(a, b)
+    else:
+        assert (a.pred_masks != b.pred_masks).float().mean() < 1e-3
+
+
+def test_masks_only_for_what_can_enter_the_map(model, monkeypatch):
+    inputs = _inputs()
+    threshold = _median_score(model, inputs)
+    with torch.no_grad():
+        scores = [instances.scores for instances in model.raw_outputs(inputs).instances]
+    asked: list[int] = []
+    forward = type(model.roi_heads)._forward_mask
+
+    def count(self, features, instances):
+        asked.extend(len(one) for one in instances)
+        return forward(self, features, instances)
+
+    monkeypatch.setattr(type(model.roi_heads), "_forward_mask", count)
+    _predict(model, inputs, ["panoptic_seg"], threshold)
+    assert asked == [int((one >= threshold).sum()) for one in scores]
+    assert sum(asked) < sum(map(len, scores))
+
+
+def test_no_detection_reaches_the_map(model):
+    (prediction,) = _predict(model, _inputs()[:1], ["panoptic_seg"], 2.0)
+    assert not any(segment["isthing"] for segment in prediction["panoptic_seg"][1])
+
+
+class _OtherHeads(StandardROIHeads):
+    def forward(self, images, features, proposals, targets=None):
+        instances, losses = super().forward(images, features, proposals, targets)
+        for one in instances:
+            one.scores = one.scores * 0 + 0.5
+        return instances, losses
+
+
+def test_other_roi_heads_run_as_they_are():
+    model, inputs = _build(), _inputs()
+    model.roi_heads.__class__ = _OtherHeads
+    complete = _predict(model, inputs, ALL, 0.5)
+    for some, all_of_them in zip(_predict(model, inputs, ["panoptic_seg"], 0.5), complete, strict=True):
+        _assert_equal(some["panoptic_seg"], all_of_them["panoptic_seg"])
+
+
+def test_only_what_is_asked_for_is_computed(model, monkeypatch):
+    monkeypatch.setattr(model, "_detect", None)
+    _predict(model, _inputs(), ["sem_seg"], 0.5)
+    monkeypatch.undo()
+    monkeypatch.setattr(model, "_sem_seg_logits", None)
+    _predict(model, _inputs(), ["instances"], 0.5)
+
+
+@pytest.mark.parametrize("outputs", [[], ["panoptic"], ["instances", "masks"]])
+def test_unknown_outputs_are_refused(outputs):
+    with pytest.raises(ValueError, match="OUTPUTS must name some of"):
+        _build("MODEL.PANOPTIC_FPN.OUTPUTS", outputs)
+
+
+def test_the_key_reaches_the_model():
+    assert _build("MODEL.PANOPTIC_FPN.OUTPUTS", ["panoptic_seg"]).outputs == {"panoptic_seg"}
