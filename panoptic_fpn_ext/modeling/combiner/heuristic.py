@@ -147,7 +147,8 @@ class HeuristicCombiner:
         id_of_label[kept] = torch.arange(first_id, first_id + len(kept), dtype=torch.int32)
         id_of_label = id_of_label.to(labels.device)
         for strip in row_strips(*labels.shape):
-            panoptic_seg[strip] += id_of_label[labels[strip].int()]
+            # int32 indices are half the memory of int64, and all versions of PyTorch take them here.
+            panoptic_seg[strip] += id_of_label.index_select(0, labels[strip].flatten().int()).view_as(labels[strip])
         return [
             SegmentInfo(id=i, isthing=False, category_id=label, area=areas[label])
             for i, label in enumerate(kept, start=first_id)

@@ -31,6 +31,7 @@ def paste_windows(boxes: torch.Tensor, output_size: tuple[int, int]) -> list[Win
     return [(slice(y0, min(y1, height)), slice(x0, min(x1, width))) for x0, y0, x1, y1 in corners]
 
 
+@torch.no_grad()
 def paste_mask(mask: torch.Tensor, box: torch.Tensor, window: Window, threshold: float) -> torch.Tensor:
     """One mask at output size.
 

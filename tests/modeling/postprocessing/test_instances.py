@@ -67,6 +67,11 @@ def test_tiles_change_nothing(monkeypatch):
     assert torch.equal(paste_masks(masks, boxes, (48, 64)), whole)
 
 
+def test_masks_with_a_gradient():
+    masks, boxes = torch.rand(len(BOXES), 28, 28), torch.tensor(BOXES)
+    assert torch.equal(paste_masks(masks.requires_grad_(), boxes, (48, 64)), paste_plain(masks, boxes, (48, 64)))
+
+
 def test_half_precision_masks_are_sampled_in_float32():
     masks, boxes = torch.rand(len(BOXES), 28, 28).half(), torch.tensor(BOXES)
     assert torch.equal(paste_masks(masks, boxes, (48, 64)), paste_plain(masks.float(), boxes, (48, 64)))

@@ -54,6 +54,14 @@ def test_same_as_two_steps(logits_size, stride, image_size, output_size, num_cla
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
 
 
+def test_logits_with_a_gradient():
+    logits = torch.randn(2, 3, 4, dtype=torch.float32, requires_grad=True)
+    upsample_sem_seg_logits(logits, 4, (11, 15), (9, 20)).square().sum().backward()
+    ours, logits.grad = logits.grad, None
+    upsample_plain(logits, 4, (11, 15), (9, 20)).square().sum().backward()
+    torch.testing.assert_close(ours, logits.grad)
+
+
 def test_half_precision_is_resized_in_float32():
     logits = torch.randn(3, 5, 6).half()
     ours = upsample_sem_seg_logits(logits, 4, (20, 22), (31, 17))
