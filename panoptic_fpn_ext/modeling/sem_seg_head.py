@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..structures import IGNORE_LABEL
+from .losses import upsampled_cross_entropy
 
 __all__ = ["PanopticFPNSemSegHead"]
 
@@ -121,11 +122,12 @@ class PanopticFPNSemSegHead(nn.Module):
         Args:
             logits: float (N, C, h, w) at the common stride.
             targets: int64 (N, H, W), class or ``ignore_value``.
+
+        Raises:
+            ValueError: a label outside [0, C), see :func:`~panoptic_fpn_ext.modeling.losses.upsampled_cross_entropy`.
         """
-        logits = F.interpolate(logits.float(), scale_factor=self.common_stride, mode="bilinear", align_corners=False)
-        loss_sum = F.cross_entropy(logits, targets, reduction="sum", ignore_index=self.ignore_value)
-        labelled = (targets != self.ignore_value).sum().clamp(min=1)
-        return {"loss_sem_seg": loss_sum / labelled * self.loss_weight}
+        loss = upsampled_cross_entropy(logits, targets, self.common_stride, self.ignore_value)
+        return {"loss_sem_seg": loss * self.loss_weight}
 
 
 def _scale_head(
