@@ -1,0 +1,152 @@
+"""Masks that do not overlap, kept as one map: what the instances of a panoptic map need until they are cut out.
+
+Shapes: K masks, R boxes, M mask size, H, W picture.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from detectron2.layers.roi_align import ROIAlign
+from detectron2.structures import BitMasks, Boxes
+
+from .relabel import relabel
+
+__all__ = ["MAX_UINT8_INDEX", "IndexMasks", "run_starts", "segment_index_map"]
+
+MAX_UINT8_INDEX = 254
+"""Segments that fit into an 8-bit index map; 255 is what transforms pad with."""
+
+_PIXELS_AT_ONCE = 2**23  # of float masks in `crop_and_resize`
+
+
+def run_starts(ids: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """Where, in the flattened map, each run of equal ids begins: an annotated picture has a few thousand of them."""
+    flat = ids.reshape(-1)
+    return np.concatenate([np.zeros(min(1, flat.size), np.int64), np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+
+
+def segment_index_map(ids: npt.NDArray[np.integer], segment_ids: Sequence[int]) -> npt.NDArray[np.integer]:
+    """Replace ids by positions in a list.
+
+    Args:
+        ids: segment ids (H, W).
+        segment_ids: K different ids.
+
+    Returns:
+        (H, W), uint8 if K ≤ ``MAX_UINT8_INDEX``, else int32: k + 1 where ``ids`` is ``segment_ids[k]``, 0 where it is none of them.
+    """
+    starts = run_starts(ids)
+    indices = relabel(ids.reshape(-1)[starts], segment_ids, range(1, len(segment_ids) + 1), 0)
+    indices = indices.astype(np.uint8 if len(segment_ids) <= MAX_UINT8_INDEX else np.int32)
+    return np.repeat(indices, np.diff(starts, append=ids.size)).reshape(ids.shape)
+
+
+class IndexMasks(BitMasks):
+    """`BitMasks` of one picture whose masks do not overlap, in H·W bytes instead of K·H·W.
+
+    Mask k holds the pixels where ``index_map`` is ``indices[k]``; indexing selects rows of ``indices`` and shares the map. Results equal those
+    of `BitMasks` bit for bit. ``tensor`` gives the bool (K, H, W) masks to code that wants them, made anew each time.
+    """
+
+    def __init__(self, index_map: torch.Tensor, indices: torch.Tensor) -> None:
+        """
+        Args:
+            index_map: uint8 or int32 (H, W).
+            indices: int64 (K,), on the same device; they may repeat.
+        """
+        assert index_map.dim() == 2 and indices.dim() == 1, (index_map.shape, indices.shape)
+        self.index_map = index_map
+        self.indices = indices
+        self.image_size = index_map.shape
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        """bool (K, H, W)."""
+        return self._masks(self.indices)
+
+    def _masks(self, indices: torch.Tensor) -> torch.Tensor:
+        return self.index_map[None] == indices.to(self.index_map.dtype)[:, None, None]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the map is."""
+        return self.index_map.device
+
+    def to(self, *args: Any, **kwargs: Any) -> "IndexMasks":
+        """A copy on another device; arguments as those of ``Tensor.to`` without a dtype."""
+        return IndexMasks(self.index_map.to(*args, **kwargs), self.indices.to(*args, **kwargs))
+
+    def __getitem__(self, item: Any) -> "IndexMasks":
+        if isinstance(item, int):
+            item = [item]
+        return IndexMasks(self.index_map, self.indices[item])
+
+    def __iter__(self) -> Any:
+        return (self._masks(index[None])[0] for index in self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_instances={len(self)})"
+
+    def nonempty(self) -> torch.Tensor:
+        """bool (K,): whether a mask has a pixel."""
+        return torch.isin(self.indices, self.index_map.unique())
+
+    def crop_and_resize(self, boxes: torch.Tensor, mask_size: int) -> torch.Tensor:
+        """As `BitMasks.crop_and_resize`, but boxes of the same mask share its float map, and only a few maps live at a time.
+
+        Args:
+            boxes: float (K, 4), XYXY in px, one for each mask.
+            mask_size: M.
+
+        Returns:
+            bool (K, M, M).
+        """
+        assert len(boxes) == len(self), f"{len(boxes)} != {len(self)}"
+        boxes = boxes.to(self.device)
+        pool = ROIAlign((mask_size, mask_size), 1.0, 0, aligned=True)
+        result = torch.zeros(len(self), mask_size, mask_size, dtype=torch.bool, device=self.device)
+        different, which = self.indices.unique(return_inverse=True)
+        at_once = max(1, _PIXELS_AT_ONCE // max(self.index_map.numel(), 1))
+        for start in range(0, len(different), at_once):
+            masks = self._masks(different[start : start + at_once])[:, None].float()
+            rows = torch.where((which >= start) & (which < start + at_once))[0]
+            rois = torch.cat([(which[rows] - start).to(boxes.dtype)[:, None], boxes[rows]], dim=1)
+            result[rows] = pool(masks, rois).squeeze(1) >= 0.5
+        return result
+
+    def get_bounding_boxes(self) -> Boxes:
+        """Tight boxes, float32 XYXY in px with exclusive far edges; zeros for a mask without a pixel."""
+        width = self.image_size[1]
+        labels, first, last = self._runs()
+        x0, y, x1 = first % max(width, 1), first // max(width, 1), last % max(width, 1)
+        size = int(max(self.index_map.max() if labels.numel() else 0, self.indices.max() if len(self) else 0)) + 1
+        lowest = torch.full((2, size), self.index_map.numel(), device=self.device)
+        highest = torch.full((2, size), -1, device=self.device)
+        for axis, (near, far) in enumerate(((x0, x1), (y, y))):
+            lowest[axis].scatter_reduce_(0, labels, near, "amin")
+            highest[axis].scatter_reduce_(0, labels, far, "amax")
+        boxes = torch.cat([lowest, highest + 1]).T[self.indices]
+        return Boxes(torch.where(boxes[:, 2:3] > 0, boxes, 0).float())
+
+    def _runs(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Index, first and last position in the flattened map, of each run of equal indices in a row: int64 (number of runs,)."""
+        begins = torch.ones_like(self.index_map, dtype=torch.bool)
+        begins[:, 1:] = self.index_map[:, 1:] != self.index_map[:, :-1]
+        first = begins.flatten().nonzero()[:, 0]
+        last = torch.cat([first[1:], first.new_full((min(1, len(first)),), self.index_map.numel())]) - 1
+        return self.index_map.flatten()[first].long(), first, last
+
+    @staticmethod
+    def cat(bitmasks_list: Sequence[BitMasks]) -> BitMasks:  # type: ignore[override]
+        """Masks of the same map stay compact; others become `BitMasks`."""
+        first = bitmasks_list[0]
+        same = [m for m in bitmasks_list if isinstance(m, IndexMasks) and isinstance(first, IndexMasks) and m.index_map is first.index_map]
+        if len(same) < len(bitmasks_list):
+            return BitMasks(torch.cat([m.tensor for m in bitmasks_list]))
+        return IndexMasks(same[0].index_map, torch.cat([m.indices for m in same]))
