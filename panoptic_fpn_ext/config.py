@@ -20,6 +20,14 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     # How the semantic head joins the pyramid levels, "sum" or "concat"; the paper finds the sum no worse and cheaper.
     _set_default(cfg.MODEL.SEM_SEG_HEAD, "FUSION", "sum")
 
+    # Whether a ResNet keeps only the inputs of its blocks in training and computes the rest again: less memory, more time, same gradients.
+    _set_default(cfg.MODEL.BACKBONE, "CHECKPOINT_ACTIVATIONS", False)
+
+    # Micro-batches that a batch of SOLVER.IMS_PER_BATCH pictures is split into, for machines that cannot hold it. Losses and
+    # gradients are averages over the micro-batches, as they are over processes; the learning rate stays that of IMS_PER_BATCH.
+    # SOLVER.AMP.ENABLED is detectron2's: float16 with scaled losses on a GPU, bfloat16 on a CPU.
+    _set_default(cfg.SOLVER, "ACCUMULATE_STEPS", 1)
+
     # "SGD" as in the paper, or "ADAMW", which learns faster from scratch in short runs.
     _set_default(cfg.SOLVER, "OPTIMIZER", "SGD")
 

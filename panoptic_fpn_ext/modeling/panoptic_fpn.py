@@ -16,6 +16,7 @@ from detectron2.utils.logger import log_first_n
 from torch import nn
 
 from ..structures import RawOutputs
+from .backbone import checkpoint_activations, normalize_in_place
 from .combiner import build_panoptic_combiner
 from .combiner.build import PanopticCombiner
 from .combiner.heuristic import upsample_sem_seg_logits
@@ -70,6 +71,9 @@ class PanopticFPNExt(GeneralizedRCNN):
         if not cfg.MODEL.MASK_ON:
             raise ValueError("PanopticFPNExt needs instance masks: set MODEL.MASK_ON to True.")
         ret: dict[str, Any] = super().from_config(cfg)
+        normalize_in_place(ret["backbone"])
+        if cfg.MODEL.BACKBONE.get("CHECKPOINT_ACTIVATIONS", False):
+            checkpoint_activations(ret["backbone"])
         input_shape = ret["backbone"].output_shape()
         if cfg.MODEL.SEM_SEG_HEAD.NAME == "SemSegFPNHead":  # detectron2's default; ours has the same parameters
             sem_seg_head: nn.Module = PanopticFPNSemSegHead(cfg, input_shape)
@@ -95,10 +99,11 @@ class PanopticFPNExt(GeneralizedRCNN):
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
-        _, losses = self.sem_seg_head(features, self._sem_seg_targets(batched_inputs, images))
         gt_instances = self._gt_instances(batched_inputs)
         proposals, proposal_losses = self.proposal_generator(images, features, gt_instances)
         _, detector_losses = self.roi_heads(images, features, proposals, gt_instances)
+        # Last, so that its backward pass comes first and gives its memory back before that of the other heads needs more.
+        _, losses = self.sem_seg_head(features, self._sem_seg_targets(batched_inputs, images))
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             self.visualize_training(batched_inputs, proposals)
         return {**losses, **proposal_losses, **self._weighted(detector_losses)}

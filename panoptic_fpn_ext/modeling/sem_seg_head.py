@@ -146,7 +146,7 @@ def _scale_head(
             padding=1,
             bias=not norm,
             norm=get_norm(norm, conv_dims),
-            activation=F.relu,
+            activation=F.relu_ if norm else F.relu,
         )
         weight_init.c2_msra_fill(conv)
         stages.append(conv)
