@@ -81,7 +81,7 @@ def targets_of_indices(
     countable = [(k, s) for k, s in enumerate(segments_info, start=1) if s["isthing"] and not s.get("iscrowd", 0)]
     indices = torch.tensor([k for k, _ in countable], dtype=torch.int64)
     classes = torch.tensor([s["category_id"] for _, s in countable], dtype=torch.int64)
-    masks = IndexMasks(torch.from_numpy(np.ascontiguousarray(index_map)), indices)
+    masks = IndexMasks(torch.from_numpy(np.array(index_map, order="C")), indices)
     return PanopticTargets(_sem_seg_of_indices(index_map, segments_info, categories), _instances(masks, classes))
 
 
