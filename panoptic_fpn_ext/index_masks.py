@@ -14,7 +14,7 @@ from detectron2.structures import BitMasks, Boxes
 
 from .relabel import relabel
 
-__all__ = ["MAX_UINT8_INDEX", "IndexMasks", "run_starts", "segment_index_map"]
+__all__ = ["MAX_UINT8_INDEX", "IndexMasks", "index_boxes", "run_starts", "segment_index_map"]
 
 MAX_UINT8_INDEX = 254
 """Segments that fit into an 8-bit index map; 255 is what transforms pad with."""
@@ -36,7 +36,8 @@ def segment_index_map(ids: npt.NDArray[np.integer], segment_ids: Sequence[int]) 
         segment_ids: K different ids.
 
     Returns:
-        (H, W), uint8 if K ≤ ``MAX_UINT8_INDEX``, else int32: k + 1 where ``ids`` is ``segment_ids[k]``, 0 where it is none of them.
+        (H, W), uint8 if K ≤ ``MAX_UINT8_INDEX``, else int32: k + 1 where ``ids`` is ``segment_ids[k]``, 0 where it is
+        none of them.
     """
     starts = run_starts(ids)
     indices = relabel(ids.reshape(-1)[starts], segment_ids, range(1, len(segment_ids) + 1), 0)
@@ -44,11 +45,40 @@ def segment_index_map(ids: npt.NDArray[np.integer], segment_ids: Sequence[int]) 
     return np.repeat(indices, np.diff(starts, append=ids.size)).reshape(ids.shape)
 
 
+def index_boxes(index_map: npt.NDArray[np.integer], highest: int) -> npt.NDArray[np.float32]:
+    """Tight boxes of the areas of equal index, from the runs of each row.
+
+    Args:
+        index_map: non-negative integers (H, W).
+        highest: the largest index to look at.
+
+    Returns:
+        float32 (highest + 1, 4), XYXY in px with exclusive far edges; zeros for an index without a pixel.
+    """
+    height, width = index_map.shape
+    if not index_map.size:
+        return np.zeros((highest + 1, 4), np.float32)
+    begins = np.ones(index_map.size, dtype=bool)
+    flat = index_map.reshape(-1)
+    np.not_equal(flat[1:], flat[:-1], out=begins[1:])
+    begins[::width] = True
+    first = np.flatnonzero(begins)
+    index, x0, y = flat[first].astype(np.int64), first % width, first // width
+    x1 = np.append(first[1:], index_map.size) - y * width
+    kept = index <= highest
+    near = np.tile(np.array([width, height]), (highest + 1, 1))
+    far = np.zeros((highest + 1, 2), np.int64)
+    np.minimum.at(near, index[kept], np.stack([x0, y], axis=1)[kept])
+    np.maximum.at(far, index[kept], np.stack([x1, y + 1], axis=1)[kept])
+    return np.concatenate([np.where(far > 0, near, 0), far], axis=1).astype(np.float32)
+
+
 class IndexMasks(BitMasks):
     """`BitMasks` of one picture whose masks do not overlap, in H·W bytes instead of K·H·W.
 
-    Mask k holds the pixels where ``index_map`` is ``indices[k]``; indexing selects rows of ``indices`` and shares the map. Results equal those
-    of `BitMasks` bit for bit. ``tensor`` gives the bool (K, H, W) masks to code that wants them, made anew each time.
+    Mask k holds the pixels where ``index_map`` is ``indices[k]``; indexing selects rows of ``indices`` and shares the
+    map. Results equal those of `BitMasks` bit for bit. ``tensor`` gives the bool (K, H, W) masks to code that wants
+    them, made anew each time.
     """
 
     def __init__(self, index_map: torch.Tensor, indices: torch.Tensor) -> None:
@@ -98,7 +128,8 @@ class IndexMasks(BitMasks):
         return torch.isin(self.indices, self.index_map.unique())
 
     def crop_and_resize(self, boxes: torch.Tensor, mask_size: int) -> torch.Tensor:
-        """As `BitMasks.crop_and_resize`, but boxes of the same mask share its float map, and only a few maps live at a time.
+        """As `BitMasks.crop_and_resize`, but boxes of the same mask share its float map, and only a few maps live at a
+        time.
 
         Args:
             boxes: float (K, 4), XYXY in px, one for each mask.
@@ -122,31 +153,19 @@ class IndexMasks(BitMasks):
 
     def get_bounding_boxes(self) -> Boxes:
         """Tight boxes, float32 XYXY in px with exclusive far edges; zeros for a mask without a pixel."""
-        width = self.image_size[1]
-        labels, first, last = self._runs()
-        x0, y, x1 = first % max(width, 1), first // max(width, 1), last % max(width, 1)
-        size = int(max(self.index_map.max() if labels.numel() else 0, self.indices.max() if len(self) else 0)) + 1
-        lowest = torch.full((2, size), self.index_map.numel(), device=self.device)
-        highest = torch.full((2, size), -1, device=self.device)
-        for axis, (near, far) in enumerate(((x0, x1), (y, y))):
-            lowest[axis].scatter_reduce_(0, labels, near, "amin")
-            highest[axis].scatter_reduce_(0, labels, far, "amax")
-        boxes = torch.cat([lowest, highest + 1]).T[self.indices]
-        return Boxes(torch.where(boxes[:, 2:3] > 0, boxes, 0).float())
-
-    def _runs(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Index, first and last position in the flattened map, of each run of equal indices in a row: int64 (number of runs,)."""
-        begins = torch.ones_like(self.index_map, dtype=torch.bool)
-        begins[:, 1:] = self.index_map[:, 1:] != self.index_map[:, :-1]
-        first = begins.flatten().nonzero()[:, 0]
-        last = torch.cat([first[1:], first.new_full((min(1, len(first)),), self.index_map.numel())]) - 1
-        return self.index_map.flatten()[first].long(), first, last
+        indices = self.indices.tolist()
+        boxes = index_boxes(self.index_map.cpu().numpy(), max(indices, default=0))
+        return Boxes(torch.from_numpy(boxes)[indices])
 
     @staticmethod
-    def cat(bitmasks_list: Sequence[BitMasks]) -> BitMasks:  # type: ignore[override]
+    def cat(bitmasks_list: Sequence[BitMasks]) -> BitMasks:
         """Masks of the same map stay compact; others become `BitMasks`."""
         first = bitmasks_list[0]
-        same = [m for m in bitmasks_list if isinstance(m, IndexMasks) and isinstance(first, IndexMasks) and m.index_map is first.index_map]
+        same = [
+            m
+            for m in bitmasks_list
+            if isinstance(m, IndexMasks) and isinstance(first, IndexMasks) and m.index_map is first.index_map
+        ]
         if len(same) < len(bitmasks_list):
             return BitMasks(torch.cat([m.tensor for m in bitmasks_list]))
         return IndexMasks(same[0].index_map, torch.cat([m.indices for m in same]))

@@ -24,7 +24,9 @@ def tiny_cfg(architecture: str = "PanopticFPNExt", depth: int = 50) -> CfgNode:
     return cfg
 
 
-def tiny_batch(sizes: tuple[tuple[int, int], ...] = ((64, 96), (96, 64)), seed: int = 0, compact: bool = True) -> list[dict]:
+def tiny_batch(
+    sizes: tuple[tuple[int, int], ...] = ((64, 96), (96, 64)), seed: int = 0, compact: bool = True
+) -> list[dict]:
     """Pictures with two or three instances and random stuff."""
     generator = torch.Generator().manual_seed(seed)
     return [_tiny_picture(h, w, generator, 2 + i % 2, compact) for i, (h, w) in enumerate(sizes)]

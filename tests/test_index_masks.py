@@ -27,7 +27,14 @@ def test_they_are_bit_masks(masks):
 
 @pytest.mark.parametrize(
     "item",
-    [0, -1, slice(1, 3), torch.tensor([2, 0, 2]), torch.tensor([True, False, False, True, False]), torch.zeros(0, dtype=torch.int64)],
+    [
+        0,
+        -1,
+        slice(1, 3),
+        torch.tensor([2, 0, 2]),
+        torch.tensor([True, False, False, True, False]),
+        torch.zeros(0, dtype=torch.int64),
+    ],
     ids=str,
 )
 def test_indexing_equals_bit_masks(masks, item):
@@ -46,7 +53,9 @@ def test_crops_equal_bit_masks_bit_for_bit(masks, monkeypatch, at_once):
     generator = torch.Generator().manual_seed(1)
     rows = torch.randint(0, 5, (60,), generator=generator)
     corners = torch.rand(60, 4, generator=generator) * 50 - 5
-    boxes = torch.cat([torch.minimum(corners[:, :2], corners[:, 2:]), torch.maximum(corners[:, :2], corners[:, 2:])], dim=1)
+    boxes = torch.cat(
+        [torch.minimum(corners[:, :2], corners[:, 2:]), torch.maximum(corners[:, :2], corners[:, 2:])], dim=1
+    )
     chosen = masks[rows]
     assert torch.equal(chosen.crop_and_resize(boxes, 28), BitMasks(chosen.tensor).crop_and_resize(boxes, 28))
 
@@ -55,7 +64,9 @@ def test_no_masks_at_all(masks):
     none = masks[torch.zeros(0, dtype=torch.int64)]
     assert none.crop_and_resize(torch.zeros(0, 4), 14).shape == (0, 14, 14)
     assert none.get_bounding_boxes().tensor.shape == (0, 4) and none.nonempty().shape == (0,)
-    assert IndexMasks(torch.zeros(0, 5, dtype=torch.uint8), torch.tensor([1])).get_bounding_boxes().tensor.tolist() == [[0, 0, 0, 0]]
+    assert IndexMasks(torch.zeros(0, 5, dtype=torch.uint8), torch.tensor([1])).get_bounding_boxes().tensor.tolist() == [
+        [0, 0, 0, 0]
+    ]
 
 
 def test_instances_take_them(masks):

@@ -1,6 +1,7 @@
 """From a data set dict to what the models take: reads, transforms and turns panoptic maps into training targets."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Instances, PolygonMasks
 
 from ..categories import PanopticCategories
-from ..index_masks import MAX_UINT8_INDEX, segment_index_map
+from ..index_masks import segment_index_map
 from ..panoptic_png import read_panoptic_rgb, rgb2id
 from ..structures import PanopticTargets
+from .pictures import read_image, to_planes
 from .targets import check_panoptic_map, panoptic_targets, targets_of_indices
 
 __all__ = ["PanopticDatasetMapper"]
@@ -85,54 +87,56 @@ class PanopticDatasetMapper:
         dataset_dict = copy.copy(dataset_dict)
         annotations = copy.deepcopy(dataset_dict.pop("annotations", None))  # transforming changes them
         segments_info = dataset_dict.pop("segments_info", None)
-        image = self._read_image(dataset_dict)
-        aug_input = T.AugInput(image)
-        transforms = self.augmentations(aug_input)
-        dataset_dict["image"] = _to_tensor(aug_input.image)
+        if not self.is_train or segments_info is None:
+            transforms = self._transform_picture(dataset_dict)
+            targets = None
+        else:
+            with ThreadPoolExecutor(1) as pool:  # decoders let go of the interpreter: the map is read beside the picture
+                reading = pool.submit(_read_map, dataset_dict, segments_info)
+                transforms = self._transform_picture(dataset_dict)
+            targets = self._targets_from_map(*reading.result(), segments_info, transforms)
         if not self.is_train:
             return dataset_dict
-        targets = None
-        if segments_info is not None:
-            targets = self._targets_from_map(dataset_dict, segments_info, transforms)
         if "sem_seg_file_name" in dataset_dict:
             dataset_dict["sem_seg"] = _read_sem_seg(dataset_dict.pop("sem_seg_file_name"), transforms)
         elif targets is not None:
             dataset_dict["sem_seg"] = targets.sem_seg
         if annotations is not None:
-            dataset_dict["instances"] = self._instances_from_annotations(annotations, transforms, aug_input.image.shape[:2])
+            dataset_dict["instances"] = self._instances_from_annotations(
+                annotations, transforms, tuple(dataset_dict["image"].shape[1:])
+            )
         elif targets is not None:
             dataset_dict["instances"] = targets.instances
         return dataset_dict
 
+    def _transform_picture(self, dataset_dict: dict[str, Any]) -> T.TransformList:
+        """Read the picture, put it into the dict as ``image``, and return what was done to it."""
+        aug_input = T.AugInput(self._read_image(dataset_dict))
+        transforms = self.augmentations(aug_input)
+        dataset_dict["image"] = to_planes(aug_input.image)
+        return transforms
+
     def _read_image(self, dataset_dict: dict[str, Any]) -> npt.NDArray[np.uint8]:
         path = dataset_dict["file_name"]
         try:
-            image = utils.read_image(path, format=self.image_format)
+            image = read_image(path, self.image_format)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"Picture {path} does not exist.") from error
         except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for broken files
             raise ValueError(f"Picture {path} cannot be read: {error}. Replace the file or leave it out of the JSON.") from error
         utils.check_image_size(dataset_dict, image)
-        # detectron2 reads BGR as a view of RGB with a negative stride, which makes every later step slow.
-        return _contiguous(image)
+        return image
 
     def _targets_from_map(
-        self, dataset_dict: dict[str, Any], segments_info: list[dict[str, Any]], transforms: T.TransformList
+        self,
+        rgb: npt.NDArray[np.uint8],
+        indices: npt.NDArray[np.integer],
+        segments_info: list[dict[str, Any]],
+        transforms: T.TransformList,
     ) -> PanopticTargets:
-        path = dataset_dict["pan_seg_file_name"]
-        rgb = read_panoptic_rgb(path)
-        size = (dataset_dict["height"], dataset_dict["width"])
-        if rgb.shape[:2] != size:
-            raise ValueError(
-                f"Panoptic map {path} is {rgb.shape[1]}×{rgb.shape[0]} px, but its picture {dataset_dict['file_name']} is "
-                f"{size[1]}×{size[0]} px (width × height)."
-            )
-        ids = rgb2id(rgb)
-        check_panoptic_map(ids, segments_info, path)
         assert self.categories is not None, "targets from panoptic maps need the data set's categories"
-        if len(segments_info) <= MAX_UINT8_INDEX and _pads_with_void(transforms):
+        if indices.dtype == np.uint8 and _pads_with_void(transforms):
             # One 8-bit channel instead of three: transforms pick the same pixels, in a third of the time.
-            indices = segment_index_map(ids, [s["id"] for s in segments_info])
             return targets_of_indices(transforms.apply_segmentation(indices), segments_info, self.categories)
         # As 8-bit RGB, so that resizing picks the same pixels as for any picture; ids are taken only afterwards.
         return panoptic_targets(rgb2id(transforms.apply_segmentation(rgb)), segments_info, self.categories)
@@ -157,29 +161,27 @@ def _no_masks(mask_format: str, image_size: tuple[int, int]) -> PolygonMasks | B
     return PolygonMasks([]) if mask_format == "polygon" else BitMasks(torch.zeros(0, *image_size, dtype=torch.bool))
 
 
+def _read_map(
+    dataset_dict: dict[str, Any], segments_info: list[dict[str, Any]]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.integer]]:
+    """The panoptic map, checked: as stored, and as an index map of its segments."""
+    path = dataset_dict["pan_seg_file_name"]
+    rgb = read_panoptic_rgb(path)
+    height, width = rgb.shape[:2]
+    size = (dataset_dict.get("height", height), dataset_dict.get("width", width))
+    if (height, width) != size:
+        raise ValueError(
+            f"Panoptic map {path} is {width}×{height} px, but its picture {dataset_dict['file_name']} is "
+            f"{size[1]}×{size[0]} px (width × height)."
+        )
+    ids = rgb2id(rgb)
+    check_panoptic_map(ids, segments_info, path)
+    return rgb, segment_index_map(ids, [s["id"] for s in segments_info])
+
+
 def _pads_with_void(transforms: T.TransformList) -> bool:
     """Whether what transforms add is void in an index map: 0 and 255 are, as in the RGB picture, other numbers would be segments."""
     return all(getattr(t, "seg_pad_value", 0) in (0, 255) for t in transforms.transforms)
-
-
-def _contiguous(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.strides[2] != -1:
-        return np.ascontiguousarray(image)
-    return _channel_copies(image, np.empty(image.shape, image.dtype))
-
-
-def _to_tensor(image: npt.NDArray[np.uint8]) -> torch.Tensor:
-    """(h, w, c) -> (c, h, w)."""
-    planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
-    _channel_copies(image, planes.transpose(1, 2, 0))
-    return torch.from_numpy(planes)
-
-
-def _channel_copies(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """``target[...] = source``, channel by channel: NumPy's own order of copying walks along the three channels of each pixel."""
-    for c in range(source.shape[2]):
-        target[..., c] = source[..., c]
-    return target
 
 
 def _read_sem_seg(path: str, transforms: T.TransformList) -> torch.Tensor:

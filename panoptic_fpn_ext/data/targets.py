@@ -11,6 +11,7 @@ from detectron2.structures import Instances
 from ..categories import PanopticCategories
 from ..index_masks import MAX_UINT8_INDEX, IndexMasks, run_starts, segment_index_map
 from ..structures import IGNORE_LABEL, VOID_ID, PanopticTargets
+from .pictures import in_row_order
 
 __all__ = ["check_panoptic_map", "panoptic_targets", "sem_seg_target", "targets_of_indices"]
 
@@ -37,7 +38,9 @@ def check_panoptic_map(
     }
     found = "; ".join(f"{what}: {bad[:10]} ({len(bad)} in all)" for what, bad in problems.items() if bad)
     if found:
-        raise ValueError(f"Panoptic map {file_name} does not agree with its annotation: {found}. Mend the JSON or the PNG.")
+        raise ValueError(
+            f"Panoptic map {file_name} does not agree with its annotation: {found}. Mend the JSON or the PNG."
+        )
 
 
 def sem_seg_target(
@@ -81,7 +84,8 @@ def targets_of_indices(
     countable = [(k, s) for k, s in enumerate(segments_info, start=1) if s["isthing"] and not s.get("iscrowd", 0)]
     indices = torch.tensor([k for k, _ in countable], dtype=torch.int64)
     classes = torch.tensor([s["category_id"] for _, s in countable], dtype=torch.int64)
-    masks = IndexMasks(torch.from_numpy(np.array(index_map, order="C")), indices)
+    index_map = np.array(in_row_order(index_map))
+    masks = IndexMasks(torch.from_numpy(index_map), indices)
     return PanopticTargets(_sem_seg_of_indices(index_map, segments_info, categories), _instances(masks, classes))
 
 

@@ -16,8 +16,11 @@ __all__ = ["TrainStep", "build_train_step"]
 Batch = Sequence[dict[str, Any]]
 
 
-def build_train_step(cfg: CfgNode, model: nn.Module, data_loader: Any, optimizer: torch.optim.Optimizer) -> SimpleTrainer:
-    """The step that ``SOLVER.AMP.ENABLED`` and ``SOLVER.ACCUMULATE_STEPS`` ask for; detectron2's own wherever they suffice.
+def build_train_step(
+    cfg: CfgNode, model: nn.Module, data_loader: Any, optimizer: torch.optim.Optimizer
+) -> SimpleTrainer:
+    """The step that ``SOLVER.AMP.ENABLED`` and ``SOLVER.ACCUMULATE_STEPS`` ask for; detectron2's own wherever they
+    suffice.
 
     Raises:
         ValueError: ``SOLVER.IMS_PER_BATCH`` cannot be split into that many micro-batches.
@@ -25,7 +28,8 @@ def build_train_step(cfg: CfgNode, model: nn.Module, data_loader: Any, optimizer
     steps = cfg.SOLVER.get("ACCUMULATE_STEPS", 1)
     if steps < 1 or cfg.SOLVER.IMS_PER_BATCH % steps:
         raise ValueError(
-            f"SOLVER.ACCUMULATE_STEPS must be a divisor of SOLVER.IMS_PER_BATCH = {cfg.SOLVER.IMS_PER_BATCH}, got {steps}."
+            f"SOLVER.ACCUMULATE_STEPS must be a divisor of SOLVER.IMS_PER_BATCH = {cfg.SOLVER.IMS_PER_BATCH}, got "
+            f"{steps}."
         )
     mixed, on_gpu = cfg.SOLVER.AMP.ENABLED, next(model.parameters()).is_cuda
     if steps == 1 and not mixed:
@@ -39,9 +43,10 @@ def build_train_step(cfg: CfgNode, model: nn.Module, data_loader: Any, optimizer
 class TrainStep(SimpleTrainer):
     """`SimpleTrainer` with micro-batches and autocast.
 
-    A batch is split into ``accumulate_steps`` equal micro-batches, in order. Losses and gradients are the averages over them. What a loss
-    is averaged over (labelled pixels, sampled RoIs) is counted within a micro-batch, just as data-parallel training counts it within
-    a process: training with n micro-batches is training with n times as many processes. Batch norms that learn see micro-batches.
+    A batch is split into ``accumulate_steps`` equal micro-batches, in order. Losses and gradients are the averages over
+    them. What a loss is averaged over (labelled pixels, sampled RoIs) is counted within a micro-batch, just as
+    detectron2's data-parallel training counts it within a process: n micro-batches are to it what n processes are.
+    Batch norms that learn see micro-batches.
     """
 
     def __init__(
@@ -59,7 +64,8 @@ class TrainStep(SimpleTrainer):
             data_loader: gives lists whose length is a multiple of ``accumulate_steps``.
             optimizer: of the model's parameters.
             accumulate_steps: micro-batches in a step.
-            precision: of autocast; None computes in full precision. With float16 the losses are scaled as in `AMPTrainer`.
+            precision: of autocast; None computes in full precision. With float16 the losses are scaled as in
+                `AMPTrainer`.
         """
         super().__init__(model, data_loader, optimizer)
         self.accumulate_steps = accumulate_steps
@@ -94,7 +100,8 @@ class TrainStep(SimpleTrainer):
         size, rest = divmod(len(batch), self.accumulate_steps)
         if rest or not size:
             raise ValueError(
-                f"A batch of {len(batch)} pictures a process cannot be split into SOLVER.ACCUMULATE_STEPS = {self.accumulate_steps} equal parts."
+                f"A batch of {len(batch)} pictures a process cannot be split into SOLVER.ACCUMULATE_STEPS = "
+                f"{self.accumulate_steps} equal parts."
             )
         for i in range(self.accumulate_steps):
             is_last = i + 1 == self.accumulate_steps

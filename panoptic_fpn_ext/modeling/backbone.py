@@ -16,7 +16,8 @@ __all__ = ["checkpoint_activations", "normalize_in_place"]
 class InPlaceFrozenBatchNorm2d(FrozenBatchNorm2d):
     """`FrozenBatchNorm2d` that, in training, overwrites its input: the same sums without two more tensors of its size.
 
-    Only for an input that nothing else needs, such as what a convolution gives: its backward pass does not look at its output.
+    Only for an input that nothing else needs, such as what a convolution gives: its backward pass does not look at its
+    output.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -55,7 +56,8 @@ def checkpoint_activations(backbone: nn.Module) -> None:
         )
     if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in resnet.modules()):
         raise ValueError(
-            "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS would update the statistics of batch norms twice a step: set it to False, or "
+            "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS would update the statistics of batch norms twice a step: set "
+            "it to False, or "
             f"MODEL.RESNETS.NORM to 'FrozenBN' or 'GN' (got {resnet.__class__.__name__} with learning batch norms)."
         )
     for stage in resnet.stages:

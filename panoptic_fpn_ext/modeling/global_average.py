@@ -1,7 +1,8 @@
 """Losses of several processes, averaged as one process would.
 
-Each process averages a loss over its own pixels, RoIs or masks, and data-parallel training averages the gradients of processes: a pixel
-of a process with few labelled ones counts for more than one of its neighbour's. With the counts of all processes each counts the same.
+Each process averages a loss over its own pixels, RoIs or masks, and data-parallel training averages the gradients of
+processes: a pixel of a process with few labelled ones counts for more than one of its neighbour's. With the counts of
+all processes each counts the same.
 """
 
 from collections.abc import Mapping, Sequence

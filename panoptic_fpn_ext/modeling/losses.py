@@ -1,15 +1,17 @@
 """Cross entropy of upsampled logits that never holds the upsampled logits.
 
-Shapes: N images, C classes, h, w logits, s = scale factor, H = s·h, W = s·w targets; a band is some rows of one picture's logits.
+Shapes: N images, C classes, h, w logits, s = scale factor, H = s·h, W = s·w targets; a band is some rows of one
+    picture's logits.
 
-The plain way makes four tensors of (N, C, H, W): 0.75 GB for one picture of 800×1088 with 54 classes. Here a few rows at a time are
-upsampled, turned into their share of the loss and of the gradient, and forgotten, all in a core's cache. What stays is the gradient at
-the size of the logits.
+The plain way makes four tensors of (N, C, H, W): 0.75 GB for one picture of 800×1088 with 54 classes. Here a few rows
+at a time are upsampled, turned into their share of the loss and of the gradient, and forgotten, all in a core's cache.
+What stays is the gradient at the size of the logits.
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -18,14 +20,15 @@ from torch.nn import functional as F
 
 __all__ = ["upsampled_cross_entropy"]
 
-_BLOCK = 8  # columns of logits that are upsampled by one row of a matrix product; network inputs are multiples of 8·4 px
+# Columns of logits that are upsampled by one row of a matrix product; network inputs are multiples of 8·4 px.
+_BLOCK = 8
 # Bytes of the upsampled logits of a tile: what stays in the cache of a core, or fills a GPU.
 _TILE_BYTES = {"cpu": 2**22}
 _TILE_BYTES_GPU = 2**26
 
 
 class _Kernels(NamedTuple):
-    """Bilinear upsampling as products: ``rows`` (s·r, r + 2) from the left, ``columns`` (_BLOCK + 2, s·_BLOCK) from the right."""
+    """Upsampling as products: ``rows`` (s·r, r + 2) from the left, ``columns`` (_BLOCK + 2, s·_BLOCK) from the right."""
 
     rows: torch.Tensor
     columns: torch.Tensor
@@ -36,11 +39,12 @@ class _Kernels(NamedTuple):
 def upsampled_cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, scale_factor: int, ignore_value: int
 ) -> torch.Tensor:
-    """Mean cross entropy over the labelled pixels, of logits that are upsampled bilinearly (``align_corners=False``) first.
+    """Mean cross entropy over the labelled pixels, of logits that are upsampled bilinearly (``align_corners=False``)
+    first.
 
-    Equal, gradient included, to ``F.cross_entropy(F.interpolate(logits.float(), scale_factor=scale_factor, mode="bilinear"), targets,
-    ignore_index=ignore_value)``, but 0 with gradient 0 where no pixel is labelled. It can be differentiated once. On a CPU it uses as
-    many threads as ``torch.get_num_threads()``.
+    Equal, gradient included, to ``F.cross_entropy(F.interpolate(logits.float(), scale_factor=scale_factor,
+    mode="bilinear"), targets, ignore_index=ignore_value)``, but 0 with gradient 0 where no pixel is labelled. It can be
+    differentiated once. On a CPU it uses as many threads as ``torch.get_num_threads()``.
 
     Args:
         logits: floats (N, C, h, w). Half precision is computed in float32, float64 in float64.
@@ -77,8 +81,10 @@ def _check_labels(targets: torch.Tensor, labelled: torch.Tensor, num_classes: in
     worst = int(highest) if highest >= num_classes else int(lowest)
     if not 0 <= worst < num_classes:
         raise ValueError(
-            f"Target {worst} is out of bounds: semantic targets must be in [0, {num_classes}) or the ignore label, where {num_classes} "
-            "is MODEL.SEM_SEG_HEAD.NUM_CLASSES. Set it to the number of semantic classes of the data set, or mend the targets."
+            f"Target {worst} is out of bounds: semantic targets must be in [0, {num_classes}) or the ignore label, "
+            f"where {num_classes} "
+            "is MODEL.SEM_SEG_HEAD.NUM_CLASSES. Set it to the number of semantic classes of the data set, or mend "
+            "the targets."
         )
 
 
@@ -101,7 +107,7 @@ class _TiledLoss(torch.autograd.Function):
         return torch.stack(losses).sum()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         """The gradient of the forward pass, scaled. It is kept, so that a graph can be run through twice."""
         return ctx.gradient * grad, None, None, None
@@ -130,11 +136,14 @@ def _bands(padded: torch.Tensor) -> list[tuple[int, int, int]]:
     n, h = padded.shape[0], padded.shape[2] - 2
     parts = min(h, torch.get_num_threads()) if padded.device.type == "cpu" else 1
     cuts = [h * i // parts for i in range(parts + 1)]
-    return [(image, start, stop) for image in range(n) for start, stop in zip(cuts, cuts[1:], strict=False)]
+    return [(image, start, stop) for image in range(n) for start, stop in pairwise(cuts)]
 
 
-def _run(work: Callable[[tuple[int, int, int]], Any], bands: list[tuple[int, int, int]], like: torch.Tensor) -> list[Any]:
-    """``work`` on every band. A tile is too small to be shared: threads that each do whole bands wait for each other only once."""
+def _run(
+    work: Callable[[tuple[int, int, int]], Any], bands: list[tuple[int, int, int]], like: torch.Tensor
+) -> list[Any]:
+    """``work`` on every band. A tile is too small to be shared: threads that each do whole bands wait for each "
+    "other only once."""
     threads = torch.get_num_threads()
     if like.device.type != "cpu" or threads == 1:
         return [work(band) for band in bands]

@@ -187,7 +187,7 @@ class PanopticFPNExt(GeneralizedRCNN):
     def _loss_counts(self, sem_seg_targets: torch.Tensor, sampled: list[Instances]) -> dict[str, torch.Tensor | int]:
         """What each loss is averaged over; the proposal losses have a fixed divisor."""
         rois, masks = count_rois(sampled, self.roi_heads.num_classes)
-        labelled = (sem_seg_targets != self.sem_seg_head.ignore_value).sum()
+        labelled = sem_seg_targets.ne(self.sem_seg_head.ignore_value).sum()  # type: ignore[arg-type]
         return {"loss_sem_seg": labelled, "loss_cls": rois, "loss_box_reg": rois, "loss_mask": masks}
 
     def _weighted(self, losses: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

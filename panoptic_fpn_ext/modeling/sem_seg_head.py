@@ -112,8 +112,12 @@ class PanopticFPNSemSegHead(nn.Module):
 
     def layers(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Logits at the common stride, float (N, C, h, w)."""
-        maps = [self.get_submodule(name)(features[name]) for name in self.in_features]  # each N, D, h, w
-        joined = torch.cat(maps, dim=1) if self.fusion == "concat" else sum(maps[1:], start=maps[0])
+        maps = (self.get_submodule(name)(features[name]) for name in self.in_features)  # each N, D, h, w
+        if self.fusion == "concat":
+            return self.predictor(torch.cat(list(maps), dim=1))
+        joined = next(maps)
+        for level in maps:  # one at a time: no more than two of them exist beside the sum
+            joined = joined + level
         return self.predictor(joined)
 
     def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -45,7 +45,12 @@ def _sample(folder, segments=12, size=(48, 61), seed=0):
         kind = CATEGORIES.dataset_ids[k % 6]
         isthing = CATEGORIES.isthing(kind)
         infos.append(
-            {"id": segment_id, "category_id": CATEGORIES.category_id(kind), "isthing": isthing, "iscrowd": int(isthing and k % 4 == 1)}
+            {
+                "id": segment_id,
+                "category_id": CATEGORIES.category_id(kind),
+                "isthing": isthing,
+                "iscrowd": int(isthing and k % 4 == 1),
+            }
         )
     names = {"file_name": str(folder / "image.png"), "pan_seg_file_name": str(folder / "panoptic.png")}
     return {**names, "height": size[0], "width": size[1], "image_id": 1, "segments_info": infos}, ids

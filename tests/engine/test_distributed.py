@@ -29,7 +29,9 @@ def _batch():
     batch[3]["instances"] = batch[3]["instances"][:1]
     for inputs in batch:
         # One size, as padding is part of a picture's features.
-        inputs["image"] = torch.nn.functional.pad(inputs["image"], (0, 96 - inputs["image"].shape[2], 0, 96 - inputs["image"].shape[1]))
+        inputs["image"] = torch.nn.functional.pad(
+            inputs["image"], (0, 96 - inputs["image"].shape[2], 0, 96 - inputs["image"].shape[1])
+        )
         size = inputs["sem_seg"].shape
         inputs["sem_seg"] = torch.nn.functional.pad(inputs["sem_seg"], (0, 96 - size[1], 0, 96 - size[0]), value=255)
     return batch

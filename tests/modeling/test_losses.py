@@ -94,7 +94,9 @@ def test_a_backward_pass_can_be_repeated():
 
 def test_without_a_gradient():
     logits, targets, s = _case()
-    torch.testing.assert_close(upsampled_cross_entropy(logits, targets, s, 255), upsampled_cross_entropy_plain(logits, targets, s, 255))
+    torch.testing.assert_close(
+        upsampled_cross_entropy(logits, targets, s, 255), upsampled_cross_entropy_plain(logits, targets, s, 255)
+    )
 
 
 @pytest.mark.parametrize("label", [5, 300, -1])
@@ -108,7 +110,8 @@ def test_an_unknown_label_is_named_with_the_key_to_set(label):
 def test_any_ignore_label():
     logits, targets, s = _case()
     torch.testing.assert_close(
-        upsampled_cross_entropy(logits, torch.where(targets == 255, -1, targets), s, -1), upsampled_cross_entropy(logits, targets, s, 255)
+        upsampled_cross_entropy(logits, torch.where(targets == 255, -1, targets), s, -1),
+        upsampled_cross_entropy(logits, targets, s, 255),
     )
 
 

@@ -22,14 +22,18 @@ def _step(model, batch):
     with EventStorage():
         losses = model(copy.deepcopy(batch))
     sum(losses.values()).backward()
-    return {k: v.detach() for k, v in losses.items()}, {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
+    return {k: v.detach() for k, v in losses.items()}, {
+        k: p.grad for k, p in model.named_parameters() if p.grad is not None
+    }
 
 
 def _assert_same(one, other):
     torch.testing.assert_close(one[0], other[0], rtol=1e-5, atol=1e-6)
     assert one[1].keys() == other[1].keys()
     for name, gradient in one[1].items():
-        torch.testing.assert_close(gradient, other[1][name], rtol=1e-3, atol=1e-4 * float(gradient.abs().max() + 1e-6), msg=name)
+        torch.testing.assert_close(
+            gradient, other[1][name], rtol=1e-3, atol=1e-4 * float(gradient.abs().max() + 1e-6), msg=name
+        )
 
 
 def test_losses_and_gradients_equal_detectron2s():
