@@ -142,8 +142,10 @@ def _bands(padded: torch.Tensor) -> list[tuple[int, int, int]]:
 def _run(
     work: Callable[[tuple[int, int, int]], Any], bands: list[tuple[int, int, int]], like: torch.Tensor
 ) -> list[Any]:
-    """``work`` on every band. A tile is too small to be shared: threads that each do whole bands wait for each "
-    "other only once."""
+    """``work`` on every band.
+
+    A tile is too small to be shared by threads; threads that each do whole bands wait for each other only once.
+    """
     threads = torch.get_num_threads()
     if like.device.type != "cpu" or threads == 1:
         return [work(band) for band in bands]
