@@ -29,6 +29,15 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     _set_default(cfg.MODEL, "EFFICIENTNET_LITE", CfgNode())
     _set_default(cfg.MODEL.EFFICIENTNET_LITE, "NORM", "FrozenBN")
 
+    # Whether a ResNet keeps only the inputs of its blocks in training and computes the rest again: less memory, more
+    # time, same gradients.
+    _set_default(cfg.MODEL.BACKBONE, "CHECKPOINT_ACTIVATIONS", False)
+
+    # Micro-batches that a batch of SOLVER.IMS_PER_BATCH pictures is split into, for machines that cannot hold it.
+    # Losses and gradients are averages over the micro-batches; the learning rate stays that of IMS_PER_BATCH.
+    # SOLVER.AMP.ENABLED is detectron2's: float16 with scaled losses on a GPU, bfloat16 on a CPU.
+    _set_default(cfg.SOLVER, "ACCUMULATE_STEPS", 1)
+
     # "SGD" as in the paper, or "ADAMW", which learns faster from scratch in short runs.
     _set_default(cfg.SOLVER, "OPTIMIZER", "SGD")
 

@@ -9,10 +9,15 @@ import panoptic_fpn_ext
 
 PACKAGE = Path(panoptic_fpn_ext.__file__).parent
 ROOMS = {"data", "modeling", "evaluation"}
-FOUNDATIONS = {"structures", "categories", "panoptic_png", "relabel"}
+FOUNDATIONS = {"structures", "categories", "panoptic_png", "panoptic_map", "index_masks"}
 PURE = {
     "data/targets.py",
     "modeling/combiner/heuristic.py",
+    "modeling/losses.py",
+    "modeling/postprocessing/instances.py",
+    "modeling/postprocessing/labels.py",
+    "modeling/postprocessing/masks.py",
+    "modeling/postprocessing/resize.py",
     "evaluation/panoptic_quality.py",
     *(f"{name}.py" for name in FOUNDATIONS),
 }

@@ -1,7 +1,8 @@
 """Data sets, targets and the mapper that joins them."""
 
 from .coco_panoptic import describe_coco_panoptic, load_coco_panoptic, register_coco_panoptic
-from .dataset_mapper import PanopticDatasetMapper, read_picture
+from .dataset_mapper import PanopticDatasetMapper
+from .pictures import read_picture
 from .targets import panoptic_targets
 
 __all__ = [

@@ -6,40 +6,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.structures import Instances
 
 from ..categories import PanopticCategories
-from ..relabel import relabel
-from ..structures import IGNORE_LABEL, VOID_ID, PanopticTargets
+from ..index_masks import IndexMasks
+from ..panoptic_map import MAX_UINT8_INDEX, segment_index_map
+from ..structures import IGNORE_LABEL, PanopticTargets
+from .pictures import in_row_order
 
-__all__ = ["check_panoptic_map", "instances_from_masks", "panoptic_targets", "sem_seg_target"]
-
-
-def check_panoptic_map(
-    ids: npt.NDArray[np.integer], segments_info: Sequence[Mapping[str, Any]], file_name: str
-) -> None:
-    """Refuse a panoptic map that does not agree with its list of segments.
-
-    Args:
-        ids: segment ids (H, W) as stored, before any transform.
-        segments_info: the annotation's segments (``id`` is read).
-        file_name: named in the message.
-
-    Raises:
-        ValueError: an id in the map is not listed, a listed one has no pixel, or one is listed twice.
-    """
-    listed = [int(s["id"]) for s in segments_info]
-    present = set(np.unique(ids).tolist()) - {VOID_ID}
-    problems = {
-        "ids in the PNG that the JSON does not list": sorted(present - set(listed)),
-        "listed segments without a pixel": sorted(set(listed) - present),
-        "ids listed more than once": sorted({i for i in listed if listed.count(i) > 1}),
-    }
-    found = "; ".join(f"{what}: {bad[:10]} ({len(bad)} in all)" for what, bad in problems.items() if bad)
-    if found:
-        raise ValueError(
-            f"Panoptic map {file_name} does not agree with its annotation: {found}. Mend the JSON or the PNG."
-        )
+__all__ = ["panoptic_targets", "sem_seg_target", "targets_of_indices"]
 
 
 def sem_seg_target(
@@ -58,28 +33,7 @@ def sem_seg_target(
     Returns:
         int64 (H, W): semantic ids or ``IGNORE_LABEL``.
     """
-    values = [categories.semantic_id(categories.dataset_id(s["category_id"], s["isthing"])) for s in segments_info]
-    return torch.from_numpy(relabel(ids, [s["id"] for s in segments_info], values, IGNORE_LABEL))
-
-
-def instances_from_masks(masks: torch.Tensor, classes: torch.Tensor) -> Instances:
-    """Training instances of binary masks; those without a pixel are left out.
-
-    Args:
-        masks: bool (K, H, W).
-        classes: int64 (K,), contiguous thing ids.
-
-    Returns:
-        `Instances` with ``gt_masks`` (`BitMasks`), ``gt_classes`` and tight ``gt_boxes`` (XYXY in px, the far edges
-        exclusive).
-    """
-    nonempty = masks.flatten(1).any(dim=1)
-    masks, classes = masks[nonempty], classes[nonempty]
-    instances = Instances((masks.shape[1], masks.shape[2]))
-    instances.gt_boxes = Boxes(_tight_boxes(masks))
-    instances.gt_classes = classes
-    instances.gt_masks = BitMasks(masks)
-    return instances
+    return _sem_seg_of_indices(segment_index_map(ids, [s["id"] for s in segments_info]), segments_info, categories)
 
 
 def panoptic_targets(
@@ -89,20 +43,46 @@ def panoptic_targets(
 
     Instances are the thing segments that are no crowd (``iscrowd`` 0 or absent) and still have a pixel.
     """
-    countable = [s for s in segments_info if s["isthing"] and not s.get("iscrowd", 0)]
-    index = torch.from_numpy(relabel(ids, [s["id"] for s in countable], range(len(countable)), -1))
-    masks = index[None] == torch.arange(len(countable))[:, None, None]  # K, H, W
-    classes = torch.tensor([s["category_id"] for s in countable], dtype=torch.int64)
-    return PanopticTargets(sem_seg_target(ids, segments_info, categories), instances_from_masks(masks, classes))
+    return targets_of_indices(segment_index_map(ids, [s["id"] for s in segments_info]), segments_info, categories)
 
 
-def _tight_boxes(masks: torch.Tensor) -> torch.Tensor:
-    """float32 (K, 4), XYXY, of non-empty masks: bool (K, H, W)."""
-    edges = []
-    for axis in (1, 2):  # over the rows: extent in x; over the columns: extent in y
-        occupied = masks.any(dim=axis).int()
-        first = occupied.argmax(dim=1)
-        last = occupied.shape[1] - occupied.flip(1).argmax(dim=1)
-        edges.append((first, last))
-    (x0, x1), (y0, y1) = edges
-    return torch.stack([x0, y0, x1, y1], dim=1).float()
+def targets_of_indices(
+    index_map: npt.NDArray[np.integer], segments_info: Sequence[Mapping[str, Any]], categories: PanopticCategories
+) -> PanopticTargets:
+    """As :func:`panoptic_targets`, from what :func:`~panoptic_fpn_ext.index_masks.segment_index_map` makes of the ids.
+
+    Args:
+        index_map: uint8 or int32 (H, W), k + 1 where the k-th segment is; any other number is void.
+        segments_info, categories: as in :func:`sem_seg_target`.
+    """
+    countable = [(k, s) for k, s in enumerate(segments_info, start=1) if s["isthing"] and not s.get("iscrowd", 0)]
+    indices = torch.tensor([k for k, _ in countable], dtype=torch.int64)
+    classes = torch.tensor([s["category_id"] for _, s in countable], dtype=torch.int64)
+    index_map = np.array(in_row_order(index_map))
+    masks = IndexMasks(torch.from_numpy(index_map), indices)
+    return PanopticTargets(_sem_seg_of_indices(index_map, segments_info, categories), _instances(masks, classes))
+
+
+def _instances(masks: IndexMasks, classes: torch.Tensor) -> Instances:
+    """Training instances; masks without a pixel are left out."""
+    boxes = masks.get_bounding_boxes()
+    nonempty = boxes.tensor[:, 2] > 0
+    instances = Instances(tuple(masks.image_size))
+    instances.gt_boxes = boxes[nonempty]
+    instances.gt_classes = classes[nonempty]
+    instances.gt_masks = masks[nonempty]
+    return instances
+
+
+def _sem_seg_of_indices(
+    index_map: npt.NDArray[np.integer], segments_info: Sequence[Mapping[str, Any]], categories: PanopticCategories
+) -> torch.Tensor:
+    values = [categories.semantic_id(categories.dataset_id(s["category_id"], s["isthing"])) for s in segments_info]
+    if index_map.dtype == np.uint8 and len(values) <= MAX_UINT8_INDEX and max(values, default=0) <= IGNORE_LABEL:
+        table = np.full(256, IGNORE_LABEL, np.uint8)
+        table[1 : len(values) + 1] = values
+        # bytes.translate is the fastest look-up there is for bytes.
+        labels = np.frombuffer(index_map.tobytes().translate(table.tobytes()), np.uint8).astype(np.int64)
+        return torch.from_numpy(labels.reshape(index_map.shape))
+    known = (index_map > 0) & (index_map <= len(values))
+    return torch.from_numpy(np.array([IGNORE_LABEL, *values], np.int64)[np.where(known, index_map, 0)])

@@ -12,6 +12,7 @@ from detectron2.utils.file_io import PathManager
 from pycocotools import mask as mask_util
 from tqdm import tqdm
 
+from ..panoptic_map import check_panoptic_map
 from ..panoptic_png import read_panoptic_png
 
 __all__ = ["instance_annotations", "instance_dataset"]
@@ -55,7 +56,9 @@ def instance_annotations(panoptic_json: str, panoptic_root: str) -> dict[str, An
     things = {c["id"] for c in categories}
     annotations: list[dict[str, Any]] = []
     for annotation in tqdm(panoptic["annotations"], desc="instance annotations from panoptic PNGs", unit="picture"):
-        ids = read_panoptic_png(f"{panoptic_root}/{annotation['file_name']}")
+        path = f"{panoptic_root}/{annotation['file_name']}"
+        ids = read_panoptic_png(path)
+        check_panoptic_map(ids, annotation["segments_info"], path)
         for segment in annotation["segments_info"]:
             if segment["category_id"] in things:
                 rle = mask_util.encode(np.asfortranarray(ids == segment["id"], dtype=np.uint8))

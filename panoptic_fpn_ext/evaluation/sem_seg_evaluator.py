@@ -14,8 +14,8 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
 from ..categories import PanopticCategories
+from ..panoptic_map import check_panoptic_map, relabel
 from ..panoptic_png import read_panoptic_png
-from ..relabel import relabel
 
 __all__ = ["PanopticSemSegEvaluator", "summarize_confusion"]
 
@@ -83,6 +83,7 @@ class PanopticSemSegEvaluator(DatasetEvaluator):
             self._categories.semantic_id(self._categories.dataset_id(s["category_id"], s["isthing"])) for s in segments
         ]
         ids = read_panoptic_png(record["pan_seg_file_name"])
+        check_panoptic_map(ids, segments, record["pan_seg_file_name"])
         return relabel(ids, [s["id"] for s in segments], semantic_ids, -1)
 
 

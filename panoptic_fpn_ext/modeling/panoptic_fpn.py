@@ -12,14 +12,17 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, build_sem_seg_head
 from detectron2.structures import ImageList, Instances
+from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.logger import log_first_n
 from torch import nn
 
 from ..structures import RawOutputs
+from .backbone.training import checkpoint_activations, normalize_in_place
 from .box_branch import detect_with_masks_above
 from .combiner import build_panoptic_combiner
 from .combiner.build import PanopticCombiner
+from .global_average import average_over_processes, count_rois
 from .postprocessing import postprocess_instances, upsample_sem_seg_logits
 from .sem_seg_head import PanopticFPNSemSegHead
 
@@ -40,6 +43,8 @@ class PanopticFPNExt(GeneralizedRCNN):
     * ``MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT`` is the paper's λ_i: it scales the classification, box and mask
       losses (section 5), with any box head. detectron2 leaves the classification loss out and fails with
       `CascadeROIHeads`.
+    * Losses of several processes are averages over the pixels, RoIs and masks of all of them, as if one process had
+      the whole batch. detectron2 averages the averages of the processes.
     * A batch without a labelled pixel has a semantic loss of 0, not NaN.
     * ``inference`` has the signature of `GeneralizedRCNN`, so `GeneralizedRCNNWithTTA` works.
     * No segment without a pixel is listed (detectron2 lists them when ``STUFF_AREA_LIMIT`` is 0).
@@ -86,6 +91,9 @@ class PanopticFPNExt(GeneralizedRCNN):
         if not cfg.MODEL.MASK_ON:
             raise ValueError("PanopticFPNExt needs instance masks: set MODEL.MASK_ON to True.")
         ret: dict[str, Any] = super().from_config(cfg)
+        normalize_in_place(ret["backbone"])
+        if cfg.MODEL.BACKBONE.get("CHECKPOINT_ACTIVATIONS", False):
+            checkpoint_activations(ret["backbone"])
         input_shape = ret["backbone"].output_shape()
         if cfg.MODEL.SEM_SEG_HEAD.NAME == "SemSegFPNHead":  # detectron2's default; ours has the same parameters
             sem_seg_head: nn.Module = PanopticFPNSemSegHead(cfg, input_shape)
@@ -114,13 +122,18 @@ class PanopticFPNExt(GeneralizedRCNN):
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
-        _, losses = self.sem_seg_head(features, self._sem_seg_targets(batched_inputs, images))
         gt_instances = self._gt_instances(batched_inputs)
         proposals, proposal_losses = self.proposal_generator(images, features, gt_instances)
-        _, detector_losses = self.roi_heads(images, features, proposals, gt_instances)
+        sampled, detector_losses = self.roi_heads(images, features, proposals, gt_instances)
+        # Last, so that its backward pass comes first and its memory is free before the other heads need more.
+        sem_seg_targets = self._sem_seg_targets(batched_inputs, images)
+        _, losses = self.sem_seg_head(features, sem_seg_targets)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             self.visualize_training(batched_inputs, proposals)
-        return {**losses, **proposal_losses, **self._weighted(detector_losses)}
+        losses = {**losses, **proposal_losses, **self._weighted(detector_losses)}
+        if comm.get_world_size() == 1:
+            return losses
+        return average_over_processes(losses, self._loss_counts(sem_seg_targets, sampled))
 
     def inference(
         self,
@@ -190,6 +203,12 @@ class PanopticFPNExt(GeneralizedRCNN):
                 "Every training picture needs 'instances' (which may be empty); does the mapper make them?"
             )
         return [inputs["instances"].to(self.device) for inputs in batched_inputs]
+
+    def _loss_counts(self, sem_seg_targets: torch.Tensor, sampled: list[Instances]) -> dict[str, torch.Tensor | int]:
+        """What each loss is averaged over; the proposal losses have a fixed divisor."""
+        rois, masks = count_rois(sampled, self.roi_heads.num_classes)
+        labelled = sem_seg_targets.ne(self.sem_seg_head.ignore_value).sum()
+        return {"loss_sem_seg": labelled, "loss_cls": rois, "loss_box_reg": rois, "loss_mask": masks}
 
     def _weighted(self, losses: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """λ_i on the losses of the instance branch, those of each cascade stage included."""

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..structures import IGNORE_LABEL
+from .losses import upsampled_cross_entropy
 
 __all__ = ["PanopticFPNSemSegHead"]
 
@@ -113,8 +114,12 @@ class PanopticFPNSemSegHead(nn.Module):
 
     def layers(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Logits at the common stride, float (N, C, h, w)."""
-        maps = [self.get_submodule(name)(features[name]) for name in self.in_features]  # each N, D, h, w
-        joined = torch.cat(maps, dim=1) if self.fusion == "concat" else sum(maps[1:], start=maps[0])
+        maps = (self.get_submodule(name)(features[name]) for name in self.in_features)  # each N, D, h, w
+        if self.fusion == "concat":
+            return self.predictor(torch.cat(list(maps), dim=1))
+        joined = next(maps)
+        for level in maps:  # one at a time: no more than two of them exist beside the sum
+            joined = joined + level
         return self.predictor(joined)
 
     def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -123,11 +128,12 @@ class PanopticFPNSemSegHead(nn.Module):
         Args:
             logits: float (N, C, h, w) at the common stride.
             targets: int64 (N, H, W), class or ``ignore_value``.
+
+        Raises:
+            ValueError: a label outside [0, C), see :func:`~panoptic_fpn_ext.modeling.losses.upsampled_cross_entropy`.
         """
-        logits = F.interpolate(logits.float(), scale_factor=self.common_stride, mode="bilinear", align_corners=False)
-        loss_sum = F.cross_entropy(logits, targets, reduction="sum", ignore_index=self.ignore_value)
-        labelled = (targets != self.ignore_value).sum().clamp(min=1)
-        return {"loss_sem_seg": loss_sum / labelled * self.loss_weight}
+        loss = upsampled_cross_entropy(logits, targets, self.common_stride, self.ignore_value)
+        return {"loss_sem_seg": loss * self.loss_weight}
 
 
 def _scale_head(
@@ -146,7 +152,7 @@ def _scale_head(
             padding=1,
             bias=not norm,
             norm=get_norm(norm, conv_dims),
-            activation=F.relu,
+            activation=F.relu_ if norm else F.relu,
         )
         weight_init.c2_msra_fill(conv)
         stages.append(conv)

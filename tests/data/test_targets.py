@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from panoptic_fpn_ext.categories import PanopticCategories
-from panoptic_fpn_ext.data.targets import check_panoptic_map, panoptic_targets
-from panoptic_fpn_ext.relabel import relabel
+from panoptic_fpn_ext.data.targets import panoptic_targets
+from panoptic_fpn_ext.panoptic_map import check_panoptic_map, relabel
 
 CATEGORIES = [
     {"id": 1, "name": "car", "isthing": 1},

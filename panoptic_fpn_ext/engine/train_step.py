@@ -1,0 +1,131 @@
+"""One training step: mixed precision on any device, and gradient accumulation."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import AMPTrainer, SimpleTrainer
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+__all__ = ["TrainStep", "build_train_step"]
+
+Batch = Sequence[dict[str, Any]]
+
+
+def build_train_step(
+    cfg: CfgNode, model: nn.Module, data_loader: Any, optimizer: torch.optim.Optimizer
+) -> SimpleTrainer:
+    """The step that ``SOLVER.AMP.ENABLED`` and ``SOLVER.ACCUMULATE_STEPS`` ask for; detectron2's own wherever they
+    suffice.
+
+    Raises:
+        ValueError: ``SOLVER.IMS_PER_BATCH`` cannot be split into that many micro-batches.
+    """
+    steps = cfg.SOLVER.get("ACCUMULATE_STEPS", 1)
+    if steps < 1 or cfg.SOLVER.IMS_PER_BATCH % steps:
+        raise ValueError(
+            f"SOLVER.ACCUMULATE_STEPS must be a divisor of SOLVER.IMS_PER_BATCH = {cfg.SOLVER.IMS_PER_BATCH}, got "
+            f"{steps}."
+        )
+    mixed, on_gpu = cfg.SOLVER.AMP.ENABLED, next(model.parameters()).is_cuda
+    if steps == 1 and not mixed:
+        return SimpleTrainer(model, data_loader, optimizer)
+    if steps == 1 and on_gpu:
+        return AMPTrainer(model, data_loader, optimizer)
+    precision = (torch.float16 if on_gpu else torch.bfloat16) if mixed else None
+    return TrainStep(model, data_loader, optimizer, accumulate_steps=steps, precision=precision)
+
+
+class TrainStep(SimpleTrainer):
+    """`SimpleTrainer` with micro-batches and autocast.
+
+    A batch is split into ``accumulate_steps`` equal micro-batches, in order. Losses and gradients are the averages over
+    them. What a loss is averaged over (labelled pixels, sampled RoIs) is counted within a micro-batch, just as
+    detectron2's data-parallel training counts it within a process: n micro-batches are to it what n processes are.
+    Batch norms that learn see micro-batches.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Any,
+        optimizer: torch.optim.Optimizer,
+        *,
+        accumulate_steps: int = 1,
+        precision: torch.dtype | None = None,
+    ) -> None:
+        """
+        Args:
+            model: takes a list of dicts and returns a dict of scalar losses.
+            data_loader: gives lists whose length is a multiple of ``accumulate_steps``.
+            optimizer: of the model's parameters.
+            accumulate_steps: micro-batches in a step.
+            precision: of autocast; None computes in full precision. With float16 the losses are scaled as in
+                `AMPTrainer`.
+        """
+        super().__init__(model, data_loader, optimizer)
+        self.accumulate_steps = accumulate_steps
+        self.precision = precision
+        self.device_type = next(model.parameters()).device.type
+        scaled = precision == torch.float16
+        self.grad_scaler = torch.amp.GradScaler(self.device_type, enabled=scaled)
+
+    def run_step(self) -> None:
+        """One update of the weights.
+
+        Raises:
+            ValueError: a batch that cannot be split evenly.
+        """
+        assert self.model.training, "the model was changed to eval mode"
+        start = time.perf_counter()
+        batch = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        self.optimizer.zero_grad()
+        sums: dict[str, torch.Tensor] = {}
+        for micro_batch, context in self._micro_batches(batch):
+            with context:
+                for name, loss in self._forward_backward(micro_batch).items():
+                    sums[name] = sums[name] + loss if name in sums else loss
+        self.after_backward()
+        self._write_metrics(sums, data_time)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def _micro_batches(self, batch: Batch) -> Iterator[tuple[Batch, contextlib.AbstractContextManager[Any]]]:
+        """Parts of a batch, with what keeps processes from exchanging gradients before the last one."""
+        size, rest = divmod(len(batch), self.accumulate_steps)
+        if rest or not size:
+            raise ValueError(
+                f"A batch of {len(batch)} pictures a process cannot be split into SOLVER.ACCUMULATE_STEPS = "
+                f"{self.accumulate_steps} equal parts."
+            )
+        for i in range(self.accumulate_steps):
+            is_last = i + 1 == self.accumulate_steps
+            waits = isinstance(self.model, DistributedDataParallel) and not is_last
+            yield batch[i * size : (i + 1) * size], self.model.no_sync() if waits else contextlib.nullcontext()
+
+    def _forward_backward(self, micro_batch: Batch) -> dict[str, torch.Tensor]:
+        """Add a micro-batch's share to the gradients; returns its share of the losses."""
+        with torch.autocast(self.device_type, dtype=self.precision, enabled=self.precision is not None):
+            losses = self.model(micro_batch)
+            shares = {name: loss / self.accumulate_steps for name, loss in losses.items()}
+            total = sum(shares.values())
+        self.grad_scaler.scale(total).backward()
+        return {name: share.detach() for name, share in shares.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """As `AMPTrainer`'s where losses are scaled, else as `SimpleTrainer`'s."""
+        state: dict[str, Any] = super().state_dict()
+        if self.grad_scaler.is_enabled():
+            state["grad_scaler"] = self.grad_scaler.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        super().load_state_dict(state_dict)
+        if self.grad_scaler.is_enabled() and "grad_scaler" in state_dict:
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])

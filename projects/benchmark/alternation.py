@@ -1,0 +1,118 @@
+"""Measuring two sides in turn, or each in a process of its own; shared by the scripts of this folder."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import detectron2
+import torch
+
+Sides = dict[str, Callable[[int], Any]]
+
+
+def alternate(sides: Sides, rounds: int, device: str) -> list[dict[str, Any]]:
+    """Wall and processor seconds of each side in turn, after one round that does not count."""
+    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+    for round_ in range(rounds + 1):
+        for name, side in sides.items():
+            seconds = timed(side, round_, device)
+            if round_:
+                samples[name].append(seconds)
+    return [row(name, [s[0] for s in v], [s[1] for s in v], samples["detectron2"]) for name, v in samples.items()]
+
+
+def timed(side: Callable[[int], Any], seed: int, device: str) -> tuple[float, float]:
+    """Wall and processor seconds of one call."""
+    synchronize(device)
+    start, cpu = time.perf_counter(), time.process_time()
+    side(seed)
+    synchronize(device)
+    return time.perf_counter() - start, time.process_time() - cpu
+
+
+def row(name: str, wall: list[float], cpu: list[float], baseline: list[tuple[float, float]]) -> dict[str, Any]:
+    """Medians, spread, and medians of the ratios to what ran just before."""
+    return {
+        "side": name,
+        "wall_s": median(wall),
+        "wall_spread_s": [min(wall), max(wall)],
+        "cpu_s": median(cpu),
+        "wall_ratio": median(x / b[0] for x, b in zip(wall, baseline, strict=True)),
+        "cpu_ratio": median(x / b[1] for x, b in zip(cpu, baseline, strict=True)),
+    }
+
+
+def memory_in_fresh_processes() -> list[dict[str, Any]]:
+    """Each side in a process of its own."""
+    rows = []
+    for side in ("detectron2", "ours"):
+        command = [sys.executable, *sys.argv, "--child", side]
+        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+        rows.append(json.loads(lines[-1]))
+    for entry in rows:
+        entry["ratio"] = entry["extra_mb"] / rows[0]["extra_mb"]
+    return rows
+
+
+class PeakMemory:
+    """Highest memory inside a ``with`` block, bytes; a thread looks every two milliseconds on a CPU."""
+
+    def __init__(self, device: str) -> None:
+        self.on_gpu = device.startswith("cuda")
+        self.stopped = threading.Event()
+
+    def __enter__(self) -> "PeakMemory":
+        self.before = self.highest = torch.cuda.memory_allocated() if self.on_gpu else resident()
+        if self.on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        self.watcher = threading.Thread(target=self._watch)
+        self.watcher.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self.on_gpu and not self.stopped.wait(0.002):
+            self.highest = max(self.highest, resident())
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        self.watcher.join()
+        if self.on_gpu:
+            self.highest = torch.cuda.max_memory_allocated()
+
+
+def resident() -> int:
+    """Resident memory of this process, bytes."""
+    with open("/proc/self/statm", encoding="ascii") as f:
+        return int(f.read().split()[1]) * resource.getpagesize()
+
+
+def synchronize(device: str) -> None:
+    """Wait for a GPU."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Versions, hardware and commit."""
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    hardware = torch.cuda.get_device_name() if device.startswith("cuda") else f"CPU, {os.cpu_count()} cores"
+    versions = {"python": sys.version.split()[0], "torch": torch.__version__, "detectron2": detectron2.__version__}
+    threads, load = torch.get_num_threads(), os.getloadavg()
+    return {"versions": versions, "hardware": hardware, "threads": threads, "commit": commit, "load": load}
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """The table, in Markdown."""
+    keys = list(rows[0])
+    print("| " + " | ".join(keys) + " |\n" + "|---" * len(keys) + "|")
+    for entry in rows:
+        print("| " + " | ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in entry.values()) + " |")
