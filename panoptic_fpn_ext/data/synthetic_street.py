@@ -21,11 +21,10 @@ import numpy as np
 from iopath.common.file_io import file_lock
 from tqdm import tqdm
 
-from panoptic_fpn_ext.panoptic_png import write_panoptic_png
-
+from ..panoptic_png import write_panoptic_png
 from .coco_panoptic import register_coco_panoptic
-from .street_categories import categories
-from .street_scene import draw_street
+from .street.categories import categories
+from .street.scene import draw_street
 
 __all__ = [
     "SPLITS",

@@ -12,7 +12,7 @@ from detectron2.utils.logger import setup_logger
 from ..config import add_panoptic_fpn_ext_config
 from ..data import describe_coco_panoptic, register_coco_panoptic
 from ..data.coco_panoptic import read_panoptic_json
-from ..data.street_categories import categories as street_categories
+from ..data.street.categories import categories as street_categories
 from ..data.synthetic_street import SPLITS, register_synthetic_street
 from .checks import check_config, check_head_sizes, fill_in_num_classes, prediction_dataset
 from .device import use_available_device

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from panoptic_fpn_ext.data.street_categories import COLOURS, PERSON, THINGS, categories
-from panoptic_fpn_ext.data.street_scene import draw_street
+from panoptic_fpn_ext.data.street.categories import COLOURS, PERSON, THINGS, categories
+from panoptic_fpn_ext.data.street.scene import draw_street
 from panoptic_fpn_ext.panoptic_png import write_panoptic_png
 
 # (seed, split, index, height, width) -> sha256 of pixels and segments.

@@ -11,8 +11,8 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from panoptic_fpn_ext.data import synthetic_street
-from panoptic_fpn_ext.data.street_categories import THINGS, categories
-from panoptic_fpn_ext.data.street_scene import draw_street
+from panoptic_fpn_ext.data.street.categories import THINGS, categories
+from panoptic_fpn_ext.data.street.scene import draw_street
 from panoptic_fpn_ext.data.synthetic_street import SPLITS, StreetSettings, make_synthetic_street
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png
 

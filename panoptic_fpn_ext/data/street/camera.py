@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .street_canvas import Dice, Point
+from .canvas import Dice, Point
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from .street_camera import Camera, throw_camera
-from .street_canvas import Canvas, Dice
-from .street_categories import COLOURS, THINGS
-from .street_ground import Layout, cast_shadows, paint_ground, paint_sky, throw_layout
-from .street_light import Light, develop, throw_light
-from .street_props import throw_scenery, throw_things
-from .street_town import build_town
-from .street_walls import Builder
+from .camera import Camera, throw_camera
+from .canvas import Canvas, Dice
+from .categories import COLOURS, THINGS
+from .ground import Layout, cast_shadows, paint_ground, paint_sky, throw_layout
+from .light import Light, develop, throw_light
+from .props import throw_scenery, throw_things
+from .town import build_town
+from .walls import Builder
 
 FIRST_THING = 1000  # canvas numbers below are category ids of stuff
 SMALLEST_THING, SMALLEST_STUFF = 48, 150  # px in a picture of 160 rows; what is smaller becomes void

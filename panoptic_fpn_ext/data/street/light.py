@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .street_canvas import Canvas, Colour, Dice
+from .canvas import Canvas, Colour, Dice
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .street_camera import Camera
-from .street_canvas import Canvas, Colour, Dice, Region
-from .street_categories import BUILDING, FENCE
-from .street_objects import GLASS, LEAVES, PAINTS, paint_leaves
+from .camera import Camera
+from .canvas import Canvas, Colour, Dice, Region
+from .categories import BUILDING, FENCE
+from .objects import GLASS, LEAVES, PAINTS, paint_leaves
 
 HOUSES: tuple[Colour, ...] = PAINTS[2:5] + PAINTS[7:8] + (
     (170, 95, 75), (200, 180, 160), (150, 150, 155), (215, 195, 140), (130, 110, 100),

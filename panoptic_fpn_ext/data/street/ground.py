@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .street_camera import Camera
-from .street_canvas import Canvas, Colour, Dice, Region, mix
-from .street_categories import ROAD, SIDEWALK, SKY, TERRAIN
-from .street_light import Light
+from .camera import Camera
+from .canvas import Canvas, Colour, Dice, Region, mix
+from .categories import ROAD, SIDEWALK, SKY, TERRAIN
+from .light import Light
 
 GRASS: tuple[Colour, ...] = ((95, 130, 60), (130, 140, 70), (150, 125, 85), (110, 115, 75))
 PAVING: tuple[Colour, ...] = ((150, 150, 150), (178, 168, 155), (165, 140, 128), (128, 128, 132))

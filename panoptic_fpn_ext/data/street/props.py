@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .street_camera import Camera
-from .street_canvas import Canvas, Dice
-from .street_categories import BUS, CAR, PERSON, SIGN, VEGETATION
-from .street_ground import Layout
-from .street_light import Light
-from .street_objects import (
+from .camera import Camera
+from .canvas import Canvas, Dice
+from .categories import BUS, CAR, PERSON, SIGN, VEGETATION
+from .ground import Layout
+from .light import Light
+from .objects import (
     LEAVES,
     Frame,
     draw_board,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .street_canvas import Dice
-from .street_ground import Layout
-from .street_walls import HOUSES, Builder, Spot
+from .canvas import Dice
+from .ground import Layout
+from .walls import HOUSES, Builder, Spot
 
 
 def build_town(builder: Builder, layout: Layout) -> None:

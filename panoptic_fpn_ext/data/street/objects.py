@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .street_canvas import Canvas, Colour, Dice, Point, Region, mix
-from .street_categories import VEGETATION
+from .canvas import Canvas, Colour, Dice, Point, Region, mix
+from .categories import VEGETATION
 
 # Shared by vehicles, clothes, signs, fences and houses: a colour alone names no category.
 PAINTS: tuple[Colour, ...] = (
