@@ -1,7 +1,7 @@
 """Time and memory from raw outputs to the panoptic map: this package by turns with detectron2's `PanopticFPN`.
 
 Times are taken in one process, where the contestants alternate, after a round that does not count; each peak of memory
-in a process of its own (on a GPU by `max_memory_allocated`). POSTPROCESS.md explains the figures.
+in a process of its own (on a GPU by `max_memory_allocated`). README.md explains the figures.
 """
 
 import argparse

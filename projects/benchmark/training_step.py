@@ -5,7 +5,7 @@
     training_step.py mapper --image-root … --panoptic-root … --panoptic-json … --instances-json …
     training_step.py step [--memory]
 
-Both sides alternate in one process; ``--memory`` measures each in a fresh process. See TRAINING_STEP.md.
+Both sides alternate in one process; ``--memory`` measures each in a fresh process. See README.md.
 """
 
 import argparse
