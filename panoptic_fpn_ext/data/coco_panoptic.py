@@ -57,6 +57,7 @@ def register_coco_panoptic(
         return
 
     def load() -> list[dict[str, Any]]:
+        """What the catalog calls."""
         dicts = load_coco_panoptic(
             roots["image_root"], roots["panoptic_root"], roots["panoptic_json"], categories, instances_json
         )
