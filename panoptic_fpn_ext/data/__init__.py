@@ -1,5 +1,6 @@
 """Data sets, targets and the mapper that joins them."""
 
+from .catalog import dataset_categories
 from .coco_panoptic import describe_coco_panoptic, load_coco_panoptic, register_coco_panoptic
 from .dataset_mapper import PanopticDatasetMapper
 from .pictures import read_picture
@@ -7,6 +8,7 @@ from .targets import panoptic_targets
 
 __all__ = [
     "PanopticDatasetMapper",
+    "dataset_categories",
     "describe_coco_panoptic",
     "load_coco_panoptic",
     "panoptic_targets",

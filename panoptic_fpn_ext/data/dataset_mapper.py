@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data import MetadataCatalog
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Instances, PolygonMasks
@@ -17,6 +16,7 @@ from ..categories import PanopticCategories
 from ..panoptic_map import check_panoptic_map, segment_index_map
 from ..panoptic_png import read_panoptic_rgb, rgb2id
 from ..structures import PanopticTargets
+from .catalog import dataset_categories
 from .pictures import read_picture, to_planes
 from .targets import panoptic_targets, targets_of_indices
 
@@ -66,9 +66,7 @@ class PanopticDatasetMapper:
             augmentations.insert(1, crop)  # right after the resize
         return {
             "is_train": is_train,
-            "categories": PanopticCategories.from_metadata(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]))
-            if is_train
-            else None,
+            "categories": dataset_categories(cfg.DATASETS.TRAIN[0]) if is_train else None,
             "augmentations": augmentations,
             "image_format": cfg.INPUT.FORMAT,
             "instance_mask_format": cfg.INPUT.MASK_FORMAT,

@@ -5,18 +5,24 @@ import logging
 import torch
 from detectron2.config import CfgNode
 
-__all__ = ["use_available_device"]
+__all__ = ["available_device", "use_available_device"]
 
 logger = logging.getLogger(__name__)
 
 
+def available_device(name: str) -> str:
+    """The device of this name, or ``"cpu"`` where it is a GPU that is not there."""
+    return "cpu" if name.startswith("cuda") and not torch.cuda.is_available() else name
+
+
 def use_available_device(cfg: CfgNode) -> None:
     """Set ``MODEL.DEVICE`` to ``cpu`` where it asks for a GPU that is not there; a frozen ``cfg`` stays frozen."""
-    if not cfg.MODEL.DEVICE.startswith("cuda") or torch.cuda.is_available():
+    device = available_device(cfg.MODEL.DEVICE)
+    if device == cfg.MODEL.DEVICE:
         return
-    logger.warning("No GPU was found: MODEL.DEVICE is set to cpu.")
+    logger.warning(f"No GPU was found: MODEL.DEVICE is set to {device}.")
     frozen = cfg.is_frozen()
     cfg.defrost()
-    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.DEVICE = device
     if frozen:
         cfg.freeze()

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Iterable
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_argument_parser, default_setup
@@ -24,6 +25,7 @@ __all__ = [
     "load_prediction_config",
     "register_categories",
     "register_datasets",
+    "register_used_datasets",
     "setup",
 ]
 
@@ -52,9 +54,14 @@ def add_register_argument(parser: argparse.ArgumentParser) -> None:
 
 def register_datasets(cfg: CfgNode, registrations: list[list[str]]) -> None:
     """Register the data sets of the command line and, if ``cfg`` uses it, the embedded one, drawn if it is missing."""
+    register_used_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST), registrations)
+
+
+def register_used_datasets(used: Iterable[str], registrations: list[list[str]]) -> None:
+    """:func:`register_datasets` for the names of the data sets that a run uses."""
     for name, *paths in registrations:
         register_coco_panoptic(name, *(_resolve(path) for path in paths))
-    if any(name.startswith("synthetic_street_") for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
+    if any(name.startswith("synthetic_street_") for name in used):
         register_synthetic_street()
 
 
