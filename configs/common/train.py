@@ -5,6 +5,7 @@ from detectron2.model_zoo import get_config
 # output_dir, init_checkpoint, max_iter, amp, ddp, checkpointer, eval_period, log_period, device
 train = get_config("common/train.py").train
 train.output_dir = "output"
+train.eval_period = 0  # every training ends with an evaluation
 
 # Micro-batches of a batch, as SOLVER.ACCUMULATE_STEPS.
 train.accumulate_steps = 1

@@ -1,0 +1,138 @@
+"""The lazy recipes describe what their YAML twins do: model, data, optimizer, schedule."""
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+from config_files import CONFIGS, COCO, load, names
+from detectron2.config import LazyConfig, instantiate
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_model
+from detectron2.modeling.anchor_generator import build_anchor_generator
+from detectron2.modeling.backbone import BottleneckBlock
+from detectron2.solver import LRMultiplier, build_lr_scheduler
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch import nn
+
+from panoptic_fpn_ext.data import PanopticDatasetMapper
+from panoptic_fpn_ext.engine import Trainer
+from panoptic_fpn_ext.engine.lazy_training import build_lazy_model, build_lazy_optimizer
+from panoptic_fpn_ext.engine.setup import register_categories
+
+LAZY = [name for name in names("*-PanopticSegmentation/*.py")]
+PYRAMID = [ShapeSpec(stride=stride) for stride in (4, 8, 16, 32, 64)]
+_OF_EVERY_MODULE = set(vars(nn.Module()))
+
+
+def describe(x: Any) -> Any:
+    """An object with all that it holds, as something that can be compared: classes, settings, shapes of tensors."""
+    if isinstance(x, DictConfig | ListConfig):
+        return describe(OmegaConf.to_container(x))
+    if isinstance(x, torch.Tensor):
+        return tuple(x.shape), str(x.dtype), x.requires_grad
+    if isinstance(x, dict):
+        return {key: describe(value) for key, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [describe(value) for value in x]
+    if inspect.isroutine(x) or inspect.isclass(x):
+        return f"{x.__module__}.{x.__qualname__}"
+    if not hasattr(x, "__dict__"):
+        return x
+    own = {key: value for key, value in vars(x).items() if not isinstance(x, nn.Module) or key not in _OF_EVERY_MODULE}
+    if isinstance(x, nn.Module):
+        own |= {**dict(x.named_parameters(recurse=False)), **dict(x.named_buffers(recurse=False))}
+        own |= dict(x.named_children())
+    return {"class": type(x).__qualname__, **describe(own)}
+
+
+def load_pair(name: str) -> tuple[Any, Any]:
+    """The YAML and the lazy config; without deformable convolutions, which cannot be built everywhere."""
+    cfg, lazy = load(name.replace(".py", ".yaml")), LazyConfig.load(str(CONFIGS / name))
+    if "dconv" in name:
+        cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [False] * 4
+        for stage in lazy.model.backbone.bottom_up.stages:
+            stage.block_class = BottleneckBlock
+    cfg.MODEL.DEVICE = lazy.train.device = "meta"
+    return cfg, lazy
+
+
+def test_every_coco_recipe_has_a_twin():
+    yaml_names = {name.removesuffix(".yaml") for name in names(f"{COCO}/*.yaml")}
+    assert {name.removesuffix(".py") for name in LAZY if name.startswith(COCO)} == yaml_names
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_models_are_the_same(name):
+    cfg, lazy = load_pair(name)
+    with torch.device("meta"):
+        ours, theirs = build_lazy_model(lazy), build_model(cfg)
+    assert describe(ours) == describe(theirs)
+    # What buffers without memory cannot say.
+    assert (lazy.model.pixel_mean, lazy.model.pixel_std) == (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
+    if "proposal_generator" in lazy.model:
+        anchors = instantiate(lazy.model.proposal_generator.anchor_generator).cell_anchors
+        expected = build_anchor_generator(cfg, PYRAMID).cell_anchors
+        assert all(torch.equal(one, other) for one, other in zip(anchors, expected, strict=True))
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_runs_are_the_same(name):
+    cfg, lazy = load_pair(name)
+    train = lazy.train
+    assert train.init_checkpoint == cfg.MODEL.WEIGHTS
+    assert train.max_iter == cfg.SOLVER.MAX_ITER
+    assert train.checkpointer.period == cfg.SOLVER.CHECKPOINT_PERIOD
+    assert train.eval_period == cfg.TEST.EVAL_PERIOD
+    assert train.accumulate_steps == cfg.SOLVER.ACCUMULATE_STEPS
+    assert train.amp.enabled == cfg.SOLVER.AMP.ENABLED
+    clipping = cfg.SOLVER.CLIP_GRADIENTS
+    assert train.clip_gradients.enabled == clipping.ENABLED
+    if clipping.ENABLED:
+        expected = {key.lower(): value for key, value in clipping.items()}
+        assert train.clip_gradients == expected
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_optimizers_are_the_same(name):
+    cfg, lazy = load_pair(name)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GroupNorm(2, 4))
+    ours, theirs = build_lazy_optimizer(lazy, model), Trainer.build_optimizer(cfg, model)
+    assert type(ours).__name__ == type(theirs).__name__
+    settings = [[{k: v for k, v in g.items() if k != "params"} for g in o.param_groups] for o in (ours, theirs)]
+    assert settings[0] == settings[1]
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_learning_rates_are_the_same(name):
+    """At every thousandth of the run, at its beginning, and around each step."""
+    cfg, lazy = load_pair(name)
+    last = cfg.SOLVER.MAX_ITER
+    iterations = {*range(0, last, last // 1000), *range(0, 1100, 7), *(s + i for s in cfg.SOLVER.STEPS for i in (-1, 0))}
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = build_lr_scheduler(cfg, optimizer)
+    assert isinstance(theirs, LRMultiplier)
+    expected, ours = theirs._multiplier, instantiate(lazy.lr_multiplier)
+    for i in sorted(i for i in iterations if i < last):
+        assert ours(i / last) == pytest.approx(expected(i / last), rel=1e-9), i
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_data_are_the_same(name):
+    cfg, lazy = load_pair(name)
+    train, test = lazy.dataloader.train, lazy.dataloader.test
+    assert ([train.dataset.names], [test.dataset.names]) == (list(cfg.DATASETS.TRAIN), list(cfg.DATASETS.TEST))
+    assert train.dataset.get("filter_empty", True) == cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    assert test.dataset.filter_empty is False
+    assert train.total_batch_size == cfg.SOLVER.IMS_PER_BATCH
+    assert train.num_workers == test.num_workers == cfg.DATALOADER.NUM_WORKERS
+
+
+@pytest.mark.parametrize("name", [name for name in LAZY if "panoptic_fpn" in name or "separate" in name])
+def test_mappers_are_the_same(name):
+    cfg, lazy = load_pair(name)
+    register_categories([])  # of the embedded data set
+    if "User" in name:
+        cfg.DATASETS.TRAIN, lazy.dataloader.train.dataset.names = ("synthetic_street_train",), "synthetic_street_train"
+    assert describe(instantiate(lazy.dataloader.train.mapper)) == describe(PanopticDatasetMapper(cfg, is_train=True))
+    assert describe(instantiate(lazy.dataloader.test.mapper)) == describe(PanopticDatasetMapper(cfg, is_train=False))
