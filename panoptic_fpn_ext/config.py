@@ -21,6 +21,11 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     # panoptic map get a mask. All three by default, as detectron2's PanopticFPN.
     _set_default(cfg.MODEL.PANOPTIC_FPN, "OUTPUTS", ["panoptic_seg", "instances", "sem_seg"])
 
+    # The paper's ablations (section 5.3): train the instance branch in even and the semantic branch in odd iterations,
+    # so that each sees half of them; and give each branch half of the pyramid's channels for its own.
+    _set_default(cfg.MODEL.PANOPTIC_FPN, "ALTERNATE_LOSSES", False)
+    _set_default(cfg.MODEL.PANOPTIC_FPN, "SPLIT_FPN_CHANNELS", False)
+
     # How the semantic head joins the pyramid levels, "sum" or "concat"; the paper finds the sum no worse and cheaper.
     _set_default(cfg.MODEL.SEM_SEG_HEAD, "FUSION", "sum")
 

@@ -38,7 +38,7 @@ class Trainer(DefaultTrainer):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
-        model = _distribute(model)
+        model = _distribute(model, has_idle_branch=cfg.MODEL.PANOPTIC_FPN.get("ALTERNATE_LOSSES", False))
         self._trainer = build_train_step(cfg, model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = PanopticCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
@@ -79,8 +79,11 @@ class Trainer(DefaultTrainer):
         return build_evaluator(cfg, dataset_name, output_folder)
 
 
-def _distribute(model: torch.nn.Module) -> torch.nn.Module:
-    """Data-parallel over all processes; on CPUs the wrapper must not be told a device."""
+def _distribute(model: torch.nn.Module, has_idle_branch: bool = False) -> torch.nn.Module:
+    """Data-parallel over all processes; on CPUs the wrapper must not be told a device.
+
+    ``has_idle_branch``: an iteration may leave parameters without a gradient.
+    """
     on_gpu = next(model.parameters()).is_cuda
     devices = {"device_ids": [comm.get_local_rank()]} if on_gpu else {"device_ids": None}
-    return create_ddp_model(model, broadcast_buffers=False, **devices)
+    return create_ddp_model(model, broadcast_buffers=False, find_unused_parameters=has_idle_branch, **devices)
