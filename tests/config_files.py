@@ -32,7 +32,7 @@ def flat(cfg: CfgNode | dict[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             result |= flat(value, f"{prefix}{key}.")
         else:
-            result[prefix + key] = _as_list(value)
+            result[f"{prefix}{key}"] = _as_list(value)
     return result
 
 

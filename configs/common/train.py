@@ -11,4 +11,4 @@ train.eval_period = 0  # every training ends with an evaluation
 train.accumulate_steps = 1
 
 # As SOLVER.CLIP_GRADIENTS: of each parameter by "value" or by "norm".
-train.clip_gradients = dict(enabled=False, clip_type="norm", clip_value=1.0, norm_type=2.0)
+train.clip_gradients = {"enabled": False, "clip_type": "norm", "clip_value": 1.0, "norm_type": 2.0}

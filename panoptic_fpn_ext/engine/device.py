@@ -1,11 +1,15 @@
 """Where a model runs."""
 
 import logging
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.engine import create_ddp_model
+from detectron2.utils import comm
+from torch import nn
 
-__all__ = ["available_device", "use_available_device"]
+__all__ = ["available_device", "distribute", "use_available_device"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,3 +30,12 @@ def use_available_device(cfg: CfgNode) -> None:
     cfg.MODEL.DEVICE = device
     if frozen:
         cfg.freeze()
+
+
+def distribute(model: nn.Module, **kwargs: Any) -> nn.Module:
+    """A model, data-parallel over all processes; on CPUs the wrapper must not be told a device.
+
+    ``kwargs`` are those of detectron2's `create_ddp_model`.
+    """
+    devices = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None
+    return create_ddp_model(model, **{"broadcast_buffers": False, "device_ids": devices, **kwargs})

@@ -61,7 +61,9 @@ def train_lazily(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
     """
     model = build_lazy_model(cfg)
     optimizer = build_lazy_optimizer(cfg, model)
-    model = distribute(model, **cfg.train.ddp)
+    # An iteration of alternating losses leaves parameters without a gradient.
+    has_idle_branch = getattr(model, "alternate_losses", False) or cfg.train.ddp.find_unused_parameters
+    model = distribute(model, **{**cfg.train.ddp, "find_unused_parameters": has_idle_branch})
     trainer = choose_train_step(
         model,
         instantiate(cfg.dataloader.train),

@@ -176,9 +176,7 @@ def readme_row(key: str, entry: Entry, folder: Path = CHECKPOINTS) -> str:
     return " | ".join([f"| `{key}`", f"`{entry['data_set']}`", *figures, f"{size:.1f} MB |"])
 
 
-def _load_config(
-    config: str, opts: Sequence[str], registrations: Sequence[list[str]], *, needs_data: bool
-) -> CfgNode:
+def _load_config(config: str, opts: Sequence[str], registrations: Sequence[list[str]], *, needs_data: bool) -> CfgNode:
     path = get_config_file(config)
     if path.endswith(".py"):
         raise ValueError(f"{config} is a LazyConfig; publish under its YAML twin, {config_key(config)}.")

@@ -23,4 +23,5 @@ dataloader.test.mapper = L(PanopticDatasetMapper)(
 dataloader.evaluator = L(build_dataset_evaluator)(
     dataset_name="${..test.dataset.names}",
     output_folder="${train.output_dir}/inference",
+    outputs="${model.outputs}",
 )

@@ -11,6 +11,7 @@ model.backbone.bottom_up.freeze_at = 2
 model.sem_seg_head._target_ = PanopticFPNSemSegHead  # λ_s is its loss_weight, 0.5
 model.sem_seg_head.fusion = "sum"
 model.instance_loss_weight = 1.0  # λ_i
+model.outputs = ["panoptic_seg", "instances", "sem_seg"]
 model.combiner = L(HeuristicCombiner)(
     overlap_threshold=0.5,
     stuff_area_threshold=4096,
