@@ -6,12 +6,10 @@ hash; what was written is evaluated; the table of the zoo gets a row, which is a
 
 import argparse
 import hashlib
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import torch
 from detectron2.config import CfgNode
@@ -20,22 +18,16 @@ from torch import nn
 
 from .. import __version__
 from ..engine.checkpoint import PanopticCheckpointer
+from ..engine.device import use_available_device
 from ..engine.model_outputs import model_outputs
 from ..engine.setup import add_register_argument, load_config
 from ..engine.trainer import Trainer
 from .configs import get_config, get_config_file
+from .metrics import metrics_of_results, read_results
 from .table import CHECKPOINTS, Entry, config_key, published, write_table
 
-__all__ = ["metrics_of_results", "publish", "readme_row", "release_weights"]
+__all__ = ["publish", "readme_row", "release_weights"]
 
-# Name in the table: task and name in detectron2's results.
-_METRICS = {
-    **{f"{m}{group}": ("panoptic_seg", f"{m}{group}") for group in ("", "_th", "_st") for m in ("PQ", "SQ", "RQ")},
-    "mIoU": ("sem_seg", "mIoU"),
-    "box AP": ("bbox", "AP"),
-    "mask AP": ("segm", "AP"),
-}
-_NEEDED = {"panoptic_seg": ("PQ", "SQ", "RQ"), "instances": ("box AP", "mask AP"), "sem_seg": ("mIoU",)}
 _README_METRICS = ("PQ", "SQ", "RQ", "PQ_th", "PQ_st", "mIoU", "mask AP")
 
 
@@ -79,7 +71,8 @@ def publish(
         checkpoint: what a trainer wrote.
         command: what trained it.
         training: how long that took, on what.
-        results_file: see :func:`read_results`; without it, the released file is evaluated on ``DATASETS.TEST``.
+        results_file: see :func:`~panoptic_fpn_ext.model_zoo.metrics.read_results`; without it, the released file is
+            evaluated on ``DATASETS.TEST``.
         output_dir: folder of file and table, by default the package's.
         opts: ``KEY VALUE`` pairs on top of the config.
         registrations: of data sets, as for ``--register``.
@@ -92,16 +85,15 @@ def publish(
             metrics that are missing. Then nothing is left behind.
     """
     folder = Path(output_dir) if output_dir else CHECKPOINTS
+    folder.mkdir(parents=True, exist_ok=True)
     cfg = _load_config(config, opts, registrations, needs_data=results_file is None)
     results = read_results(results_file, checkpoint) if results_file else None
     model = build_model(cfg)
-    file = release_weights(checkpoint, str(folder), Path(config_key(config)).name)
-    try:
+    with TemporaryDirectory(dir=folder) as unfinished:
+        file = release_weights(checkpoint, unfinished, Path(config_key(config)).name)
         _load_exactly(model, file)
         metrics = metrics_of_results(Trainer.test(cfg, model) if results is None else results, model_outputs(cfg))
-    except BaseException:
-        file.unlink()
-        raise
+        file.replace(folder / file.name)
     entry = Entry(
         file=file.name,
         data_set=cfg.DATASETS.TEST[0],
@@ -113,60 +105,6 @@ def publish(
     )
     _put_into_table(config_key(config), entry, folder)
     return readme_row(config_key(config), entry, folder)
-
-
-def read_results(path: str, checkpoint: str) -> dict[str, dict[str, float]]:
-    """detectron2's results by task from a file.
-
-    Args:
-        path: the ``metrics.json`` of a training (its last evaluation counts, and must be of the checkpoint's
-            iteration), or a JSON file that holds the results dict.
-        checkpoint: the weights that the results are said to be of.
-
-    Raises:
-        ValueError: no evaluation in the file, or one of another iteration.
-    """
-    text = Path(path).read_text(encoding="utf-8")
-    rows = [json.loads(line) for line in text.splitlines() if line.strip()] if path.endswith("metrics.json") else []
-    if not rows:
-        results: dict[str, dict[str, float]] = json.loads(text)
-        return results
-    tasks = {task for task, _ in _METRICS.values()}
-    evaluations = [row for row in rows if any(f"{task}/{key}" in row for task, key in _METRICS.values())]
-    if not evaluations:
-        raise ValueError(f"{path} holds no evaluation; leave --results out to evaluate now.")
-    last = evaluations[-1]
-    saved = PanopticCheckpointer(nn.Module()).read(checkpoint).get("iteration")
-    if saved is None or last["iteration"] not in (saved, saved + 1):  # the one that ends a training is counted after it
-        raise ValueError(
-            f"The last evaluation in {path} is of iteration {last['iteration']}, the checkpoint {checkpoint} of "
-            f"{saved}; leave --results out to evaluate now."
-        )
-    found: dict[str, dict[str, float]] = {task: {} for task in tasks}
-    for key, value in last.items():
-        task, _, metric = key.partition("/")
-        if task in tasks:
-            found[task][metric] = value
-    return found
-
-
-def metrics_of_results(results: Mapping[str, Mapping[str, Any]], outputs: frozenset[str]) -> dict[str, float]:
-    """The table's metrics from detectron2's results.
-
-    Args:
-        results: by task.
-        outputs: what the model predicts, see :func:`~panoptic_fpn_ext.engine.model_outputs.model_outputs`.
-
-    Raises:
-        ValueError: a metric of one of the outputs is missing or not a number.
-    """
-    found = {name: results.get(task, {}).get(key) for name, (task, key) in _METRICS.items()}
-    metrics = {name: round(float(value), 4) for name, value in found.items() if value is not None}
-    needed = [name for output in _NEEDED if output in outputs for name in _NEEDED[output]]
-    missing = [name for name in needed if not math.isfinite(metrics.get(name, math.nan))]
-    if missing:
-        raise ValueError(f"No numbers for {missing}: the results have {sorted(metrics) or 'no metrics'}.")
-    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def readme_row(key: str, entry: Entry, folder: Path = CHECKPOINTS) -> str:
@@ -185,6 +123,7 @@ def _load_config(config: str, opts: Sequence[str], registrations: Sequence[list[
     else:
         cfg = get_config(config)
         cfg.merge_from_list(list(opts))
+        use_available_device(cfg)
     if len(cfg.DATASETS.TEST) != 1:
         raise ValueError(f"DATASETS.TEST must be the one data set that the metrics are of, got {cfg.DATASETS.TEST}.")
     return cfg
