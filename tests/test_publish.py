@@ -71,21 +71,16 @@ def test_publishes_what_it_evaluated(trained, zoo, capsys):
 
 def test_takes_the_metrics_of_the_training(trained, zoo):
     """And puts the next release of a config in the place of the former."""
-    metrics = Path(trained.OUTPUT_DIR, "metrics.json")
-    arguments = {**WORDS, "output_dir": str(zoo), "opts": options(trained)}
-    publish(NAME, checkpoint_of(trained), results_file=str(metrics), **arguments)
-    entry = published(zoo)[NAME]
-    assert entry["metrics"]["mIoU"] == pytest.approx(json.loads(metrics.read_text())["sem_seg/mIoU"], abs=1e-4)
-
-    trained.SOLVER.MAX_ITER = 3
-    Trainer(trained).train()
-    with pytest.raises(ValueError, match=r"is of iteration 2, the checkpoint .* of 2|of iteration 3"):
-        stale = Path(trained.OUTPUT_DIR, "stale_metrics.json")
-        stale.write_text(metrics.read_text().splitlines()[0].replace('"iteration": 2', '"iteration": 9'))
-        publish(NAME, checkpoint_of(trained), results_file=str(stale), **arguments)
-    publish(NAME, checkpoint_of(trained), results_file=str(metrics), **arguments)
-    assert published(zoo)[NAME]["file"] != entry["file"]
-    assert sorted(path.name for path in zoo.iterdir()) == ["model_zoo.json", published(zoo)[NAME]["file"]]
+    metrics, files = Path(trained.OUTPUT_DIR, "metrics.json"), []
+    for trained.SOLVER.MAX_ITER in (2, 3):
+        Trainer(trained).train()
+        _publish(trained, zoo, results_file=str(metrics))
+        entry = published(zoo)[NAME]
+        last = json.loads(metrics.read_text().splitlines()[-1])
+        assert entry["metrics"]["mIoU"] == pytest.approx(last["sem_seg/mIoU"], abs=1e-4)
+        files.append(entry["file"])
+    assert files[0] != files[1]
+    assert sorted(path.name for path in zoo.iterdir()) == ["model_zoo.json", files[1]]
 
 
 def _publish(cfg, zoo, **kwargs):
@@ -106,8 +101,8 @@ def test_refusals_leave_nothing_behind(trained, zoo, tmp_path):
     results.write_text(json.dumps({"iteration": 7, "panoptic_seg/PQ": 1.0}))
     with pytest.raises(ValueError, match=r"iteration 7, the checkpoint .* of 1"):
         _publish(trained, zoo, results_file=str(results))
-    with pytest.raises(ValueError, match=r"another architecture.*conv|another architecture"):
-        _publish(trained, zoo, opts=[*options(trained), "MODEL.FPN.OUT_CHANNELS", 16])
+    with pytest.raises(ValueError, match="another architecture"):
+        _publish(trained, zoo, opts=[*options(trained), "MODEL.FPN.OUT_CHANNELS", 64])
     with pytest.raises(ValueError, match=r"lacks: \['sem_seg_head"):
         _publish(trained, zoo, opts=[*options(trained), "MODEL.META_ARCHITECTURE", "GeneralizedRCNN"])
     with pytest.raises(ValueError, match="YAML twin"):

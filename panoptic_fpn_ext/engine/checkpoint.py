@@ -52,7 +52,11 @@ class PanopticCheckpointer(DetectionCheckpointer):
         """
         self._path = path
         self._check_exists(path)
-        content: dict[str, Any] = self._load_file(self._local_path(path))
+        self._parsed_url_during_load = urlparse(path)  # as the base class's load() sets it for _load_file()
+        try:
+            content: dict[str, Any] = self._load_file(self._local_path(path))
+        finally:
+            self._parsed_url_during_load = None
         return content
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:

@@ -4,9 +4,8 @@
 import argparse
 from typing import Any
 
-from detectron2.engine import launch
-
 from panoptic_fpn_ext.engine import PanopticCheckpointer, argument_parser
+from panoptic_fpn_ext.engine.launch import launch_from_arguments
 from panoptic_fpn_ext.engine.lazy_config import setup_lazy
 from panoptic_fpn_ext.engine.lazy_training import build_lazy_model, evaluate_lazily, train_lazily
 
@@ -25,11 +24,4 @@ def main(args: argparse.Namespace) -> Any:
 if __name__ == "__main__":
     args = argument_parser().parse_args()
     print("Command line:", args)
-    launch(
-        main,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    launch_from_arguments(main, args)
