@@ -7,7 +7,8 @@ from detectron2.config import CfgNode, get_cfg
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+REPOSITORY = Path(__file__).resolve().parents[1]
+CONFIGS = REPOSITORY / "configs"
 COCO = "COCO-PanopticSegmentation"
 
 

@@ -52,7 +52,7 @@ class PanopticCheckpointer(DetectionCheckpointer):
         """
         self._path = path
         self._check_exists(path)
-        self._parsed_url_during_load = urlparse(path)  # as the base class's load() sets it for _load_file()
+        self._parsed_url_during_load: Any = urlparse(path)  # as the base class's load() sets it for _load_file()
         try:
             content: dict[str, Any] = self._load_file(self._local_path(path))
         finally:
