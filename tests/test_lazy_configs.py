@@ -1,5 +1,7 @@
 """The lazy recipes describe what their YAML twins do: model, data, optimizer, schedule."""
 
+import copy
+import functools
 import inspect
 from typing import Any
 
@@ -59,9 +61,14 @@ def _is_default_weight(key: str, value: Any) -> bool:
     return ".loss_weight.loss_" in key and value == 1.0
 
 
+@functools.cache
+def _load_lazy(name: str) -> DictConfig:
+    return LazyConfig.load(str(CONFIGS / name))
+
+
 def load_pair(name: str) -> tuple[Any, Any]:
     """The YAML and the lazy config; without deformable convolutions, which cannot be built everywhere."""
-    cfg, lazy = load(name.replace(".py", ".yaml")), LazyConfig.load(str(CONFIGS / name))
+    cfg, lazy = load(name.replace(".py", ".yaml")), copy.deepcopy(_load_lazy(name))
     if "dconv" in name:
         cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [False] * 4
         for stage in lazy.model.backbone.bottom_up.stages:

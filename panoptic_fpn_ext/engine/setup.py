@@ -122,6 +122,8 @@ def load_prediction_config(config_file: str, opts: list[str], registrations: lis
 def _read_config(config_file: str, opts: list[str]) -> CfgNode:
     if not PathManager.isfile(config_file):
         raise FileNotFoundError(f"Config file {config_file!r} (--config-file) does not exist.")
+    if config_file.endswith(".py"):
+        raise ValueError(f"{config_file} is a LazyConfig: run projects/panoptic_fpn/lazyconfig_train_net.py with it.")
     cfg = get_cfg()
     add_panoptic_fpn_ext_config(cfg)
     cfg.merge_from_file(config_file)

@@ -16,6 +16,7 @@ from detectron2.utils.env import seed_all_rng
 from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer, argument_parser
 from panoptic_fpn_ext.engine.lazy_config import load_lazy_config
 from panoptic_fpn_ext.engine.lazy_training import build_lazy_model, build_lazy_optimizer, evaluate_lazily, train_lazily
+from panoptic_fpn_ext.engine.setup import load_config
 
 SCRIPT = REPOSITORY / "projects/panoptic_fpn/lazyconfig_train_net.py"
 STREET = str(CONFIGS / "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow.py")
@@ -179,6 +180,8 @@ def test_command_in_two_processes(arguments, tmp_path):
     assert torch.load(tmp_path / "output/model_final.pth", weights_only=False)["iteration"] == 1
 
 
-def test_arguments_are_those_of_the_other_command():
-    args = argument_parser().parse_args(["--config-file", STREET, "--eval-only", "train.max_iter=2"])
-    assert args.opts == ["train.max_iter=2"] and args.eval_only
+def test_each_kind_of_config_has_its_command():
+    with pytest.raises(ValueError, match=r"lazyconfig_train_net\.py"):
+        load_config(STREET, [], [])
+    with pytest.raises(KeyError, match="Is it one"):
+        load_lazy_config(STREET.replace(".py", ".yaml"), [], [])
