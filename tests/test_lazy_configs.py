@@ -25,6 +25,27 @@ from panoptic_fpn_ext.engine.lazy_training import build_lazy_model, build_lazy_o
 from panoptic_fpn_ext.engine.setup import register_categories
 
 LAZY = names("*-PanopticSegmentation/*.py")
+# The paper's ablations and this package's keys, and what says the same lazily.
+KEYS = {
+    "SEM_SEG_HEAD.CONVS_DIM": (64, {"sem_seg_head.conv_dims": 64}),
+    "SEM_SEG_HEAD.FUSION": ("concat", {"sem_seg_head.fusion": "concat"}),
+    "SEM_SEG_HEAD.LOSS_WEIGHT": (0.75, {"sem_seg_head.loss_weight": 0.75}),
+    "PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT": (0.75, {"instance_loss_weight": 0.75}),
+    "PANOPTIC_FPN.ALTERNATE_LOSSES": (True, {"alternate_losses": True}),
+    "PANOPTIC_FPN.SPLIT_FPN_CHANNELS": (
+        True,
+        {
+            "split_fpn_channels": True,
+            "proposal_generator.head.in_channels": 128,
+            "roi_heads.box_head.input_shape": ShapeSpec(channels=128, height=7, width=7),
+            "roi_heads.mask_head.input_shape": ShapeSpec(channels=128, height=14, width=14),
+            **{f"sem_seg_head.input_shape.p{level}.channels": 128 for level in (2, 3, 4, 5)},
+        },
+    ),
+    "PANOPTIC_FPN.OUTPUTS": (["panoptic_seg"], {"outputs": ["panoptic_seg"]}),
+    "PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT": (64, {"combiner.stuff_area_threshold": 64}),
+    "BACKBONE.CHECKPOINT_ACTIVATIONS": (True, {"checkpoint_activations": True}),
+}
 PYRAMID = [ShapeSpec(stride=stride) for stride in (4, 8, 16, 32, 64)]
 _OF_EVERY_MODULE = set(vars(nn.Module()))
 
@@ -94,6 +115,18 @@ def test_models_are_the_same(name):
         anchors = instantiate(lazy.model.proposal_generator.anchor_generator).cell_anchors
         expected = build_anchor_generator(cfg, PYRAMID).cell_anchors
         assert all(torch.equal(one, other) for one, other in zip(anchors, expected, strict=True))
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_keys_have_a_lazy_twin(key):
+    value, settings = KEYS[key]
+    cfg, lazy = load_pair(f"{COCO}/panoptic_fpn_R_50_1x.py")
+    cfg.merge_from_list([f"MODEL.{key}", value])
+    for path, setting in settings.items():
+        assert OmegaConf.select(lazy.model, path) != setting
+        OmegaConf.update(lazy.model, path, setting)
+    with torch.device("meta"):
+        assert_same(build_lazy_model(lazy), build_model(cfg))
 
 
 @pytest.mark.parametrize("name", LAZY)

@@ -37,7 +37,10 @@ class PanopticCheckpointer(DetectionCheckpointer):
             ValueError: no path where weights are needed, a file that is no checkpoint, or one of another architecture.
         """
         if self._complete and not path:
-            raise ValueError("MODEL.WEIGHTS is empty: set it to the checkpoint to evaluate or predict with.")
+            raise ValueError(
+                "MODEL.WEIGHTS is empty: set it (in a LazyConfig: train.init_checkpoint) to the checkpoint to evaluate or "
+                "predict with."
+            )
         self._path = path
         if path:
             self._check_exists(path)
