@@ -38,8 +38,8 @@ class PanopticCheckpointer(DetectionCheckpointer):
         """
         if self._complete and not path:
             raise ValueError(
-                "MODEL.WEIGHTS is empty: set it (in a LazyConfig: train.init_checkpoint) to the checkpoint to evaluate or "
-                "predict with."
+                "MODEL.WEIGHTS is empty: set it (in LazyConfigs train.init_checkpoint) to the checkpoint to evaluate "
+                "or predict with."
             )
         self._path = path
         if path:
