@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from panoptic_fpn_ext.data.cityscapes_labels import categories
+from panoptic_fpn_ext.cityscapes_labels import categories
 from panoptic_fpn_ext.data.street.categories import (
     BUILDING,
     BUS,

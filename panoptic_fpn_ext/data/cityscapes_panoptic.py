@@ -13,8 +13,8 @@ from typing import Any
 
 from detectron2.utils.file_io import PathManager
 
+from .. import cityscapes_labels
 from ..categories import ALL_CLASSES, PanopticCategories
-from . import cityscapes_labels
 from .cityscapes_preparation import prepare_cityscapes_panoptic
 from .coco_panoptic import check_files_exist, panoptic_dicts, read_panoptic_json
 from .panoptic_catalog import CITYSCAPES_PANOPTIC, class_metadata, describe_panoptic, register_panoptic

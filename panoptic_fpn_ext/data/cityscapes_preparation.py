@@ -16,18 +16,16 @@ import numpy as np
 import numpy.typing as npt
 from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import file_lock
-from PIL import Image
 from tqdm import tqdm
 
+from ..cityscapes_labels import FIRST_INSTANCE, IGNORED, categories, label_of, read_instance_ids
 from ..index_masks import index_boxes
 from ..panoptic_map import run_starts, segment_index_map
 from ..panoptic_png import write_panoptic_png
-from .cityscapes_labels import IGNORED, categories
 
-__all__ = ["instance_segments", "prepare_cityscapes_panoptic", "read_instance_ids"]
+__all__ = ["instance_segments", "prepare_cityscapes_panoptic"]
 
 _SUFFIX = "_gtFine_instanceIds.png"
-_FIRST_INSTANCE = 1000  # below it, an id is a label: stuff, or a group of things
 _THINGS = {row["id"]: bool(row["isthing"]) for row in categories()}
 
 
@@ -98,22 +96,6 @@ def _write(paths: list[str], folder: str) -> None:
     os.replace(f"{folder}.json.tmp", f"{folder}.json")
 
 
-def read_instance_ids(path: str) -> npt.NDArray[np.int32]:
-    """Instance ids, int32 (H, W), of an ``instanceIds`` PNG: a label's id, or 1000 times it and an instance's number.
-
-    Raises:
-        ValueError: the file is broken or not gray.
-    """
-    try:
-        with PathManager.open(path, "rb") as f, Image.open(f) as image:
-            ids = np.asarray(image)
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"it cannot be read ({error}). Unpack it again.") from error
-    if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
-        raise ValueError(f"it must have one channel of integers, got {ids.dtype} {ids.shape}.")
-    return ids.astype(np.int32)
-
-
 def instance_segments(ids: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], list[dict[str, Any]]]:
     """Panoptic map and COCO ``segments_info`` of instance ids.
 
@@ -128,7 +110,7 @@ def instance_segments(ids: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32]
         ValueError: labels that are none of Cityscapes'.
     """
     present = np.unique(ids.reshape(-1)[run_starts(ids)]).tolist()
-    labels = {i: i if i < _FIRST_INSTANCE else i // _FIRST_INSTANCE for i in present}
+    labels = {i: label_of(i) for i in present}
     unknown = [i for i, label in labels.items() if label not in IGNORED and label not in _THINGS]
     if unknown:
         raise ValueError(f"ids {unknown[:10]} are none of Cityscapes' labels.")
@@ -144,7 +126,7 @@ def instance_segments(ids: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32]
                 "category_id": labels[segment_id],
                 "area": area,
                 "bbox": [x0, y0, x1 - x0, y1 - y0],
-                "iscrowd": int(segment_id < _FIRST_INSTANCE and _THINGS[labels[segment_id]]),
+                "iscrowd": int(segment_id < FIRST_INSTANCE and _THINGS[labels[segment_id]]),
             }
         )
     return np.where(index_map > 0, ids, 0), segments

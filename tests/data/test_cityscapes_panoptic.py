@@ -11,8 +11,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from panoptic_fpn_ext.categories import PanopticCategories
+from panoptic_fpn_ext.cityscapes_labels import IGNORED, categories
 from panoptic_fpn_ext.data import PanopticDatasetMapper
-from panoptic_fpn_ext.data.cityscapes_labels import IGNORED, categories
 from panoptic_fpn_ext.data.cityscapes_panoptic import describe_cityscapes_panoptic, main, register_cityscapes_panoptic
 from panoptic_fpn_ext.data.cityscapes_preparation import instance_segments, prepare_cityscapes_panoptic
 
