@@ -21,6 +21,12 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     # panoptic map get a mask. All three by default, as detectron2's PanopticFPN.
     _set_default(cfg.MODEL.PANOPTIC_FPN, "OUTPUTS", ["panoptic_seg", "instances", "sem_seg"])
 
+    # Random colours as SSD learns from them, and crops in which, if ten draws find one, no class has a larger share of
+    # the labelled pixels (1 for no limit); the names are those of detectron2's PointRend. The paper uses both for its
+    # largest semantic networks only.
+    _set_default(cfg.INPUT, "COLOR_AUG_SSD", False)
+    _set_default(cfg.INPUT.CROP, "SINGLE_CATEGORY_MAX_AREA", 1.0)
+
     # How the semantic head joins the pyramid levels, "sum" or "concat"; the paper finds the sum no worse and cheaper.
     _set_default(cfg.MODEL.SEM_SEG_HEAD, "FUSION", "sum")
 
