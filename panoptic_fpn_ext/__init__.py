@@ -1,8 +1,8 @@
 """Panoptic FPN for detectron2: one network gives every pixel a class and an identity.
 
-Importing the package registers ``PanopticFPNExt``, ``PanopticFPNSemSegHead`` and ``HeuristicCombiner`` and does
-nothing else: data sets are registered by explicit calls, and configs get this package's keys from
-:func:`add_panoptic_fpn_ext_config`.
+Importing the package registers ``PanopticFPNExt``, ``SeparatePanopticNetworks``, ``PanopticFPNSemSegHead`` and
+``HeuristicCombiner`` and does nothing else: data sets are registered by explicit calls, and configs get this package's
+keys from :func:`add_panoptic_fpn_ext_config`.
 """
 
 from . import modeling

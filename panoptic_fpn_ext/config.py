@@ -27,6 +27,11 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     _set_default(cfg.INPUT, "COLOR_AUG_SSD", False)
     _set_default(cfg.INPUT.CROP, "SINGLE_CATEGORY_MAX_AREA", 1.0)
 
+    # The paper's ablations (section 5.3): train the instance branch in even and the semantic branch in odd iterations,
+    # so that each sees half of them; and give each branch half of the pyramid's channels for its own.
+    _set_default(cfg.MODEL.PANOPTIC_FPN, "ALTERNATE_LOSSES", False)
+    _set_default(cfg.MODEL.PANOPTIC_FPN, "SPLIT_FPN_CHANNELS", False)
+
     # How the semantic head joins the pyramid levels, "sum" or "concat"; the paper finds the sum no worse and cheaper.
     _set_default(cfg.MODEL.SEM_SEG_HEAD, "FUSION", "sum")
 

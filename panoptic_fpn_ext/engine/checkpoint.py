@@ -6,7 +6,10 @@ from typing import Any
 from urllib.parse import urlparse
 
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from torch import nn
+
+from ..modeling.separate_networks import SEMANTIC_BACKBONE, SeparatePanopticNetworks
 
 __all__ = ["PanopticCheckpointer"]
 
@@ -34,16 +37,31 @@ class PanopticCheckpointer(DetectionCheckpointer):
         if self._complete and not path:
             raise ValueError("MODEL.WEIGHTS is empty: set it to the checkpoint to evaluate or predict with.")
         self._path = path
-        if path and not os.path.isfile(self._local_path(path)):
-            raise FileNotFoundError(f"Checkpoint {path} (MODEL.WEIGHTS, or the last one in OUTPUT_DIR) does not exist.")
+        if path:
+            self._check_exists(path)
         result: dict[str, Any] = super().load(path, *args, **kwargs)
         return result
+
+    def read(self, path: str) -> dict[str, Any]:
+        """What a checkpoint holds, without loading it into the model; ``"model"`` are the parameters by name.
+
+        Raises:
+            FileNotFoundError, ValueError: as :meth:`load`.
+        """
+        self._path = path
+        self._check_exists(path)
+        content: dict[str, Any] = self._load_file(self._local_path(path))
+        return content
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """As the base class; a run that is resumed needs a checkpoint of this very model."""
         self._complete = self._complete or (resume and self.has_checkpoint())
         result: dict[str, Any] = super().resume_or_load(path, resume=resume)
         return result
+
+    def _check_exists(self, path: str) -> None:
+        if not os.path.isfile(self._local_path(path)):
+            raise FileNotFoundError(f"Checkpoint {path} (MODEL.WEIGHTS, or the last one in OUTPUT_DIR) does not exist.")
 
     def _local_path(self, path: str) -> str:
         return str(self.path_manager.get_local_path(urlparse(path)._replace(query="").geturl()))
@@ -60,6 +78,8 @@ class PanopticCheckpointer(DetectionCheckpointer):
 
     def _load_model(self, checkpoint: Any) -> Any:
         # Called by Checkpointer.load once the file is read; the base class returns what did not fit.
+        if checkpoint.get("matching_heuristics") and isinstance(self.model, SeparatePanopticNetworks):
+            checkpoint = _matched_to_both_backbones(self.model, checkpoint)
         incompatible = super()._load_model(checkpoint)
         parameters = {name for name, _ in self.model.named_parameters()}
         misshapen = {name for name, *_ in incompatible.incorrect_shapes}
@@ -80,6 +100,15 @@ class PanopticCheckpointer(DetectionCheckpointer):
                 "for a run that is resumed, set OUTPUT_DIR to another folder."
             )
         return incompatible
+
+
+def _matched_to_both_backbones(model: nn.Module, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """A backbone's weights, as from ImageNet, for two backbones; detectron2's heuristics use no weight twice."""
+    one_backbone = {k: v for k, v in model.state_dict().items() if not k.startswith(SEMANTIC_BACKBONE)}
+    is_caffe2 = checkpoint.get("__author__") == "Caffe2"
+    weights = align_and_update_state_dicts(one_backbone, checkpoint["model"], c2_conversion=is_caffe2)
+    weights |= {f"semantic_{k}": v for k, v in weights.items() if k.startswith("backbone.")}
+    return {**checkpoint, "model": weights, "matching_heuristics": False}
 
 
 def _some(names: Any, most: int = 5) -> str:

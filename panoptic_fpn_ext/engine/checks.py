@@ -1,11 +1,14 @@
 """Does a config fit its data sets? What users stumble over most is found before anything is built."""
 
 import logging
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..categories import PanopticCategories
+from ..data.panoptic_catalog import is_panoptic
+from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
 
 __all__ = ["check_config", "check_head_sizes", "fill_in_num_classes", "prediction_dataset"]
 
@@ -85,15 +88,14 @@ def check_head_sizes(cfg: CfgNode, name: str) -> None:
         ValueError: a wrong size; the message names the key and the value that fits.
     """
     categories = _categories(name)
-    combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
-    wanted = {
-        "MODEL.ROI_HEADS.NUM_CLASSES": (cfg.MODEL.ROI_HEADS.NUM_CLASSES, categories.num_things),
-        "MODEL.SEM_SEG_HEAD.NUM_CLASSES": (cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, categories.num_sem_seg_classes),
-        "MODEL.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS": (
-            list(combine.get("THING_SEM_SEG_IDS", (0,))),
-            categories.thing_sem_seg_ids,
-        ),
-    }
+    thing_sem_seg_ids = list(cfg.MODEL.PANOPTIC_FPN.COMBINE.get("THING_SEM_SEG_IDS", (0,)))
+    wanted: dict[str, tuple[Any, Any]] = {}
+    if cfg.MODEL.META_ARCHITECTURE not in WITHOUT_ROI_HEADS:
+        wanted["MODEL.ROI_HEADS.NUM_CLASSES"] = (cfg.MODEL.ROI_HEADS.NUM_CLASSES, categories.num_things)
+    if cfg.MODEL.META_ARCHITECTURE not in WITHOUT_SEM_SEG_HEAD:
+        sizes = (cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, categories.num_sem_seg_classes)
+        wanted["MODEL.SEM_SEG_HEAD.NUM_CLASSES"] = sizes
+        wanted["MODEL.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS"] = (thing_sem_seg_ids, categories.thing_sem_seg_ids)
     wrong = [f"  {key} is {came}: set it to {fits}" for key, (came, fits) in wanted.items() if came != fits]
     if wrong:
         raise ValueError(
@@ -104,7 +106,7 @@ def check_head_sizes(cfg: CfgNode, name: str) -> None:
 
 def _panoptic_datasets(cfg: CfgNode) -> list[str]:
     names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
-    return [name for name in names if MetadataCatalog.get(name).get("evaluator_type") == "coco_panoptic_seg"]
+    return [name for name in names if is_panoptic(name)]
 
 
 def _categories(name: str) -> PanopticCategories:

@@ -4,12 +4,14 @@ from . import backbone
 from .combiner import PANOPTIC_COMBINER_REGISTRY, HeuristicCombiner, build_panoptic_combiner
 from .panoptic_fpn import PanopticFPNExt
 from .sem_seg_head import PanopticFPNSemSegHead
+from .separate_networks import SeparatePanopticNetworks
 
 __all__ = [
     "PANOPTIC_COMBINER_REGISTRY",
     "HeuristicCombiner",
     "PanopticFPNExt",
     "PanopticFPNSemSegHead",
+    "SeparatePanopticNetworks",
     "backbone",
     "build_panoptic_combiner",
 ]

@@ -3,18 +3,22 @@
 Shapes: N images, C semantic classes, h, w network input, H, W output.
 """
 
-import logging
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, build_sem_seg_head
+from detectron2.modeling import (
+    META_ARCH_REGISTRY,
+    GeneralizedRCNN,
+    build_proposal_generator,
+    build_roi_heads,
+    build_sem_seg_head,
+)
 from detectron2.structures import ImageList, Instances
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
-from detectron2.utils.logger import log_first_n
 from torch import nn
 
 from ..structures import RawOutputs
@@ -25,6 +29,8 @@ from .combiner.build import PanopticCombiner
 from .global_average import average_over_processes, count_rois
 from .postprocessing import postprocess_instances, upsample_sem_seg_logits
 from .sem_seg_head import PanopticFPNSemSegHead
+from .split_channels import split_features, split_shapes
+from .training_inputs import gt_instances, sem_seg_targets
 
 __all__ = ["OUTPUTS", "PanopticFPNExt"]
 
@@ -32,6 +38,22 @@ OUTPUTS = ("panoptic_seg", "instances", "sem_seg")
 """What a model can return of a picture."""
 
 _INSTANCE_LOSSES = ("loss_cls", "loss_box_reg", "loss_mask")
+
+Features = dict[str, torch.Tensor]
+"""Pyramid levels by name."""
+
+Counts = dict[str, torch.Tensor | int]
+"""How many things the losses whose names start with a key are averaged over; of use with several processes only."""
+
+
+class Branches(NamedTuple):
+    """Which branches take part in a computation."""
+
+    instances: bool
+    semantics: bool
+
+
+BOTH = Branches(True, True)
 
 
 @META_ARCH_REGISTRY.register()
@@ -60,6 +82,8 @@ class PanopticFPNExt(GeneralizedRCNN):
         combiner: PanopticCombiner,
         instance_loss_weight: float = 1.0,
         outputs: Sequence[str] = OUTPUTS,
+        alternate_losses: bool = False,
+        split_fpn_channels: bool = False,
         **kwargs: Any,
     ) -> None:
         """
@@ -68,6 +92,10 @@ class PanopticFPNExt(GeneralizedRCNN):
             combiner: merges the raw outputs of one picture.
             instance_loss_weight: λ_i of the paper.
             outputs: those of ``OUTPUTS`` that inference returns; only what they need is computed.
+            alternate_losses: train the instance branch (RPN included) in even iterations and the semantic branch in odd
+                ones, instead of both in each.
+            split_fpn_channels: the instance branch sees the first half of the pyramid's channels and the semantic
+                branch the second; the branches must be built for that many.
             kwargs: arguments of `GeneralizedRCNN`.
 
         Raises:
@@ -77,6 +105,8 @@ class PanopticFPNExt(GeneralizedRCNN):
         self.sem_seg_head = sem_seg_head
         self.combiner = combiner
         self.instance_loss_weight = instance_loss_weight
+        self.alternate_losses = alternate_losses
+        self.split_fpn_channels = split_fpn_channels
         self.outputs = frozenset(outputs)
         if not self.outputs or not self.outputs.issubset(OUTPUTS):
             raise ValueError(f"MODEL.PANOPTIC_FPN.OUTPUTS must name some of {list(OUTPUTS)}, got {list(outputs)}.")
@@ -94,15 +124,21 @@ class PanopticFPNExt(GeneralizedRCNN):
         normalize_in_place(ret["backbone"])
         if cfg.MODEL.BACKBONE.get("CHECKPOINT_ACTIVATIONS", False):
             checkpoint_activations(ret["backbone"])
-        input_shape = ret["backbone"].output_shape()
+        semantic_shape = ret["backbone"].output_shape()
+        ret["split_fpn_channels"] = cfg.MODEL.PANOPTIC_FPN.get("SPLIT_FPN_CHANNELS", False)
+        if ret["split_fpn_channels"]:
+            instance_shape, semantic_shape = split_shapes(semantic_shape)
+            ret["proposal_generator"] = build_proposal_generator(cfg, instance_shape)
+            ret["roi_heads"] = build_roi_heads(cfg, instance_shape)
         if cfg.MODEL.SEM_SEG_HEAD.NAME == "SemSegFPNHead":  # detectron2's default; ours has the same parameters
-            sem_seg_head: nn.Module = PanopticFPNSemSegHead(cfg, input_shape)
+            sem_seg_head: nn.Module = PanopticFPNSemSegHead(cfg, semantic_shape)
         else:
-            sem_seg_head = build_sem_seg_head(cfg, input_shape)
+            sem_seg_head = build_sem_seg_head(cfg, semantic_shape)
         ret["sem_seg_head"] = sem_seg_head
         ret["combiner"] = build_panoptic_combiner(cfg, sem_seg_stride=_logits_stride(sem_seg_head))
         ret["instance_loss_weight"] = cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT
         ret["outputs"] = cfg.MODEL.PANOPTIC_FPN.get("OUTPUTS", OUTPUTS)
+        ret["alternate_losses"] = cfg.MODEL.PANOPTIC_FPN.get("ALTERNATE_LOSSES", False)
         return ret
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
@@ -121,19 +157,17 @@ class PanopticFPNExt(GeneralizedRCNN):
         if not self.training:
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
-        features = self.backbone(images.tensor)
-        gt_instances = self._gt_instances(batched_inputs)
-        proposals, proposal_losses = self.proposal_generator(images, features, gt_instances)
-        sampled, detector_losses = self.roi_heads(images, features, proposals, gt_instances)
-        # Last, so that its backward pass comes first and its memory is free before the other heads need more.
-        sem_seg_targets = self._sem_seg_targets(batched_inputs, images)
-        _, losses = self.sem_seg_head(features, sem_seg_targets)
-        if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
-            self.visualize_training(batched_inputs, proposals)
-        losses = {**losses, **proposal_losses, **self._weighted(detector_losses)}
-        if comm.get_world_size() == 1:
-            return losses
-        return average_over_processes(losses, self._loss_counts(sem_seg_targets, sampled))
+        branches = self._branches_to_train()
+        instance_features, semantic_features = self._features(images, branches)
+        losses: dict[str, torch.Tensor] = {}
+        counts: Counts = {}
+        if branches.instances:
+            losses, counts = self._instance_losses(batched_inputs, images, instance_features)
+        if branches.semantics:
+            # Last, so that its backward pass comes first and its memory is free before the other heads need more.
+            semantic_losses, labelled = self._semantic_losses(batched_inputs, images, semantic_features)
+            losses, counts = {**semantic_losses, **losses}, {**labelled, **counts}
+        return average_over_processes(losses, counts)
 
     def inference(
         self,
@@ -153,15 +187,18 @@ class PanopticFPNExt(GeneralizedRCNN):
         """
         assert not self.training
         images = self.preprocess_image(batched_inputs)
-        features = self.backbone(images.tensor)
         if not do_postprocess:
-            return self._detect(images, features, batched_inputs, detected_instances)
+            instance_features, _ = self._features(images, Branches(instances=True, semantics=False))
+            return self._detect(images, instance_features, batched_inputs, detected_instances)
+        branches = Branches(instances=self.outputs != {"sem_seg"}, semantics=self.outputs != {"instances"})
+        instance_features, semantic_features = self._features(images, branches)
         instances: Sequence[Any] = [None] * len(batched_inputs)
         logits: Any = instances
-        if self.outputs != {"sem_seg"}:
-            instances = self._detect(images, features, batched_inputs, detected_instances, self._lowest_useful_score())
-        if self.outputs != {"instances"}:
-            logits = self._sem_seg_logits(features)
+        if branches.instances:
+            least_score = self._lowest_useful_score()
+            instances = self._detect(images, instance_features, batched_inputs, detected_instances, least_score)
+        if branches.semantics:
+            logits = self._sem_seg_logits(semantic_features)
         sizes = _image_sizes(images)
         return [self._postprocess_one(*one) for one in zip(instances, logits, sizes, batched_inputs, strict=True)]
 
@@ -170,45 +207,47 @@ class PanopticFPNExt(GeneralizedRCNN):
     ) -> RawOutputs:
         """What the network says of a batch, before any post-processing. Arguments as in :meth:`inference`."""
         images = self.preprocess_image(batched_inputs)
+        instance_features, semantic_features = self._features(images, BOTH)
+        instances = self._detect(images, instance_features, batched_inputs, detected_instances)
+        return RawOutputs(instances, self._sem_seg_logits(semantic_features), _image_sizes(images))
+
+    def _features(self, images: ImageList, branches: Branches) -> tuple[Features, Features]:
+        """What the instance and what the semantic branch see of a batch; for a branch that is not asked for, anything.
+
+        The one place where a model says what its branches share.
+        """
         features = self.backbone(images.tensor)
-        instances = self._detect(images, features, batched_inputs, detected_instances)
-        return RawOutputs(instances, self._sem_seg_logits(features), _image_sizes(images))
+        return split_features(features) if self.split_fpn_channels else (features, features)
 
     # -- training -------------------------------------------------------------------------------------------------
 
-    def _sem_seg_targets(self, batched_inputs: list[dict[str, Any]], images: ImageList) -> torch.Tensor:
-        """int64 (N, h, w), padded as the pictures are with the ignore label."""
+    def _branches_to_train(self) -> Branches:
+        if not self.alternate_losses:
+            return BOTH
+        instances = get_event_storage().iter % 2 == 0
+        return Branches(instances, not instances)
+
+    def _instance_losses(
+        self, batched_inputs: list[dict[str, Any]], images: ImageList, features: Features
+    ) -> tuple[dict[str, torch.Tensor], Counts]:
+        """Losses of RPN and RoI heads, and what the latter are averaged over; the former have a fixed divisor."""
+        targets = gt_instances(batched_inputs, self.device)
+        proposals, proposal_losses = self.proposal_generator(images, features, targets)
+        sampled, detector_losses = self.roi_heads(images, features, proposals, targets)
+        if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
+            self.visualize_training(batched_inputs, proposals)
+        rois, masks = count_rois(sampled, self.roi_heads.num_classes) if comm.get_world_size() > 1 else (0, 0)
+        counts: Counts = {"loss_cls": rois, "loss_box_reg": rois, "loss_mask": masks}
+        return {**proposal_losses, **self._weighted(detector_losses)}, counts
+
+    def _semantic_losses(
+        self, batched_inputs: list[dict[str, Any]], images: ImageList, features: Features
+    ) -> tuple[dict[str, torch.Tensor], Counts]:
+        """The semantic loss, and how many pixels it is averaged over."""
         ignore_value = self.sem_seg_head.ignore_value
-        targets = []
-        for inputs, (height, width) in zip(batched_inputs, images.image_sizes, strict=True):
-            target = inputs.get("sem_seg")
-            if target is None:
-                log_first_n(
-                    logging.WARNING,
-                    "A training picture has no 'sem_seg': it teaches the semantic head nothing. Does the data set have "
-                    "semantic or panoptic ground truth, and the trainer PanopticDatasetMapper?",
-                )
-                target = torch.full((height, width), ignore_value)
-            targets.append(target.to(self.device))
-        return ImageList.from_tensors(
-            targets,
-            self.backbone.size_divisibility,
-            pad_value=ignore_value,
-            padding_constraints=self.backbone.padding_constraints,
-        ).tensor
-
-    def _gt_instances(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
-        if any("instances" not in inputs for inputs in batched_inputs):
-            raise ValueError(
-                "Every training picture needs 'instances' (which may be empty); does the mapper make them?"
-            )
-        return [inputs["instances"].to(self.device) for inputs in batched_inputs]
-
-    def _loss_counts(self, sem_seg_targets: torch.Tensor, sampled: list[Instances]) -> dict[str, torch.Tensor | int]:
-        """What each loss is averaged over; the proposal losses have a fixed divisor."""
-        rois, masks = count_rois(sampled, self.roi_heads.num_classes)
-        labelled = sem_seg_targets.ne(self.sem_seg_head.ignore_value).sum()
-        return {"loss_sem_seg": labelled, "loss_cls": rois, "loss_box_reg": rois, "loss_mask": masks}
+        targets = sem_seg_targets(batched_inputs, images, self.backbone, ignore_value)
+        _, losses = self.sem_seg_head(features, targets)
+        return losses, {"loss_sem_seg": targets.ne(ignore_value).sum()}
 
     def _weighted(self, losses: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """λ_i on the losses of the instance branch, those of each cascade stage included."""

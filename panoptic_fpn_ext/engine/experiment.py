@@ -1,0 +1,144 @@
+"""One training of a series: in a process of its own, resumable, with its results in a file.
+
+A series is a list of :class:`Experiment`; :func:`run_series` runs those that have no results yet. A run that was
+interrupted goes on from its last checkpoint.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from tqdm import tqdm
+
+from ..evaluation.prediction_writer import write_json
+from .setup import argument_parser, setup
+from .trainer import Trainer
+
+__all__ = ["Experiment", "add_series_arguments", "run_series"]
+
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A config and what is changed in it; ``name`` is also the run's folder in the series."""
+
+    name: str
+    config_file: str
+    opts: tuple[str, ...] = ()
+
+
+def add_series_arguments(parser: argparse.ArgumentParser, output: str) -> None:
+    """Arguments of a series: ``--output``, ``--register`` and config options for all of its runs."""
+    parser.add_argument("--output", default=output, metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--register", nargs=4, action="append", default=[], metavar="X", help="as for train_net.py")
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="for all runs")
+
+
+def run_series(
+    experiments: Sequence[Experiment],
+    output: str,
+    registrations: Iterable[Sequence[str]] = (),
+    opts: Sequence[str] = (),
+) -> dict[str, dict[str, Any]]:
+    """Train and evaluate each experiment, unless ``output`` has its results already; the log of each is in its folder.
+
+    Args:
+        experiments: with different names.
+        output: folder of the series.
+        registrations: data sets, ``(name, image_root, panoptic_root, panoptic_json)`` each.
+        opts: ``KEY VALUE …`` for all runs; an experiment's own come after them and win.
+
+    Returns:
+        By name: ``results`` (detectron2's, in percent, None for NaN), ``seconds_per_iteration`` (median, None if the last
+        process only evaluated) and ``arguments``.
+
+    Raises:
+        ValueError: a folder holds the results of another config.
+        RuntimeError: a run failed; its log is named.
+    """
+    found = {}
+    progress = tqdm(experiments, unit="run")
+    for experiment in progress:
+        progress.set_description(experiment.name)
+        folder = Path(output, experiment.name)
+        command = _command(experiment, folder, registrations, opts)
+        results = _read_results(folder, command) or _run(command, folder)
+        found[experiment.name] = results
+    return found
+
+
+def _command(
+    experiment: Experiment, folder: Path, registrations: Iterable[Sequence[str]], opts: Sequence[str]
+) -> list[str]:
+    """Arguments of this module's :func:`main`."""
+    data_sets = [word for one in registrations for word in ("--register", *one)]
+    options = [*opts, *experiment.opts, "OUTPUT_DIR", str(folder)]
+    return ["--config-file", experiment.config_file, "--resume", *data_sets, *map(str, options)]
+
+
+def _without_folder(command: list[str]) -> list[str]:
+    """A series may be moved; what a run is does not depend on where its results are."""
+    return command[:-2]
+
+
+def _read_results(folder: Path, command: list[str]) -> dict[str, Any] | None:
+    path = folder / RESULTS
+    if not path.is_file():
+        return None
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if results["arguments"] != _without_folder(command):
+        raise ValueError(
+            f"{path} holds the results of\n  {' '.join(results['arguments'])}\nnot of\n  "
+            f"{' '.join(_without_folder(command))}\nDelete that folder, or choose another --output."
+        )
+    return results
+
+
+def _run(command: list[str], folder: Path) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "process.log"
+    with log.open("ab") as stream:
+        process = subprocess.run([sys.executable, "-m", __spec__.name, *command], stdout=stream, stderr=stream)
+    results = _read_results(folder, command)
+    if process.returncode or results is None:
+        raise RuntimeError(f"A run failed (exit code {process.returncode}); {log} says why. The others are kept.")
+    return results
+
+
+def _train(cfg: CfgNode, command: list[str]) -> None:
+    """Train, evaluate and write the results."""
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=True)
+    trainer.train()
+    results: dict[str, Any] = trainer._last_eval_results  # of the evaluation that ends every training
+    histories = trainer.storage.histories()
+    seconds = [value for value, _ in histories["time"].values()] if "time" in histories else []
+    content = {
+        "results": {task: {k: _or_null(v) for k, v in values.items()} for task, values in results.items()},
+        "seconds_per_iteration": statistics.median(seconds) if seconds else None,
+        "arguments": _without_folder(command),
+    }
+    write_json(str(Path(cfg.OUTPUT_DIR, RESULTS)), content)
+
+
+def _or_null(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else value
+
+
+def main(arguments: Sequence[str]) -> None:
+    """One experiment, in this process; the arguments are those of ``train_net.py``."""
+    _train(setup(argument_parser().parse_args(arguments)), list(arguments))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

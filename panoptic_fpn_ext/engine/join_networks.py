@@ -1,0 +1,72 @@
+"""Two networks that were trained apart as one checkpoint of ``SeparatePanopticNetworks``.
+
+``python -m panoptic_fpn_ext.engine.join_networks --config-file separate_….yaml --instance-weights mask_rcnn.pth
+--semantic-weights semantic_fpn.pth --output separate.pth``
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.modeling import build_model
+
+from ..modeling import SeparatePanopticNetworks
+from ..modeling.separate_networks import join_state_dicts
+from .checkpoint import PanopticCheckpointer
+from .setup import add_register_argument, load_prediction_config
+
+__all__ = ["join_networks"]
+
+
+def join_networks(model: SeparatePanopticNetworks, instance_weights: str, semantic_weights: str, output: str) -> None:
+    """Write a checkpoint for a model, and leave the model with its weights.
+
+    Args:
+        model: tells which parameters there must be.
+        instance_weights: checkpoint of a Mask R-CNN.
+        semantic_weights: checkpoint of a Semantic FPN.
+        output: path of the new checkpoint; nothing is left there when the weights do not fit.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is absent, is no checkpoint, or does not fit the model.
+    """
+    instance_network, semantic_network = (_read_weights(path) for path in (instance_weights, semantic_weights))
+    part = Path(f"{output}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"model": join_state_dicts(instance_network, semantic_network)}, part)
+    try:
+        PanopticCheckpointer(model, complete=True).load(str(part))
+        part.rename(output)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _read_weights(path: str) -> dict[str, torch.Tensor]:
+    content = PanopticCheckpointer(torch.nn.Module()).read(path)
+    return {name: torch.as_tensor(value) for name, value in content["model"].items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> Any:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Join a Mask R-CNN and a Semantic FPN that were trained apart.")
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="of the two networks together")
+    parser.add_argument("--instance-weights", required=True, metavar="FILE", help="the Mask R-CNN's checkpoint")
+    parser.add_argument("--semantic-weights", required=True, metavar="FILE", help="the Semantic FPN's checkpoint")
+    parser.add_argument("--output", required=True, metavar="FILE", help="where the joined checkpoint goes")
+    add_register_argument(parser)
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config options")
+    args = parser.parse_args(arguments)
+    try:
+        model = build_model(load_prediction_config(args.config_file, args.opts, args.register))
+        if not isinstance(model, SeparatePanopticNetworks):
+            raise ValueError(f"{args.config_file}: MODEL.META_ARCHITECTURE must be SeparatePanopticNetworks.")
+        join_networks(model, args.instance_weights, args.semantic_weights, args.output)
+    except (OSError, KeyError, ValueError) as error:
+        parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
+    print(f"The two networks are in {args.output}")  # noqa: T201 (a command line)
+
+
+if __name__ == "__main__":
+    main()
