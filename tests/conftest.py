@@ -91,14 +91,25 @@ def small_cityscapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def cityscapes_datasets(small_cityscapes: Path) -> tuple[str, str]:
-    """Names of the small Cityscapes' training and validation sets, forgotten after the test."""
-    register_cityscapes_panoptic(str(small_cityscapes))
+def no_cityscapes() -> tuple[str, str]:
+    """Names of Cityscapes' training and validation sets; nothing is known of them before and after the test."""
     names = "cityscapes_panoptic_train", "cityscapes_panoptic_val"
+
+    def forget() -> None:
+        for name in names:
+            DatasetCatalog.pop(name, None)
+            MetadataCatalog.pop(name, None)
+
+    forget()
     yield names
-    for name in names:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    forget()
+
+
+@pytest.fixture
+def cityscapes_datasets(small_cityscapes: Path, no_cityscapes: tuple[str, str]) -> tuple[str, str]:
+    """Names of the small Cityscapes' training and validation sets."""
+    register_cityscapes_panoptic(str(small_cityscapes))
+    return no_cityscapes
 
 
 @pytest.fixture

@@ -20,16 +20,6 @@ NAMES = ("cityscapes_panoptic_train", "cityscapes_panoptic_val")
 
 
 @pytest.fixture
-def forget():
-    """Forgets the two data sets after the test."""
-    yield
-    for name in NAMES:
-        if name in DatasetCatalog:
-            DatasetCatalog.remove(name)
-        MetadataCatalog.pop(name, None)
-
-
-@pytest.fixture
 def tree(tmp_path: Path) -> Path:
     return draw_cityscapes(tmp_path / "cityscapes", pictures_per_city=1)
 
@@ -107,7 +97,7 @@ def test_targets_follow_the_official_label_files(cityscapes_datasets):
         assert mapped["instances"].gt_classes.tolist() == [i // 1000 - 24 for i in countable]
 
 
-def test_reads_what_the_official_tool_prepared_with_train_ids(tree, forget):
+def test_reads_what_the_official_tool_prepared_with_train_ids(tree, no_cityscapes):
     _official(tree, tree / "gtFine", train_ids=True)
     register_cityscapes_panoptic(str(tree))
     assert not (tree / "gtFine" / "cityscapes_panoptic_train.json").exists()
@@ -117,14 +107,14 @@ def test_reads_what_the_official_tool_prepared_with_train_ids(tree, forget):
     assert {s["category_id"] for s in DatasetCatalog.get(NAMES[0])[0]["segments_info"] if not s["isthing"]} >= {0}
 
 
-def test_describing_needs_no_files(small_cityscapes, forget):
+def test_describing_needs_no_files(small_cityscapes, no_cityscapes):
     describe_cityscapes_panoptic()
     assert MetadataCatalog.get(NAMES[1]).thing_classes[2] == "car"
     register_cityscapes_panoptic(str(small_cityscapes))
     assert MetadataCatalog.get(NAMES[1]).gt_dir == str(small_cityscapes / "gtFine" / "val")
 
 
-def test_one_city_of_one_split(tree, forget):
+def test_one_city_of_one_split(tree, no_cityscapes):
     shutil.rmtree(tree / "gtFine" / "train")
     register_cityscapes_panoptic(str(tree))
     assert NAMES[0] not in DatasetCatalog and len(DatasetCatalog.get(NAMES[1])) == 1
@@ -153,7 +143,7 @@ def test_command_line(tree, capsys):
     assert "neither" in capsys.readouterr().err
 
 
-def test_what_is_missing_is_named(tree, forget):
+def test_what_is_missing_is_named(tree, no_cityscapes):
     for path in (tree / "gtFine" / "train").rglob("*_instanceIds.png"):
         path.unlink()
     with pytest.raises(FileNotFoundError, match=r"instanceIds\.png.*there are only labelIds\.png, polygons\.json"):
@@ -174,7 +164,7 @@ def test_ground_truth_of_another_kind(tree):
         prepare_cityscapes_panoptic(str(tree), "train")
 
 
-def test_pictures_without_ground_truth_are_left_out_with_a_word(tree, forget, caplog):
+def test_pictures_without_ground_truth_are_left_out_with_a_word(tree, caplog, no_cityscapes):
     register_cityscapes_panoptic(str(tree), ["val"])
     picture = tree / "leftImg8bit" / "val" / "lindau" / "lindau_000000_000019_leftImg8bit.png"
     shutil.copy(picture, picture.with_name("lindau_000009_000019_leftImg8bit.png"))
