@@ -49,7 +49,7 @@ def register_cityscapes_panoptic(root: str | None = None, splits: Sequence[str] 
         splits: which ones; those of which there is ground truth if not given.
 
     Raises:
-        FileNotFoundError, ValueError, PermissionError: as :func:`prepare_cityscapes_panoptic`; also if the names stand
+        FileNotFoundError, ValueError, OSError: as :func:`prepare_cityscapes_panoptic`; also if the names stand
             for other data.
     """
     root = default_root() if root is None else str(root)

@@ -42,7 +42,7 @@ def prepare_cityscapes_panoptic(root: str, split: str) -> None:
     Raises:
         FileNotFoundError: there is no ground truth for the split.
         ValueError: a PNG is broken, or has an id that Cityscapes does not know.
-        PermissionError: ``gtFine`` cannot be written to.
+        OSError: ``gtFine`` cannot be written to.
     """
     folder = os.path.join(os.path.abspath(PathManager.get_local_path(root)), "gtFine", f"cityscapes_panoptic_{split}")
     if os.path.isfile(f"{folder}.json"):
@@ -52,10 +52,10 @@ def prepare_cityscapes_panoptic(root: str, split: str) -> None:
         with file_lock(folder):
             if not os.path.isfile(f"{folder}.json"):
                 _write(paths, folder)
-    except PermissionError as error:
-        raise PermissionError(
-            f"Cannot write the panoptic ground truth to {folder} ({error}). Make gtFine writable, or prepare a copy: "
-            "python -m panoptic_fpn_ext.data.cityscapes_panoptic --root DIR"
+    except OSError as error:
+        raise OSError(
+            f"Cannot write the panoptic ground truth to {folder} ({error}). Make gtFine writable, or make a folder of "
+            "your own with links to leftImg8bit and to what gtFine holds."
         ) from error
 
 

@@ -157,6 +157,12 @@ def test_what_is_missing_is_named(tree, no_cityscapes):
         DatasetCatalog.get(NAMES[1])
 
 
+def test_a_place_that_cannot_be_written_to(tree):
+    (tree / "gtFine" / "cityscapes_panoptic_train").touch()
+    with pytest.raises(OSError, match=r"Cannot write .*cityscapes_panoptic_train \(.*Make gtFine writable"):
+        prepare_cityscapes_panoptic(str(tree), "train")
+
+
 def test_ground_truth_of_another_kind(tree):
     path = next((tree / "gtFine" / "train").rglob("*_instanceIds.png"))
     Image.new("RGB", (8, 8)).save(path)
