@@ -58,8 +58,8 @@ def run_series(
         opts: ``KEY VALUE …`` for all runs; an experiment's own come after them and win.
 
     Returns:
-        By name: ``results`` (detectron2's, in percent, None for NaN), ``seconds_per_iteration`` (median, None if the last
-        process only evaluated) and ``arguments``.
+        By name: ``results`` (detectron2's, in percent, None for NaN), ``seconds_per_iteration`` (median, None if
+        the last process only evaluated) and ``arguments``.
 
     Raises:
         ValueError: a folder holds the results of another config.

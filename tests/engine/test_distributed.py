@@ -8,6 +8,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from small_models import tiny_batch, tiny_cfg
 
+from panoptic_fpn_ext.engine.launch import end_process_groups
 from panoptic_fpn_ext.engine.train_step import build_train_step
 from panoptic_fpn_ext.engine.trainer import _distribute
 
@@ -54,6 +55,8 @@ def _train(path, accumulate_steps=1):
     if comm.is_main_process():
         weights = getattr(model, "module", model).state_dict()
         torch.save({"losses": losses, "weights": weights}, path)
+    del model, step, optimizer
+    end_process_groups()
 
 
 @pytest.mark.slow
