@@ -12,11 +12,15 @@ from cityscapesscripts.evaluation import evalPanopticSemanticLabeling as officia
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official_miou
 from cityscapesscripts.helpers.labels import trainId2label
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine import launch
 from detectron2.evaluation import CityscapesInstanceEvaluator as Detectron2InstanceEvaluator
 from detectron2.structures import Instances
+from detectron2.utils import comm
 from PIL import Image
 
 from panoptic_fpn_ext.cityscapes_labels import read_instance_ids
+from panoptic_fpn_ext.data.cityscapes_panoptic import register_cityscapes_panoptic
+from panoptic_fpn_ext.engine.launch import end_process_groups
 from panoptic_fpn_ext.evaluation import PanopticQualityEvaluator
 from panoptic_fpn_ext.evaluation.cityscapes import CityscapesInstanceEvaluator, picture_overlaps
 from panoptic_fpn_ext.evaluation.sem_seg_evaluator import PanopticSemSegEvaluator, summarize_confusion
@@ -137,6 +141,28 @@ def test_ap_agrees_with_the_official_evaluation(cityscapes_datasets):
         assert ours["AP50"] == pytest.approx(theirs["AP50"], abs=1e-6)
         assert 1 < ours["AP"] < 99
         assert np.isnan(ours["AP-train"]) and not np.isnan(ours["AP-car"])
+
+
+def _evaluate_share(root: str, path: str) -> None:
+    register_cityscapes_panoptic(root, ["train"])
+    evaluator = CityscapesInstanceEvaluator("cityscapes_panoptic_train")
+    records = list(enumerate(DatasetCatalog.get("cityscapes_panoptic_train")))
+    for seed, record in records[comm.get_rank() :: comm.get_world_size()]:
+        evaluator.process([record], [_predict(record, seed)])
+    results = evaluator.evaluate()
+    if comm.is_main_process():
+        torch.save(dict(results["segm"]), path)
+    else:
+        assert results is None
+    end_process_groups()
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_ap(cityscapes_datasets, small_cityscapes, tmp_path):
+    path = str(tmp_path / "results.pth")
+    launch(_evaluate_share, 2, dist_url="auto", args=(str(small_cityscapes), path))
+    alone = _run(CityscapesInstanceEvaluator(cityscapes_datasets[0]), cityscapes_datasets[0])["segm"]
+    assert torch.load(path) == pytest.approx(dict(alone), nan_ok=True)
 
 
 def test_ap_where_no_prediction_counts(cityscapes_datasets):
