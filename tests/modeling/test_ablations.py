@@ -37,7 +37,7 @@ def _gradients(model: torch.nn.Module, loss: torch.Tensor) -> dict[str, torch.Te
     ],
 )
 def test_a_weight_scales_the_gradients_of_its_losses_and_no_other(key: str, scaled: set[str]):
-    plain, weighted = _model(), _model(key, 0.25)
+    plain, weighted = _model(key, 1.0), _model(key, 0.25)
     expected, came = _losses(plain), _losses(weighted)
     assert set(came) == set(expected) == {"loss_sem_seg"} | INSTANCE_LOSSES | RPN_LOSSES
     for name in expected:
