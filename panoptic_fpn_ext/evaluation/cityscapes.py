@@ -70,7 +70,7 @@ def picture_overlaps(
 class CityscapesInstanceEvaluator(DatasetEvaluator):
     """AP over the overlaps 0.5, 0.55 … 0.95 and AP50, in percent, of ``evalInstanceLevelSemanticLabeling``.
 
-    Instances below 100 px, groups and ignored labels neither count nor make a prediction wrong. A class without
+    Instances below 100 px, groups and ignored regions neither count nor make a prediction wrong. A class without
     instances is NaN and takes no part in the means. detectron2's evaluator of this name gives the same figures; it
     writes a PNG an instance, works on one machine only, and needs NumPy < 2.4, as the script as a whole does.
     """
@@ -152,6 +152,7 @@ def _official_matches(picture: PictureOverlaps, names: Mapping[int, str]) -> dic
         if (label := label_of(id_)) in names:
             columns[label].append(column)
             truth[names[label]].append({**_instance(id_, area), "matchedPred": []})
+    # As in the script: an ignored label's instances (29000, a caravan) are not among these, only the label itself.
     void = picture.overlaps[:, np.isin(picture.ids, list(IGNORED))].sum(axis=1).tolist()
     rows = zip(picture.labels.tolist(), picture.scores.tolist(), void, picture.overlaps, strict=True)
     for label, score, void_area, overlaps in rows:
