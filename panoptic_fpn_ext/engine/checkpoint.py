@@ -50,6 +50,7 @@ class PanopticCheckpointer(DetectionCheckpointer):
         """
         self._path = path
         self._check_exists(path)
+        self._parsed_url_during_load = urlparse(path)  # what `load` tells `_load_file` in detectron2
         content: dict[str, Any] = self._load_file(self._local_path(path))
         return content
 
