@@ -22,7 +22,16 @@ from ..evaluation.prediction_writer import write_json
 from .setup import argument_parser, setup
 from .trainer import Trainer
 
-__all__ = ["Experiment", "add_series_arguments", "run_series"]
+__all__ = ["METRICS", "Experiment", "add_series_arguments", "run_series"]
+
+METRICS = {
+    "AP": ("segm", "AP"),
+    "PQ_Th": ("panoptic_seg", "PQ_th"),
+    "mIoU": ("sem_seg", "mIoU"),
+    "PQ_St": ("panoptic_seg", "PQ_st"),
+    "PQ": ("panoptic_seg", "PQ"),
+}
+"""The columns of the paper's tables, and where detectron2's results have them."""
 
 RESULTS = "results.json"
 
