@@ -1,8 +1,8 @@
 """Data sets, targets and the mapper that joins them."""
 
-from .catalog import dataset_categories
 from .coco_panoptic import describe_coco_panoptic, load_coco_panoptic, register_coco_panoptic
 from .dataset_mapper import PanopticDatasetMapper
+from .panoptic_catalog import dataset_categories
 from .pictures import read_picture
 from .targets import panoptic_targets
 

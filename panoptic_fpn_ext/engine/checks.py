@@ -7,6 +7,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..data import dataset_categories
+from ..data.panoptic_catalog import is_panoptic
 from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
 
 __all__ = [
@@ -15,7 +16,6 @@ __all__ = [
     "check_head_sizes",
     "dataset_head_sizes",
     "fill_in_num_classes",
-    "is_panoptic",
     "prediction_dataset",
     "refuse_misfits",
 ]
@@ -129,11 +129,6 @@ def refuse_misfits(sizes: dict[str, tuple[str, Any]], name: str) -> None:
             f"The config does not fit data set {name!r} ({categories.num_things} things, {categories.num_stuff} stuff, "
             f"semantic space {categories.sem_seg_space!r}):\n" + "\n".join(wrong)
         )
-
-
-def is_panoptic(name: str) -> bool:
-    """Whether a data set is registered, or described, as a panoptic one."""
-    return bool(MetadataCatalog.get(name).get("evaluator_type") == "coco_panoptic_seg")
 
 
 def _panoptic_datasets(cfg: CfgNode) -> list[str]:

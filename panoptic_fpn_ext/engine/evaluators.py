@@ -17,7 +17,9 @@ from detectron2.evaluation import (
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
+from ..data.panoptic_catalog import CITYSCAPES_PANOPTIC, COCO_PANOPTIC
 from ..evaluation import PanopticQualityEvaluator
+from ..evaluation.cityscapes import CityscapesInstanceEvaluator
 from ..evaluation.instance_ground_truth import instance_dataset
 from ..evaluation.sem_seg_evaluator import PanopticSemSegEvaluator
 from ..modeling.panoptic_fpn import OUTPUTS
@@ -27,7 +29,8 @@ __all__ = ["build_dataset_evaluator", "build_evaluator"]
 
 # What can be measured by ``evaluator_type``.
 _MEASURED_OUTPUTS = {
-    "coco_panoptic_seg": ("sem_seg", "instances", "panoptic_seg"),
+    COCO_PANOPTIC: ("sem_seg", "instances", "panoptic_seg"),
+    CITYSCAPES_PANOPTIC: ("sem_seg", "instances", "panoptic_seg"),
     "coco": ("instances",),
     "sem_seg": ("sem_seg",),
 }
@@ -62,8 +65,8 @@ def build_dataset_evaluator(
     """mIoU, AP and PQ, as far as a data set's ground truth has them and the model predicts what they measure.
 
     Args:
-        dataset_name: its metadata's ``evaluator_type`` decides: ``coco_panoptic_seg`` gets all three, ``sem_seg``
-            mIoU and ``coco`` AP.
+        dataset_name: its metadata's ``evaluator_type`` decides: ``coco_panoptic_seg`` gets all three, and so does
+            ``cityscapes_panoptic_seg``, with mIoU and AP as Cityscapes has them; ``sem_seg`` gets mIoU, ``coco`` AP.
         output_folder: of the evaluators' files.
         outputs: those of ``panoptic_seg``, ``instances`` and ``sem_seg`` that the model predicts.
         has_masks: whether its instances have masks.
@@ -106,7 +109,12 @@ def _measured_outputs(dataset_name: str, predicted: frozenset[str]) -> frozenset
 def _sem_seg_evaluator(dataset_name: str, output_folder: str) -> DatasetEvaluator:
     if hasattr(MetadataCatalog.get(dataset_name), "sem_seg_root"):
         return SemSegEvaluator(dataset_name, output_dir=output_folder, sem_seg_loading_fn=load_sem_seg)
-    return PanopticSemSegEvaluator(dataset_name, output_dir=output_folder)
+    official = _is_cityscapes(dataset_name)
+    return PanopticSemSegEvaluator(dataset_name, output_dir=output_folder, count_absent_classes=official)
+
+
+def _is_cityscapes(dataset_name: str) -> bool:
+    return MetadataCatalog.get(dataset_name).get("evaluator_type") == CITYSCAPES_PANOPTIC
 
 
 def load_sem_seg(path: str, dtype: type = int) -> npt.NDArray[np.integer]:
@@ -116,6 +124,8 @@ def load_sem_seg(path: str, dtype: type = int) -> npt.NDArray[np.integer]:
 
 
 def _instance_evaluator(dataset_name: str, output_folder: str, has_masks: bool) -> DatasetEvaluator:
+    if _is_cityscapes(dataset_name) and has_masks:
+        return CityscapesInstanceEvaluator(dataset_name)
     metadata = MetadataCatalog.get(dataset_name)
     if getattr(metadata, "json_file", None) is None and hasattr(metadata, "panoptic_json"):
         instances_json = os.path.join(output_folder, f"{dataset_name}_instances.json")

@@ -11,7 +11,8 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from .checks import HOW_TO_REGISTER, dataset_head_sizes, is_panoptic, refuse_misfits
+from ..data.panoptic_catalog import is_panoptic
+from .checks import HOW_TO_REGISTER, dataset_head_sizes, refuse_misfits
 from .device import available_device
 from .setup import register_used_datasets
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog, build_detection_test_loader, build_detection_train_loader
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.engine import DefaultTrainer, TrainerBase
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.solver.build import build_optimizer, get_default_optimizer_params, maybe_add_gradient_clipping
@@ -14,6 +14,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from ..data import PanopticDatasetMapper
+from ..data.panoptic_catalog import is_panoptic
 from .checkpoint import PanopticCheckpointer
 from .checks import check_config
 from .device import distribute
@@ -67,7 +68,7 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
         """detectron2's training loader with :class:`~panoptic_fpn_ext.data.PanopticDatasetMapper`."""
-        if MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("evaluator_type") != "coco_panoptic_seg":
+        if not is_panoptic(cfg.DATASETS.TRAIN[0]):
             return build_detection_train_loader(cfg)
         return build_detection_train_loader(cfg, mapper=PanopticDatasetMapper(cfg, is_train=True))
 
