@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from cityscapes_tree import draw_cityscapes
@@ -43,6 +44,7 @@ def labelme_facade_dir() -> Path:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002 - what detectron2 draws from
 
 
 @pytest.fixture(scope="session")
