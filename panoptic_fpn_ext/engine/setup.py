@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog
@@ -60,7 +60,7 @@ def register_datasets(cfg: CfgNode, registrations: list[list[str]]) -> None:
     register_used_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST), registrations)
 
 
-def register_used_datasets(used: Sequence[str], registrations: list[list[str]]) -> None:
+def register_used_datasets(used: Collection[str], registrations: list[list[str]]) -> None:
     """:func:`register_datasets` for the names of the data sets that a run uses."""
     for name, *paths in registrations:
         register_coco_panoptic(name, *(_resolve(path) for path in paths))
