@@ -55,7 +55,7 @@ def load_cfg(args: argparse.Namespace) -> CfgNode:
     if "panoptic_seg" not in model_outputs(cfg):
         raise ValueError(
             f"The model of {args.config_file} predicts {sorted(model_outputs(cfg))} and no panoptic map to draw: "
-            "take a config whose MODEL.META_ARCHITECTURE is panoptic, with 'panoptic_seg' in MODEL.PANOPTIC_FPN.OUTPUTS."
+            "take a config whose MODEL.META_ARCHITECTURE is panoptic and MODEL.PANOPTIC_FPN.OUTPUTS has 'panoptic_seg'."
         )
     return cfg
 
