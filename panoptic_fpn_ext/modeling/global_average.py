@@ -12,7 +12,10 @@ from detectron2.structures import Instances
 from detectron2.utils import comm
 from torch import distributed
 
-__all__ = ["average_over_processes", "count_rois"]
+__all__ = ["Counts", "average_over_processes", "count_rois"]
+
+Counts = dict[str, torch.Tensor | int]
+"""How many things the losses whose names start with a key are averaged over."""
 
 
 def count_rois(sampled: Sequence[Instances], num_classes: int) -> tuple[int, int]:
@@ -26,9 +29,7 @@ def count_rois(sampled: Sequence[Instances], num_classes: int) -> tuple[int, int
     return sum(len(c) for c in classes), sum(((c >= 0) & (c < num_classes)).sum().item() for c in classes)
 
 
-def average_over_processes(
-    losses: Mapping[str, torch.Tensor], counts: Mapping[str, torch.Tensor | int]
-) -> dict[str, torch.Tensor]:
+def average_over_processes(losses: Mapping[str, torch.Tensor], counts: Counts) -> dict[str, torch.Tensor]:
     """Weight local means so that their mean over processes is the mean over everything that any process counted.
 
     All processes must call it with the same keys in ``counts``. Without other processes nothing changes.

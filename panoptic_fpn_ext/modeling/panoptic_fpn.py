@@ -5,7 +5,7 @@ Shapes: N images, C semantic classes, h, w network input, H, W output.
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -24,12 +24,12 @@ from torch import nn
 from ..structures import RawOutputs
 from .backbone.training import train_lightly
 from .box_branch import detect_with_masks_above
+from .branches import BOTH, Branches, Features, split_features, split_shapes
 from .combiner import build_panoptic_combiner
 from .combiner.build import PanopticCombiner
-from .global_average import average_over_processes, count_rois
+from .global_average import Counts, average_over_processes, count_rois
 from .postprocessing import postprocess_instances, upsample_sem_seg_logits
-from .sem_seg_head import PanopticFPNSemSegHead
-from .split_channels import split_features, split_shapes
+from .sem_seg_head import PanopticFPNSemSegHead, logits_stride, raw_logits
 from .training_inputs import gt_instances, sem_seg_targets
 
 __all__ = ["OUTPUTS", "PanopticFPNExt"]
@@ -38,22 +38,6 @@ OUTPUTS = ("panoptic_seg", "instances", "sem_seg")
 """What a model can return of a picture."""
 
 _INSTANCE_LOSSES = ("loss_cls", "loss_box_reg", "loss_mask")
-
-Features = dict[str, torch.Tensor]
-"""Pyramid levels by name."""
-
-Counts = dict[str, torch.Tensor | int]
-"""How many things the losses whose names start with a key are averaged over; of use with several processes only."""
-
-
-class Branches(NamedTuple):
-    """Which branches take part in a computation."""
-
-    instances: bool
-    semantics: bool
-
-
-BOTH = Branches(True, True)
 
 
 @META_ARCH_REGISTRY.register()
@@ -136,7 +120,7 @@ class PanopticFPNExt(GeneralizedRCNN):
         else:
             sem_seg_head = build_sem_seg_head(cfg, semantic_shape)
         ret["sem_seg_head"] = sem_seg_head
-        ret["combiner"] = build_panoptic_combiner(cfg, sem_seg_stride=_logits_stride(sem_seg_head))
+        ret["combiner"] = build_panoptic_combiner(cfg, sem_seg_stride=logits_stride(sem_seg_head))
         ret["instance_loss_weight"] = cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT
         ret["outputs"] = cfg.MODEL.PANOPTIC_FPN.get("OUTPUTS", OUTPUTS)
         ret["alternate_losses"] = cfg.MODEL.PANOPTIC_FPN.get("ALTERNATE_LOSSES", False)
@@ -199,7 +183,7 @@ class PanopticFPNExt(GeneralizedRCNN):
             least_score = self._lowest_useful_score()
             instances = self._detect(images, instance_features, batched_inputs, detected_instances, least_score)
         if branches.semantics:
-            logits = self._sem_seg_logits(semantic_features)
+            logits = raw_logits(self.sem_seg_head, semantic_features)
         sizes = _image_sizes(images)
         return [self._postprocess_one(*one) for one in zip(instances, logits, sizes, batched_inputs, strict=True)]
 
@@ -210,7 +194,7 @@ class PanopticFPNExt(GeneralizedRCNN):
         images = self.preprocess_image(batched_inputs)
         instance_features, semantic_features = self._features(images, BOTH)
         instances = self._detect(images, instance_features, batched_inputs, detected_instances)
-        return RawOutputs(instances, self._sem_seg_logits(semantic_features), _image_sizes(images))
+        return RawOutputs(instances, raw_logits(self.sem_seg_head, semantic_features), _image_sizes(images))
 
     def _features(self, images: ImageList, branches: Branches) -> tuple[Features, Features]:
         """What the instance and what the semantic branch see of a batch; for a branch that is not asked for, anything.
@@ -284,13 +268,6 @@ class PanopticFPNExt(GeneralizedRCNN):
             return -math.inf
         return float(getattr(self.combiner, "instance_score_threshold", -math.inf))
 
-    def _sem_seg_logits(self, features: dict[str, torch.Tensor]) -> torch.Tensor:
-        """float (N, C, h', w') at the stride that :func:`_logits_stride` gives."""
-        if hasattr(self.sem_seg_head, "layers"):
-            return self.sem_seg_head.layers(features)
-        logits, _ = self.sem_seg_head(features, None)
-        return logits
-
     def _postprocess_one(
         self,
         instances: Any,
@@ -302,7 +279,7 @@ class PanopticFPNExt(GeneralizedRCNN):
         output_size = (int(inputs.get("height", image_size[0])), int(inputs.get("width", image_size[1])))
         result: dict[str, Any] = {}
         if "sem_seg" in self.outputs:
-            stride = _logits_stride(self.sem_seg_head)
+            stride = logits_stride(self.sem_seg_head)
             result["sem_seg"] = upsample_sem_seg_logits(sem_seg_logits, stride, image_size, output_size)
         if "instances" in self.outputs:
             result["instances"] = postprocess_instances(instances, output_size)
@@ -315,8 +292,3 @@ class PanopticFPNExt(GeneralizedRCNN):
 def _image_sizes(images: ImageList) -> list[tuple[int, int]]:
     """(height, width) of each network input without padding."""
     return [(int(height), int(width)) for height, width in images.image_sizes]
-
-
-def _logits_stride(sem_seg_head: Any) -> int:
-    """Stride of what :meth:`PanopticFPNExt.raw_outputs` takes from a head: heads without ``layers`` give full size."""
-    return int(sem_seg_head.common_stride) if hasattr(sem_seg_head, "layers") else 1

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ..structures import IGNORE_LABEL
 from .losses import upsampled_cross_entropy
 
-__all__ = ["PanopticFPNSemSegHead"]
+__all__ = ["PanopticFPNSemSegHead", "logits_stride", "raw_logits"]
 
 Fusion = Literal["sum", "concat"]
 
@@ -134,6 +134,20 @@ class PanopticFPNSemSegHead(nn.Module):
         """
         loss = upsampled_cross_entropy(logits, targets, self.common_stride, self.ignore_value)
         return {"loss_sem_seg": loss * self.loss_weight}
+
+
+def raw_logits(head: Any, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Logits of any head of detectron2's registry before upsampling, float (N, C, h, w) at :func:`logits_stride`."""
+    if hasattr(head, "layers"):
+        logits: torch.Tensor = head.layers(features)
+    else:
+        logits, _ = head(features, None)
+    return logits
+
+
+def logits_stride(head: Any) -> int:
+    """Network input pixels per logit of :func:`raw_logits`: heads without ``layers`` give full size."""
+    return int(head.common_stride) if hasattr(head, "layers") else 1
 
 
 def _scale_head(

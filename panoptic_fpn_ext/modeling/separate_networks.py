@@ -10,7 +10,8 @@ from detectron2.modeling.backbone import Backbone
 from detectron2.structures import ImageList
 
 from .backbone.training import train_lightly
-from .panoptic_fpn import Branches, Features, PanopticFPNExt
+from .branches import Branches, Features
+from .panoptic_fpn import PanopticFPNExt
 
 __all__ = ["SEMANTIC_BACKBONE", "SeparatePanopticNetworks", "join_state_dicts"]
 

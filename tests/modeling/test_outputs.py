@@ -129,7 +129,7 @@ def test_only_what_is_asked_for_is_computed(model, monkeypatch):
     monkeypatch.setattr(model, "_detect", None)
     _predict(model, _inputs(), ["sem_seg"], 0.5)
     monkeypatch.undo()
-    monkeypatch.setattr(model, "_sem_seg_logits", None)
+    monkeypatch.setattr(model, "sem_seg_head", None)
     _predict(model, _inputs(), ["instances"], 0.5)
 
 

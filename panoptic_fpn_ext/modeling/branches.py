@@ -1,18 +1,32 @@
-"""A pyramid whose channels are split between the two branches (Panoptic FPN, section 5.3, "grouped FPN").
+"""The instance and the semantic branch: which of them take part, and what each sees of the pyramid.
 
-Shapes: N images, F channels of a level, an even number.
+Shapes: N images, F channels of a level.
 """
 
 from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 import torch
 from detectron2.layers import ShapeSpec
 
-__all__ = ["split_features", "split_shapes"]
+__all__ = ["BOTH", "Branches", "Features", "split_features", "split_shapes"]
+
+Features = dict[str, torch.Tensor]
+"""Pyramid levels by name, float (N, F, h, w)."""
+
+
+class Branches(NamedTuple):
+    """Which branches take part in a computation."""
+
+    instances: bool
+    semantics: bool
+
+
+BOTH: Final = Branches(instances=True, semantics=True)
 
 
 def split_shapes(shapes: Mapping[str, ShapeSpec]) -> tuple[dict[str, ShapeSpec], dict[str, ShapeSpec]]:
-    """Shapes of the levels that the instance and the semantic branch see.
+    """Shapes of the levels where each branch sees its half of the channels (Panoptic FPN, section 5.3, "grouped FPN").
 
     Raises:
         ValueError: a level has an odd number of channels.
@@ -27,7 +41,7 @@ def split_shapes(shapes: Mapping[str, ShapeSpec]) -> tuple[dict[str, ShapeSpec],
     return half, dict(half)
 
 
-def split_features(features: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def split_features(features: Features) -> tuple[Features, Features]:
     """First and second half of the channels of each level, float (N, F, h, w) to twice (N, F / 2, h, w)."""
     halves = {name: level.chunk(2, dim=1) for name, level in features.items()}
     return {name: first for name, (first, _) in halves.items()}, {name: second for name, (_, second) in halves.items()}
