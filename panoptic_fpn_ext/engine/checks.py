@@ -23,7 +23,8 @@ def fill_in_num_classes(cfg: CfgNode) -> None:
     """Take head sizes that are 0 from the first training data set.
 
     Fills ``MODEL.ROI_HEADS.NUM_CLASSES``, ``MODEL.SEM_SEG_HEAD.NUM_CLASSES`` and, with the latter,
-    ``COMBINE.THING_SEM_SEG_IDS``.
+    ``COMBINE.THING_SEM_SEG_IDS``. Without things, which box heads cannot do without, they get one class that is never
+    detected.
 
     Raises:
         KeyError: a size is 0 and no data set is known to take it from.
@@ -41,7 +42,9 @@ def fill_in_num_classes(cfg: CfgNode) -> None:
         )
     categories = _categories(names[0])
     if model.ROI_HEADS.NUM_CLASSES == 0:
-        model.ROI_HEADS.NUM_CLASSES = categories.num_things
+        model.ROI_HEADS.NUM_CLASSES = max(categories.num_things, 1)
+        if not categories.num_things:
+            model.ROI_HEADS.SCORE_THRESH_TEST = 1.0  # no score is above it
     if model.SEM_SEG_HEAD.NUM_CLASSES == 0:
         model.SEM_SEG_HEAD.NUM_CLASSES = categories.num_sem_seg_classes
         model.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS = tuple(categories.thing_sem_seg_ids)
@@ -90,7 +93,9 @@ def check_head_sizes(cfg: CfgNode, name: str) -> None:
     thing_sem_seg_ids = list(cfg.MODEL.PANOPTIC_FPN.COMBINE.get("THING_SEM_SEG_IDS", (0,)))
     wanted: dict[str, tuple[Any, Any]] = {}
     if cfg.MODEL.META_ARCHITECTURE not in WITHOUT_ROI_HEADS:
-        wanted["MODEL.ROI_HEADS.NUM_CLASSES"] = (cfg.MODEL.ROI_HEADS.NUM_CLASSES, categories.num_things)
+        wanted["MODEL.ROI_HEADS.NUM_CLASSES"] = (cfg.MODEL.ROI_HEADS.NUM_CLASSES, max(categories.num_things, 1))
+        if not categories.num_things:
+            wanted["MODEL.ROI_HEADS.SCORE_THRESH_TEST"] = (cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST, 1.0)
     if cfg.MODEL.META_ARCHITECTURE not in WITHOUT_SEM_SEG_HEAD:
         sizes = (cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, categories.num_sem_seg_classes)
         wanted["MODEL.SEM_SEG_HEAD.NUM_CLASSES"] = sizes

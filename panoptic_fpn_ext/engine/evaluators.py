@@ -65,6 +65,8 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None =
             f"predicts {sorted(predicted)} (MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}, "
             "MODEL.PANOPTIC_FPN.OUTPUTS)."
         )
+    if len(measured) > 1 and not MetadataCatalog.get(dataset_name).get("thing_classes"):
+        measured = [output for output in measured if output != "instances"]  # there is no AP without things
     evaluators = [_EVALUATORS[output](cfg, dataset_name, output_folder) for output in measured]
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
 
