@@ -10,7 +10,7 @@ import numpy.typing as npt
 from detectron2.utils.file_io import PathManager
 
 from ..categories import PanopticCategories
-from ..panoptic_png import read_panoptic_png
+from ..panoptic_png import MAX_SEGMENT_ID, read_panoptic_words
 from ..unique_names import UniqueNames
 from .problems import Problems
 from .segments import SegmentMap, Segments, as_segment_map, as_segment_maps, parse_segments
@@ -113,9 +113,9 @@ class GroundTruth:
         gt = self._cache.get(position)
         if gt is None:
             path = os.path.join(self._folder, self._file_names[position])
-            gt_ids, gt_segments = read_panoptic_png(path, self._png_decoder), self._segments[position]
+            gt_words, gt_segments = read_panoptic_words(path, self._png_decoder), self._segments[position]
             if self._cache_bytes_left <= 0:
-                return as_segment_maps(gt_ids, gt_segments, pred_ids, pred_segments)
-            gt = self._cache[position] = as_segment_map(gt_ids, gt_segments)
+                return as_segment_maps(gt_words, gt_segments, pred_ids, pred_segments, MAX_SEGMENT_ID)
+            gt = self._cache[position] = as_segment_map(gt_words, gt_segments, MAX_SEGMENT_ID)
             self._cache_bytes_left -= gt.nbytes
         return gt, as_segment_map(pred_ids, pred_segments)
