@@ -57,6 +57,9 @@ DETECTRON2_NEEDS = (
 )
 # COCO's panoptic tools: they too ask for numpy 1 and work with numpy 2.
 PANOPTICAPI = "panopticapi-lite"
+# Cityscapes' evaluation, and the only other package that it imports: the rest of what it asks for draws and downloads,
+# or stands in for the standard library of old.
+CITYSCAPES = ("cityscapesscripts", "pyquaternion")
 # detectron2 imports pkg_resources, which later releases no longer have.
 SETUPTOOLS = "setuptools>=70.1,<81"
 
@@ -207,6 +210,8 @@ def install_everything() -> None:
     pip("panoptic_fpn_ext and its tools", "--no-build-isolation", "--editable", f"{ROOT}[dev]")
     if not can_import(PYTHON, "panopticapi.evaluation"):
         pip("panopticapi", "--no-deps", PANOPTICAPI)
+    if not can_import(PYTHON, "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling"):
+        pip("Cityscapes' tools", "--no-deps", *CITYSCAPES)
     source = install_detectron2()
     if not can_import(PYTHON, "torch", "torchvision", "cv2", "detectron2.modeling"):
         raise StepFailed(f"{PYTHON} cannot import torch, torchvision, cv2 or detectron2.modeling")

@@ -21,6 +21,12 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     # panoptic map get a mask. All three by default, as detectron2's PanopticFPN.
     _set_default(cfg.MODEL.PANOPTIC_FPN, "OUTPUTS", ["panoptic_seg", "instances", "sem_seg"])
 
+    # Random colours as SSD learns from them, and crops in which, if ten draws find one, no class has a larger share of
+    # the labelled pixels (1 for no limit); the names are those of detectron2's PointRend. The paper uses both for its
+    # largest semantic networks only.
+    _set_default(cfg.INPUT, "COLOR_AUG_SSD", False)
+    _set_default(cfg.INPUT.CROP, "SINGLE_CATEGORY_MAX_AREA", 1.0)
+
     # The paper's ablations (section 5.3): train the instance branch in even and the semantic branch in odd iterations,
     # so that each sees half of them; and give each branch half of the pyramid's channels for its own.
     _set_default(cfg.MODEL.PANOPTIC_FPN, "ALTERNATE_LOSSES", False)

@@ -4,14 +4,17 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from cityscapes_tree import draw_cityscapes
 from detectron2 import model_zoo
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config
 from panoptic_fpn_ext.data import register_coco_panoptic
+from panoptic_fpn_ext.data.cityscapes_panoptic import register_cityscapes_panoptic
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -41,6 +44,7 @@ def labelme_facade_dir() -> Path:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002 - what detectron2 draws from
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +84,34 @@ def street_datasets(small_street: Path, register: "Callable[..., str]") -> tuple
         for split in ("train", "val")
     )
     return train, val
+
+
+@pytest.fixture(scope="session")
+def small_cityscapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of a tree as the Cityscapes download: 6 + 3 pictures of 64×128 px."""
+    return draw_cityscapes(tmp_path_factory.mktemp("data") / "cityscapes")
+
+
+@pytest.fixture
+def no_cityscapes() -> tuple[str, str]:
+    """Names of Cityscapes' training and validation sets; nothing is known of them before and after the test."""
+    names = "cityscapes_panoptic_train", "cityscapes_panoptic_val"
+
+    def forget() -> None:
+        for name in names:
+            DatasetCatalog.pop(name, None)
+            MetadataCatalog.pop(name, None)
+
+    forget()
+    yield names
+    forget()
+
+
+@pytest.fixture
+def cityscapes_datasets(small_cityscapes: Path, no_cityscapes: tuple[str, str]) -> tuple[str, str]:
+    """Names of the small Cityscapes' training and validation sets."""
+    register_cityscapes_panoptic(str(small_cityscapes))
+    return no_cityscapes
 
 
 @pytest.fixture

@@ -3,13 +3,41 @@ from pathlib import Path
 
 import pytest
 import torch
+from config_files import COCO, names
+from detectron2 import model_zoo as detectron2_zoo
 from detectron2.config import CfgNode
+from detectron2.utils.file_io import Detectron2Handler
 
 from panoptic_fpn_ext import model_zoo
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
 from panoptic_fpn_ext.engine import Trainer
+from panoptic_fpn_ext.model_zoo import __main__ as command
+from panoptic_fpn_ext.model_zoo import table
 
 NAME = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
+# Files and figures as detectron2's MODEL_ZOO.md states them.
+PUBLISHED_BY_DETECTRON2 = {
+    "panoptic_fpn_R_50_1x": (
+        "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x/139514544/model_final_dbfeb4.pkl",
+        {"PQ": 39.4, "box AP": 37.6, "mask AP": 34.7},
+    ),
+    "panoptic_fpn_R_50_3x": (
+        "COCO-PanopticSegmentation/panoptic_fpn_R_50_3x/139514569/model_final_c10459.pkl",
+        {"PQ": 41.5, "box AP": 40.0, "mask AP": 36.5},
+    ),
+    "panoptic_fpn_R_101_3x": (
+        "COCO-PanopticSegmentation/panoptic_fpn_R_101_3x/139514519/model_final_cafdb1.pkl",
+        {"PQ": 43.0, "box AP": 42.4, "mask AP": 38.5},
+    ),
+    "panoptic_fpn_R_101_dconv_cascade_gn_3x": (
+        "Misc/panoptic_fpn_R_101_dconv_cascade_gn_3x/139797668/model_final_be35db.pkl",
+        {"PQ": 46.1, "box AP": 47.4, "mask AP": 41.3},
+    ),
+    "mask_rcnn_R_50_FPN_1x": (
+        "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x/137260431/model_final_a54504.pkl",
+        {"box AP": 38.6, "mask AP": 35.2},
+    ),
+}
 
 
 def test_config_by_name():
@@ -28,17 +56,82 @@ def test_unknown_names_say_what_there_is():
         model_zoo.get_checkpoint(f"{NAME}_demo")
 
 
+def test_lazy_config_by_name():
+    name = "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py"
+    assert model_zoo.get_config_file(name).endswith(name)
+    assert model_zoo.get_config_file(name.removesuffix(".py")).endswith(".yaml")
+    assert model_zoo.get_config(name).train.init_checkpoint.endswith("R-50.pkl")
+    assert model_zoo.get_config(name, trained=True).train.init_checkpoint == model_zoo.get_checkpoint(name)
+
+
+def test_every_config_is_known():
+    known = model_zoo.config_names()
+    assert set(known) == {*names("*.yaml"), *names("*-PanopticSegmentation/*.py")}
+    assert all(Path(model_zoo.get_config_file(name)).is_file() for name in known)
+
+
+def test_table_has_one_schema():
+    fields = list(table.Entry.__annotations__)
+    for name, entry in model_zoo.published().items():
+        assert list(entry) == fields, name
+        assert f"{name}.yaml" in model_zoo.config_names()
+        assert all(0 < value < 100 for value in entry["metrics"].values())
+
+
+@pytest.mark.parametrize("name", PUBLISHED_BY_DETECTRON2)
+def test_detectron2s_weights(name):
+    file, metrics = PUBLISHED_BY_DETECTRON2[name]
+    entry = model_zoo.published()[f"{COCO}/{name}"]
+    assert entry["metrics"] == metrics
+    assert model_zoo.get_checkpoint(f"{COCO}/{name}.yaml") == entry["file"] == f"detectron2://{file}"
+    url = Detectron2Handler.S3_DETECTRON2_PREFIX + file
+    # As detectron2 knows them by its own configs.
+    assert url == detectron2_zoo.get_checkpoint_url(f"{file.rsplit('/', 2)[0]}.yaml")
+
+
+@pytest.mark.parametrize("name", ["panoptic_fpn_R_101_1x", "semantic_fpn_R_50_1x", "separate_R_50_FPN_x2_1x"])
+def test_configs_without_weights_say_so(name, capsys):
+    with pytest.raises(KeyError, match=r"no published weights.*panoptic_fpn_R_50_1x"):
+        model_zoo.get_config(f"{COCO}/{name}", trained=True)
+    command.main([])
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if f"/{name} " in line)
+    assert "no published weights" in row
+
+
+def test_list_has_every_config_and_its_weights(capsys):
+    command.main([])
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows] == [name.removesuffix(".yaml") for name in names("*.yaml")]
+    assert all(any(entry["file"] in row for row in rows) for entry in model_zoo.published().values())
+
+
+def test_command_prints_where_weights_are(capsys):
+    command.main([NAME])
+    assert capsys.readouterr().out.strip() == model_zoo.get_checkpoint(NAME)
+    with pytest.raises(SystemExit):
+        command.main(["no/such"])
+    assert "no published weights" in capsys.readouterr().err
+
+
+def test_weights_that_cannot_be_downloaded(monkeypatch, tmp_path):
+    """As where the network lets nothing through."""
+    for variable in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    with pytest.raises(ConnectionError, match=r"https://\S+/model_final_a54504\.pkl.*MODEL\.WEIGHTS"):
+        model_zoo.get(f"{COCO}/mask_rcnn_R_50_FPN_1x", trained=True, device="cpu")
+
+
 def test_released_files_are_small_and_whole(tmp_path, monkeypatch):
     for name, entry in model_zoo.published().items():
-        path = model_zoo.get_checkpoint(name)
-        assert Path(path).stat().st_size <= 12e6
-        assert {"file", "metrics", "command", "training", "versions"} <= set(entry)
-    shutil.copytree(model_zoo._CHECKPOINTS, tmp_path / "checkpoints")
-    with open(tmp_path / "checkpoints" / entry["file"], "ab") as f:
+        if "://" not in entry["file"]:
+            assert Path(model_zoo.get_checkpoint(name)).stat().st_size <= 12e6
+    folder = shutil.copytree(table.CHECKPOINTS, tmp_path / "checkpoints")
+    with open(folder / model_zoo.published()[NAME]["file"], "ab") as f:
         f.write(b"more")
-    monkeypatch.setattr(model_zoo, "_CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(table, "CHECKPOINTS", folder)
     with pytest.raises(ValueError, match="damaged"):
-        model_zoo.get_checkpoint(name)
+        model_zoo.get_checkpoint(NAME)
 
 
 def test_model_by_name():
@@ -49,15 +142,11 @@ def test_model_by_name():
     assert all(torch.equal(released[key].to(value.dtype), value) for key, value in state.items())
 
 
-def test_publishing_keeps_the_weights(tmp_path):
-    weights = {"kernel": torch.randn(4, 3, 3, 3), "running_var": torch.rand(4) * 1e-6, "steps": torch.tensor(7)}
-    torch.save({"model": weights, "optimizer": {"state": torch.zeros(999)}}, tmp_path / "model_final.pth")
-    path = model_zoo.publish(str(tmp_path / "model_final.pth"), str(tmp_path / "out"))
-    content = torch.load(path, weights_only=True)
-    assert "optimizer" not in content
-    torch.testing.assert_close(content["model"]["kernel"].float(), weights["kernel"], rtol=1e-3, atol=1e-6)
-    assert torch.equal(content["model"]["running_var"], weights["running_var"])
-    assert content["model"]["steps"] == 7
+def test_lazy_model_by_name():
+    """The lazy twin has the weights of its YAML config."""
+    models = [model_zoo.get(f"{NAME}{ending}", trained=True, device="cpu").state_dict() for ending in (".yaml", ".py")]
+    assert list(models[0]) == list(models[1])
+    assert all(torch.equal(value, models[1][key]) for key, value in models[0].items())
 
 
 @pytest.mark.slow

@@ -2,11 +2,13 @@
 
 from .coco_panoptic import describe_coco_panoptic, load_coco_panoptic, register_coco_panoptic
 from .dataset_mapper import PanopticDatasetMapper
+from .panoptic_catalog import dataset_categories
 from .pictures import read_picture
 from .targets import panoptic_targets
 
 __all__ = [
     "PanopticDatasetMapper",
+    "dataset_categories",
     "describe_coco_panoptic",
     "load_coco_panoptic",
     "panoptic_targets",

@@ -5,14 +5,22 @@ import logging
 import os
 from typing import Any
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from detectron2.utils.file_io import PathManager
 
 from ..categories import THINGS_AS_OTHER, PanopticCategories, SemSegSpace
-from ..structures import IGNORE_LABEL, VOID_ID
+from ..structures import VOID_ID
+from .panoptic_catalog import COCO_PANOPTIC, class_metadata, describe_panoptic, register_panoptic
 
-__all__ = ["describe_coco_panoptic", "load_coco_panoptic", "read_panoptic_json", "register_coco_panoptic"]
+__all__ = [
+    "check_files_exist",
+    "describe_coco_panoptic",
+    "load_coco_panoptic",
+    "panoptic_dicts",
+    "read_panoptic_json",
+    "register_coco_panoptic",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +63,6 @@ def register_coco_panoptic(
         categories = PanopticCategories(content["categories"], sem_seg_space)
     except ValueError as error:
         raise ValueError(f"{panoptic_json}: {error}") from error
-    entries = {**_class_metadata(categories), **roots}
-    _check_same(name, entries)
-    if name in DatasetCatalog:
-        return
 
     def load() -> list[dict[str, Any]]:
         """What the catalog calls."""
@@ -69,8 +73,7 @@ def register_coco_panoptic(
             MetadataCatalog.get(name).set(image_ids=tuple(d["image_id"] for d in dicts))
         return dicts
 
-    DatasetCatalog.register(name, load)
-    MetadataCatalog.get(name).set(**entries)
+    register_panoptic(name, load, {**class_metadata(categories, COCO_PANOPTIC), **roots})
 
 
 def describe_coco_panoptic(
@@ -88,25 +91,7 @@ def describe_coco_panoptic(
     Raises:
         ValueError: the categories are not those of COCO's panoptic format, or the name stands for other ones already.
     """
-    entries = _class_metadata(PanopticCategories(categories, sem_seg_space))
-    _check_same(name, entries)
-    MetadataCatalog.get(name).set(**entries)
-
-
-def _class_metadata(categories: PanopticCategories) -> dict[str, Any]:
-    entries = {**categories.metadata(), "evaluator_type": "coco_panoptic_seg"}
-    return {**entries, "ignore_label": IGNORE_LABEL, "label_divisor": 1000}
-
-
-def _check_same(name: str, entries: dict[str, Any]) -> None:
-    """Refuse entries that differ from the catalog's of this name; a name that is only described may get more."""
-    known = MetadataCatalog.get(name)
-    absent = {} if name in DatasetCatalog else entries
-    different = [key for key, value in entries.items() if getattr(known, key, absent.get(key)) != value]
-    if different:
-        raise ValueError(
-            f"Data set name {name!r} is taken by other data ({', '.join(different)} differ); choose another."
-        )
+    describe_panoptic(name, class_metadata(PanopticCategories(categories, sem_seg_space), COCO_PANOPTIC))
 
 
 def load_coco_panoptic(
@@ -130,6 +115,17 @@ def load_coco_panoptic(
         FileNotFoundError: pictures or PNGs are missing; the first ten are named.
         ValueError: annotations without a picture, twice the same picture, categories outside the list.
     """
+    dicts = panoptic_dicts(image_root, panoptic_root, panoptic_json, categories)
+    if instances_json is not None:
+        dicts = _with_polygons(dicts, instances_json, image_root, categories)
+    check_files_exist(dicts)
+    return dicts
+
+
+def panoptic_dicts(
+    image_root: str, panoptic_root: str, panoptic_json: str, categories: PanopticCategories
+) -> list[dict[str, Any]]:
+    """As :func:`load_coco_panoptic`, from the JSON alone: no other file is looked for."""
     content = read_panoptic_json(panoptic_json)
     images = {image["id"]: image for image in content["images"]}
     dicts = [
@@ -142,9 +138,6 @@ def load_coco_panoptic(
     if len(set(image_ids)) < len(image_ids):
         twice = sorted({str(i) for i in image_ids if image_ids.count(i) > 1})
         raise ValueError(f"{panoptic_json} annotates the same picture more than once: {', '.join(twice[:10])}.")
-    if instances_json is not None:
-        dicts = _with_polygons(dicts, instances_json, image_root, categories)
-    _check_files_exist(dicts)
     return dicts
 
 
@@ -238,7 +231,8 @@ def _with_polygons(
     return result
 
 
-def _check_files_exist(dicts: list[dict[str, Any]]) -> None:
+def check_files_exist(dicts: list[dict[str, Any]]) -> None:
+    """Raise ``FileNotFoundError`` if pictures or PNGs of standard dicts are missing; the first ten are named."""
     paths = [d[key] for d in dicts for key in ("file_name", "pan_seg_file_name")]
     missing = [path for path in paths if not PathManager.isfile(path)]
     if missing:

@@ -1,14 +1,14 @@
 """From a data set dict to what the models take: reads, transforms and turns panoptic maps into training targets."""
 
 import copy
-from concurrent.futures import ThreadPoolExecutor
+import inspect
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data import MetadataCatalog
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Instances, PolygonMasks
@@ -16,11 +16,15 @@ from detectron2.structures import BitMasks, Instances, PolygonMasks
 from ..categories import PanopticCategories
 from ..panoptic_map import check_panoptic_map, segment_index_map
 from ..panoptic_png import read_panoptic_rgb, rgb2id
-from ..structures import PanopticTargets
+from ..structures import IGNORE_LABEL, PanopticTargets
+from .color_distortion import ColorDistortion
+from .panoptic_catalog import dataset_categories
 from .pictures import read_picture, to_planes
-from .targets import panoptic_targets, targets_of_indices
+from .targets import panoptic_targets, semantic_labels, targets_of_indices
 
 __all__ = ["PanopticDatasetMapper"]
+
+_Map = tuple[npt.NDArray[np.uint8], npt.NDArray[np.integer]]
 
 
 class PanopticDatasetMapper:
@@ -47,13 +51,17 @@ class PanopticDatasetMapper:
         Args:
             is_train: whether to make targets.
             categories: id spaces of the data set; needed only to make targets from panoptic maps.
-            augmentations: applied in order to the picture and, geometrically, to its targets.
+            augmentations: applied in order to the picture and, geometrically, to its targets. They may ask for
+                ``sem_seg``, uint8 (h, w) semantic ids, ``IGNORE_LABEL`` for void.
             image_format: channel order, ``"BGR"`` or ``"RGB"``.
             instance_mask_format: ``"polygon"`` or ``"bitmask"``, of masks that come from ``annotations``.
         """
         self.is_train = is_train
         self.categories = categories
         self.augmentations = T.AugmentationList(augmentations)
+        self._shows_sem_seg = any(
+            "sem_seg" in inspect.signature(a.get_transform).parameters for a in self.augmentations.augs
+        )
         self.image_format = image_format
         self.instance_mask_format = instance_mask_format
 
@@ -61,14 +69,11 @@ class PanopticDatasetMapper:
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         """Arguments from ``cfg.INPUT`` and the metadata of the first training (or test) data set."""
         augmentations = utils.build_augmentation(cfg, is_train)
-        if is_train and cfg.INPUT.CROP.ENABLED:
-            crop = T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
-            augmentations.insert(1, crop)  # right after the resize
+        if is_train:
+            augmentations[1:1] = _crop_and_color(cfg)  # right after the resize
         return {
             "is_train": is_train,
-            "categories": PanopticCategories.from_metadata(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]))
-            if is_train
-            else None,
+            "categories": dataset_categories(cfg.DATASETS.TRAIN[0]) if is_train else None,
             "augmentations": augmentations,
             "image_format": cfg.INPUT.FORMAT,
             "instance_mask_format": cfg.INPUT.MASK_FORMAT,
@@ -94,11 +99,10 @@ class PanopticDatasetMapper:
             transforms = self._transform_picture(dataset_dict)
             targets = None
         else:
-            with ThreadPoolExecutor(
-                1
-            ) as pool:  # decoders let go of the interpreter: the map is read beside the picture
+            # Decoders let go of the interpreter: the map is read beside the picture.
+            with ThreadPoolExecutor(1) as pool:
                 reading = pool.submit(_read_map, dataset_dict, segments_info)
-                transforms = self._transform_picture(dataset_dict)
+                transforms = self._transform_picture(dataset_dict, segments_info, reading)
             targets = self._targets_from_map(*reading.result(), segments_info, transforms)
         if not self.is_train:
             return dataset_dict
@@ -114,12 +118,35 @@ class PanopticDatasetMapper:
             dataset_dict["instances"] = targets.instances
         return dataset_dict
 
-    def _transform_picture(self, dataset_dict: dict[str, Any]) -> T.TransformList:
+    def _transform_picture(
+        self,
+        dataset_dict: dict[str, Any],
+        segments_info: list[dict[str, Any]] | None = None,
+        reading: "Future[_Map] | None" = None,
+    ) -> T.TransformList:
         """Read the picture, put it into the dict as ``image``, and return what was done to it."""
         aug_input = T.AugInput(self._read_image(dataset_dict))
+        if self._shows_sem_seg:
+            aug_input.sem_seg = self._sem_seg_to_show(dataset_dict, segments_info, reading)
         transforms = self.augmentations(aug_input)
         dataset_dict["image"] = to_planes(aug_input.image)
         return transforms
+
+    def _sem_seg_to_show(
+        self,
+        dataset_dict: dict[str, Any],
+        segments_info: list[dict[str, Any]] | None,
+        reading: "Future[_Map] | None",
+    ) -> npt.NDArray[np.integer]:
+        if "sem_seg_file_name" in dataset_dict:
+            return np.asarray(utils.read_image(dataset_dict["sem_seg_file_name"], "L").squeeze(2))
+        if reading is None or segments_info is None:
+            raise ValueError(
+                f"Picture {dataset_dict['file_name']} has no semantic ground truth, which INPUT.CROP."
+                "SINGLE_CATEGORY_MAX_AREA below 1 looks at. Set it to 1.0, or train on a panoptic data set."
+            )
+        assert self.categories is not None, "targets from panoptic maps need the data set's categories"
+        return semantic_labels(reading.result()[1], segments_info, self.categories)
 
     def _read_image(self, dataset_dict: dict[str, Any]) -> npt.NDArray[np.uint8]:
         image = read_picture(dataset_dict["file_name"], self.image_format)
@@ -168,9 +195,21 @@ def _no_masks(mask_format: str, image_size: tuple[int, int]) -> PolygonMasks | B
     return PolygonMasks([]) if mask_format == "polygon" else BitMasks(torch.zeros(0, *image_size, dtype=torch.bool))
 
 
-def _read_map(
-    dataset_dict: dict[str, Any], segments_info: list[dict[str, Any]]
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.integer]]:
+def _crop_and_color(cfg: CfgNode) -> list[T.Augmentation]:
+    """The crop before the colours, so that these are changed where they are seen."""
+    result: list[T.Augmentation] = []
+    crop = cfg.INPUT.CROP
+    if crop.ENABLED and crop.get("SINGLE_CATEGORY_MAX_AREA", 1.0) < 1:
+        limit = crop.SINGLE_CATEGORY_MAX_AREA
+        result.append(T.RandomCrop_CategoryAreaConstraint(crop.TYPE, crop.SIZE, limit, ignored_category=IGNORE_LABEL))
+    elif crop.ENABLED:
+        result.append(T.RandomCrop(crop.TYPE, crop.SIZE))
+    if cfg.INPUT.get("COLOR_AUG_SSD", False):
+        result.append(ColorDistortion(cfg.INPUT.FORMAT))
+    return result
+
+
+def _read_map(dataset_dict: dict[str, Any], segments_info: list[dict[str, Any]]) -> _Map:
     """The panoptic map, checked: as stored, and as an index map of its segments."""
     path = dataset_dict["pan_seg_file_name"]
     rgb = read_panoptic_rgb(path)

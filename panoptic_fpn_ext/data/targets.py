@@ -14,7 +14,7 @@ from ..panoptic_map import MAX_UINT8_INDEX, segment_index_map
 from ..structures import IGNORE_LABEL, PanopticTargets
 from .pictures import in_row_order
 
-__all__ = ["panoptic_targets", "sem_seg_target", "targets_of_indices"]
+__all__ = ["panoptic_targets", "sem_seg_target", "semantic_labels", "targets_of_indices"]
 
 
 def sem_seg_target(
@@ -77,12 +77,27 @@ def _instances(masks: IndexMasks, classes: torch.Tensor) -> Instances:
 def _sem_seg_of_indices(
     index_map: npt.NDArray[np.integer], segments_info: Sequence[Mapping[str, Any]], categories: PanopticCategories
 ) -> torch.Tensor:
+    return torch.from_numpy(semantic_labels(index_map, segments_info, categories).astype(np.int64))
+
+
+def semantic_labels(
+    index_map: npt.NDArray[np.integer], segments_info: Sequence[Mapping[str, Any]], categories: PanopticCategories
+) -> npt.NDArray[np.integer]:
+    """As :func:`sem_seg_target`, in as few bytes as possible.
+
+    Args:
+        index_map, segments_info, categories: as in :func:`targets_of_indices`.
+
+    Returns:
+        (H, W), uint8 where they suffice, else int64; read-only: semantic ids or ``IGNORE_LABEL``.
+    """
     values = [categories.semantic_id(categories.dataset_id(s["category_id"], s["isthing"])) for s in segments_info]
     if index_map.dtype == np.uint8 and len(values) <= MAX_UINT8_INDEX and max(values, default=0) <= IGNORE_LABEL:
         table = np.full(256, IGNORE_LABEL, np.uint8)
         table[1 : len(values) + 1] = values
         # bytes.translate is the fastest look-up there is for bytes.
-        labels = np.frombuffer(index_map.tobytes().translate(table.tobytes()), np.uint8).astype(np.int64)
-        return torch.from_numpy(labels.reshape(index_map.shape))
+        labels = np.frombuffer(index_map.tobytes().translate(table.tobytes()), np.uint8)
+        return labels.reshape(index_map.shape)
     known = (index_map > 0) & (index_map <= len(values))
-    return torch.from_numpy(np.array([IGNORE_LABEL, *values], np.int64)[np.where(known, index_map, 0)])
+    dtype = np.uint8 if max(values, default=0) <= IGNORE_LABEL else np.int64
+    return np.array([IGNORE_LABEL, *values], dtype)[np.where(known, index_map, 0)]

@@ -2,7 +2,7 @@
 
 from .checkpoint import PanopticCheckpointer
 from .checks import check_config
-from .evaluators import build_evaluator
+from .evaluators import build_dataset_evaluator, build_evaluator
 from .predictor import PanopticPredictor
 from .result_writer import PanopticResultWriter
 from .setup import argument_parser, setup
@@ -14,6 +14,7 @@ __all__ = [
     "PanopticResultWriter",
     "Trainer",
     "argument_parser",
+    "build_dataset_evaluator",
     "build_evaluator",
     "check_config",
     "setup",

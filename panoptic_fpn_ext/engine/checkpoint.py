@@ -7,6 +7,7 @@ from urllib.parse import urlparse
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
+from detectron2.utils.file_io import Detectron2Handler
 from torch import nn
 
 from ..modeling.separate_networks import SEMANTIC_BACKBONE, SeparatePanopticNetworks
@@ -32,10 +33,14 @@ class PanopticCheckpointer(DetectionCheckpointer):
 
         Raises:
             FileNotFoundError: there is no such file.
+            ConnectionError: a URL whose file cannot be downloaded.
             ValueError: no path where weights are needed, a file that is no checkpoint, or one of another architecture.
         """
         if self._complete and not path:
-            raise ValueError("MODEL.WEIGHTS is empty: set it to the checkpoint to evaluate or predict with.")
+            raise ValueError(
+                "MODEL.WEIGHTS is empty: set it (in LazyConfigs train.init_checkpoint) to the checkpoint to evaluate "
+                "or predict with."
+            )
         self._path = path
         if path:
             self._check_exists(path)
@@ -46,11 +51,15 @@ class PanopticCheckpointer(DetectionCheckpointer):
         """What a checkpoint holds, without loading it into the model; ``"model"`` are the parameters by name.
 
         Raises:
-            FileNotFoundError, ValueError: as :meth:`load`.
+            FileNotFoundError, ConnectionError, ValueError: as :meth:`load`.
         """
         self._path = path
         self._check_exists(path)
-        content: dict[str, Any] = self._load_file(self._local_path(path))
+        self._parsed_url_during_load: Any = urlparse(path)  # as the base class's load() sets it for _load_file()
+        try:
+            content: dict[str, Any] = self._load_file(self._local_path(path))
+        finally:
+            self._parsed_url_during_load = None
         return content
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
@@ -64,7 +73,16 @@ class PanopticCheckpointer(DetectionCheckpointer):
             raise FileNotFoundError(f"Checkpoint {path} (MODEL.WEIGHTS, or the last one in OUTPUT_DIR) does not exist.")
 
     def _local_path(self, path: str) -> str:
-        return str(self.path_manager.get_local_path(urlparse(path)._replace(query="").geturl()))
+        try:
+            return str(self.path_manager.get_local_path(urlparse(path)._replace(query="").geturl()))
+        except OSError as error:
+            if "://" not in path:
+                raise
+            url = path.replace(Detectron2Handler.PREFIX, Detectron2Handler.S3_DETECTRON2_PREFIX)
+            raise ConnectionError(
+                f"{path} could not be downloaded ({error}). Download {url} where the network allows it, bring the file "
+                "here, and set MODEL.WEIGHTS (of a LazyConfig: train.init_checkpoint) to its path."
+            ) from error
 
     def _load_file(self, filename: str) -> Any:
         try:

@@ -6,14 +6,23 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..categories import PanopticCategories
+from ..data import dataset_categories
+from ..data.panoptic_catalog import is_panoptic
 from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
 
-__all__ = ["check_config", "check_head_sizes", "fill_in_num_classes", "prediction_dataset"]
+__all__ = [
+    "HOW_TO_REGISTER",
+    "check_config",
+    "check_head_sizes",
+    "dataset_head_sizes",
+    "fill_in_num_classes",
+    "prediction_dataset",
+    "refuse_misfits",
+]
 
 logger = logging.getLogger(__name__)
 
-_HOW_TO_REGISTER = (
+HOW_TO_REGISTER = (
     "Register it with panoptic_fpn_ext.data.register_coco_panoptic, or on the command line with --register NAME "
     "IMAGE_ROOT PANOPTIC_ROOT PANOPTIC_JSON."
 )
@@ -38,16 +47,15 @@ def fill_in_num_classes(cfg: CfgNode) -> None:
         raise KeyError(
             "MODEL.ROI_HEADS.NUM_CLASSES or MODEL.SEM_SEG_HEAD.NUM_CLASSES is 0, to be taken from the first data set "
             "of DATASETS.TRAIN or DATASETS.TEST, but none of these is registered as a panoptic one: "
-            f"{wanted}. {_HOW_TO_REGISTER}"
+            f"{wanted}. {HOW_TO_REGISTER}"
         )
-    categories = _categories(names[0])
+    fits = dataset_head_sizes(names[0])
     if model.ROI_HEADS.NUM_CLASSES == 0:
-        model.ROI_HEADS.NUM_CLASSES = max(categories.num_things, 1)
-        if not categories.num_things:
-            model.ROI_HEADS.SCORE_THRESH_TEST = 1.0  # no score is above it
+        model.ROI_HEADS.NUM_CLASSES = fits["num_things"]
+        model.ROI_HEADS.SCORE_THRESH_TEST = fits.get("score_threshold", model.ROI_HEADS.SCORE_THRESH_TEST)
     if model.SEM_SEG_HEAD.NUM_CLASSES == 0:
-        model.SEM_SEG_HEAD.NUM_CLASSES = categories.num_sem_seg_classes
-        model.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS = tuple(categories.thing_sem_seg_ids)
+        model.SEM_SEG_HEAD.NUM_CLASSES = fits["num_sem_seg_classes"]
+        model.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS = tuple(fits["thing_sem_seg_ids"])
     logger.info(
         f"From the data set: MODEL.ROI_HEADS.NUM_CLASSES {model.ROI_HEADS.NUM_CLASSES}, "
         f"MODEL.SEM_SEG_HEAD.NUM_CLASSES {model.SEM_SEG_HEAD.NUM_CLASSES}."
@@ -63,7 +71,7 @@ def check_config(cfg: CfgNode) -> None:
     """
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         if name not in DatasetCatalog:
-            raise KeyError(f"Data set {name!r} (DATASETS.TRAIN or DATASETS.TEST) is not registered. {_HOW_TO_REGISTER}")
+            raise KeyError(f"Data set {name!r} (DATASETS.TRAIN or DATASETS.TEST) is not registered. {HOW_TO_REGISTER}")
     for name in _panoptic_datasets(cfg):
         check_head_sizes(cfg, name)
 
@@ -79,7 +87,7 @@ def prediction_dataset(cfg: CfgNode) -> str:
     if not names:
         raise ValueError("DATASETS.TEST is empty: set it to the data set whose classes the model predicts.")
     if not hasattr(MetadataCatalog.get(names[0]), "thing_classes"):
-        raise KeyError(f"The categories of data set {names[0]!r} (DATASETS.TEST) are not known. {_HOW_TO_REGISTER}")
+        raise KeyError(f"The categories of data set {names[0]!r} (DATASETS.TEST) are not known. {HOW_TO_REGISTER}")
     return str(names[0])
 
 
@@ -89,18 +97,45 @@ def check_head_sizes(cfg: CfgNode, name: str) -> None:
     Raises:
         ValueError: a wrong size; the message names the key and the value that fits.
     """
-    categories = _categories(name)
-    thing_sem_seg_ids = list(cfg.MODEL.PANOPTIC_FPN.COMBINE.get("THING_SEM_SEG_IDS", (0,)))
-    wanted: dict[str, tuple[Any, Any]] = {}
+    sizes: dict[str, tuple[str, Any]] = {}
     if cfg.MODEL.META_ARCHITECTURE not in WITHOUT_ROI_HEADS:
-        wanted["MODEL.ROI_HEADS.NUM_CLASSES"] = (cfg.MODEL.ROI_HEADS.NUM_CLASSES, max(categories.num_things, 1))
-        if not categories.num_things:
-            wanted["MODEL.ROI_HEADS.SCORE_THRESH_TEST"] = (cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST, 1.0)
+        sizes["num_things"] = ("MODEL.ROI_HEADS.NUM_CLASSES", cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+        if "score_threshold" in dataset_head_sizes(name):
+            sizes["score_threshold"] = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
     if cfg.MODEL.META_ARCHITECTURE not in WITHOUT_SEM_SEG_HEAD:
-        sizes = (cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, categories.num_sem_seg_classes)
-        wanted["MODEL.SEM_SEG_HEAD.NUM_CLASSES"] = sizes
-        wanted["MODEL.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS"] = (thing_sem_seg_ids, categories.thing_sem_seg_ids)
-    wrong = [f"  {key} is {came}: set it to {fits}" for key, (came, fits) in wanted.items() if came != fits]
+        sizes["num_sem_seg_classes"] = ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
+        thing_sem_seg_ids = list(cfg.MODEL.PANOPTIC_FPN.COMBINE.get("THING_SEM_SEG_IDS", (0,)))
+        sizes["thing_sem_seg_ids"] = ("MODEL.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS", thing_sem_seg_ids)
+    refuse_misfits(sizes, name)
+
+
+def dataset_head_sizes(name: str) -> dict[str, Any]:
+    """What a panoptic data set asks of a model: ``num_things``, ``num_sem_seg_classes`` and ``thing_sem_seg_ids``.
+
+    Without things, which box heads cannot do without, they get one class, and the ``score_threshold`` that none passes.
+    """
+    categories = dataset_categories(name)
+    sizes: dict[str, Any] = {
+        "num_things": max(categories.num_things, 1),
+        "num_sem_seg_classes": categories.num_sem_seg_classes,
+        "thing_sem_seg_ids": categories.thing_sem_seg_ids,
+    }
+    return sizes if categories.num_things else {**sizes, "score_threshold": 1.0}
+
+
+def refuse_misfits(sizes: dict[str, tuple[str, Any]], name: str) -> None:
+    """Compare a config with a panoptic data set.
+
+    Args:
+        sizes: those of the keys of :func:`dataset_head_sizes` that matter to the model, each with what the config
+            calls it and its value there.
+        name: the data set.
+
+    Raises:
+        ValueError: a wrong size; the message names the key and the value that fits.
+    """
+    fits, categories = dataset_head_sizes(name), dataset_categories(name)
+    wrong = [f"  {key} is {came}: set it to {fits[what]}" for what, (key, came) in sizes.items() if came != fits[what]]
     if wrong:
         raise ValueError(
             f"The config does not fit data set {name!r} ({categories.num_things} things, {categories.num_stuff} stuff, "
@@ -109,9 +144,4 @@ def check_head_sizes(cfg: CfgNode, name: str) -> None:
 
 
 def _panoptic_datasets(cfg: CfgNode) -> list[str]:
-    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
-    return [name for name in names if MetadataCatalog.get(name).get("evaluator_type") == "coco_panoptic_seg"]
-
-
-def _categories(name: str) -> PanopticCategories:
-    return PanopticCategories.from_metadata(MetadataCatalog.get(name))
+    return [name for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) if is_panoptic(name)]

@@ -1,22 +1,41 @@
 """Where a model runs."""
 
 import logging
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.engine import create_ddp_model
+from detectron2.utils import comm
+from torch import nn
 
-__all__ = ["use_available_device"]
+__all__ = ["available_device", "distribute", "use_available_device"]
 
 logger = logging.getLogger(__name__)
 
 
+def available_device(name: str) -> str:
+    """The device of this name, or ``"cpu"`` where it is a GPU that is not there."""
+    return "cpu" if name.startswith("cuda") and not torch.cuda.is_available() else name
+
+
 def use_available_device(cfg: CfgNode) -> None:
     """Set ``MODEL.DEVICE`` to ``cpu`` where it asks for a GPU that is not there; a frozen ``cfg`` stays frozen."""
-    if not cfg.MODEL.DEVICE.startswith("cuda") or torch.cuda.is_available():
+    device = available_device(cfg.MODEL.DEVICE)
+    if device == cfg.MODEL.DEVICE:
         return
-    logger.warning("No GPU was found: MODEL.DEVICE is set to cpu.")
+    logger.warning(f"No GPU was found: MODEL.DEVICE is set to {device}.")
     frozen = cfg.is_frozen()
     cfg.defrost()
-    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.DEVICE = device
     if frozen:
         cfg.freeze()
+
+
+def distribute(model: nn.Module, **kwargs: Any) -> nn.Module:
+    """A model, data-parallel over all processes; on CPUs the wrapper must not be told a device.
+
+    ``kwargs`` are those of detectron2's `create_ddp_model`.
+    """
+    devices = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None
+    return create_ddp_model(model, **{"broadcast_buffers": False, "device_ids": devices, **kwargs})

@@ -1,6 +1,7 @@
 """Which evaluators a data set gets."""
 
 import os
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,17 +17,20 @@ from detectron2.evaluation import (
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
+from ..data.panoptic_catalog import CITYSCAPES_PANOPTIC, COCO_PANOPTIC
 from ..evaluation import PanopticQualityEvaluator
+from ..evaluation.cityscapes import CityscapesInstanceEvaluator
 from ..evaluation.instance_ground_truth import instance_dataset
 from ..evaluation.sem_seg_evaluator import PanopticSemSegEvaluator
+from ..modeling.panoptic_fpn import OUTPUTS
 from .model_outputs import model_outputs
 
-__all__ = ["build_evaluator"]
+__all__ = ["build_dataset_evaluator", "build_evaluator"]
 
-# What can be measured by ``evaluator_type``. The panoptic evaluator is the last one, because detectron2's changes the
-# model's outputs.
+# What can be measured by ``evaluator_type``.
 _MEASURED_OUTPUTS = {
-    "coco_panoptic_seg": ("sem_seg", "instances", "panoptic_seg"),
+    COCO_PANOPTIC: ("sem_seg", "instances", "panoptic_seg"),
+    CITYSCAPES_PANOPTIC: ("sem_seg", "instances", "panoptic_seg"),
     "coco": ("instances",),
     "sem_seg": ("sem_seg",),
 }
@@ -37,44 +41,82 @@ _PANOPTIC_EVALUATORS = {
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluator:
+    """:func:`build_dataset_evaluator` for the model of a config.
+
+    ``TEST.PANOPTIC_EVALUATOR`` is read too; ``output_folder`` is by default ``OUTPUT_DIR/inference``.
+    """
+    return build_dataset_evaluator(
+        dataset_name,
+        output_folder or os.path.join(cfg.OUTPUT_DIR, "inference"),
+        outputs=model_outputs(cfg),
+        has_masks=cfg.MODEL.MASK_ON,
+        panoptic_evaluator=cfg.TEST.get("PANOPTIC_EVALUATOR", "PanopticQualityEvaluator"),
+    )
+
+
+def build_dataset_evaluator(
+    dataset_name: str,
+    output_folder: str,
+    *,
+    outputs: Iterable[str] = OUTPUTS,
+    has_masks: bool = True,
+    panoptic_evaluator: str = "PanopticQualityEvaluator",
+) -> DatasetEvaluator:
     """mIoU, AP and PQ, as far as a data set's ground truth has them and the model predicts what they measure.
 
     Args:
-        cfg: of the model; ``OUTPUT_DIR`` and ``TEST.PANOPTIC_EVALUATOR`` are read.
-        dataset_name: its metadata's ``evaluator_type`` decides: ``coco_panoptic_seg`` gets all three, ``sem_seg``
-            mIoU and ``coco`` AP.
-        output_folder: default ``OUTPUT_DIR/inference``.
+        dataset_name: its metadata's ``evaluator_type`` decides: ``coco_panoptic_seg`` gets all three, and so does
+            ``cityscapes_panoptic_seg``, with mIoU and AP as Cityscapes has them; ``sem_seg`` gets mIoU, ``coco`` AP.
+        output_folder: of the evaluators' files.
+        outputs: those of ``panoptic_seg``, ``instances`` and ``sem_seg`` that the model predicts.
+        has_masks: whether its instances have masks.
+        panoptic_evaluator: see ``TEST.PANOPTIC_EVALUATOR``.
 
     Raises:
         ValueError: another ``evaluator_type``, an unknown panoptic evaluator, or a model that predicts nothing that the
             data set can measure.
     """
-    output_folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
     PathManager.mkdirs(output_folder)
+    measured = _measured_outputs(dataset_name, frozenset(outputs))
+    evaluators = []
+    if "sem_seg" in measured:
+        evaluators.append(_sem_seg_evaluator(dataset_name, output_folder))
+    if "instances" in measured:
+        evaluators.append(_instance_evaluator(dataset_name, output_folder, has_masks))
+    if "panoptic_seg" in measured:
+        # The last one, because detectron2's changes the model's outputs.
+        evaluators.append(_panoptic_evaluator(dataset_name, output_folder, panoptic_evaluator))
+    return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
+
+
+def _measured_outputs(dataset_name: str, predicted: frozenset[str]) -> frozenset[str]:
+    """Of what a model predicts, what the data set has ground truth for: not nothing."""
     evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type")
     if evaluator_type not in _MEASURED_OUTPUTS:
         raise ValueError(
             f"No evaluator for data set {dataset_name!r}: its metadata have evaluator_type {evaluator_type!r}; known "
             f"are {sorted(_MEASURED_OUTPUTS)}."
         )
-    predicted = model_outputs(cfg)
-    measured = [output for output in _MEASURED_OUTPUTS[evaluator_type] if output in predicted]
+    measured = predicted.intersection(_MEASURED_OUTPUTS[evaluator_type])
     if not measured:
         raise ValueError(
             f"Data set {dataset_name!r} has ground truth for {list(_MEASURED_OUTPUTS[evaluator_type])}, but the model "
-            f"predicts {sorted(predicted)} (MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}, "
-            "MODEL.PANOPTIC_FPN.OUTPUTS)."
+            f"predicts {sorted(predicted)} (MODEL.META_ARCHITECTURE, MODEL.PANOPTIC_FPN.OUTPUTS)."
         )
     if len(measured) > 1 and not MetadataCatalog.get(dataset_name).get("thing_classes"):
         measured = [output for output in measured if output != "instances"]  # there is no AP without things
-    evaluators = [_EVALUATORS[output](cfg, dataset_name, output_folder) for output in measured]
-    return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
+    return measured
 
 
-def _sem_seg_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str) -> DatasetEvaluator:
+def _sem_seg_evaluator(dataset_name: str, output_folder: str) -> DatasetEvaluator:
     if hasattr(MetadataCatalog.get(dataset_name), "sem_seg_root"):
         return SemSegEvaluator(dataset_name, output_dir=output_folder, sem_seg_loading_fn=load_sem_seg)
-    return PanopticSemSegEvaluator(dataset_name, output_dir=output_folder)
+    official = _is_cityscapes(dataset_name)
+    return PanopticSemSegEvaluator(dataset_name, output_dir=output_folder, count_absent_classes=official)
+
+
+def _is_cityscapes(dataset_name: str) -> bool:
+    return MetadataCatalog.get(dataset_name).get("evaluator_type") == CITYSCAPES_PANOPTIC
 
 
 def load_sem_seg(path: str, dtype: type = int) -> npt.NDArray[np.integer]:
@@ -83,25 +125,19 @@ def load_sem_seg(path: str, dtype: type = int) -> npt.NDArray[np.integer]:
         return np.asarray(Image.open(f)).astype(dtype)
 
 
-def _instance_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str) -> DatasetEvaluator:
+def _instance_evaluator(dataset_name: str, output_folder: str, has_masks: bool) -> DatasetEvaluator:
+    if _is_cityscapes(dataset_name) and has_masks:
+        return CityscapesInstanceEvaluator(dataset_name)
     metadata = MetadataCatalog.get(dataset_name)
     if getattr(metadata, "json_file", None) is None and hasattr(metadata, "panoptic_json"):
         instances_json = os.path.join(output_folder, f"{dataset_name}_instances.json")
         dataset_name = instance_dataset(dataset_name, instances_json)
     # Said here, because detectron2 leaves out what no prediction has, and a young model may predict nothing.
-    tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
+    tasks = ("bbox", "segm") if has_masks else ("bbox",)
     return COCOEvaluator(dataset_name, tasks, output_dir=output_folder)
 
 
-def _panoptic_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str) -> DatasetEvaluator:
-    name = cfg.TEST.get("PANOPTIC_EVALUATOR", "PanopticQualityEvaluator")
+def _panoptic_evaluator(dataset_name: str, output_folder: str, name: str) -> DatasetEvaluator:
     if name not in _PANOPTIC_EVALUATORS:
         raise ValueError(f"TEST.PANOPTIC_EVALUATOR must be one of {sorted(_PANOPTIC_EVALUATORS)}, got {name!r}.")
     return _PANOPTIC_EVALUATORS[name](dataset_name, output_folder)
-
-
-_EVALUATORS = {
-    "sem_seg": _sem_seg_evaluator,
-    "instances": _instance_evaluator,
-    "panoptic_seg": _panoptic_evaluator,
-}

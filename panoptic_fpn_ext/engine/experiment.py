@@ -22,7 +22,16 @@ from ..evaluation.prediction_writer import write_json
 from .setup import argument_parser, setup
 from .trainer import Trainer
 
-__all__ = ["Experiment", "add_series_arguments", "run_series"]
+__all__ = ["METRICS", "Experiment", "add_series_arguments", "run_series"]
+
+METRICS = {
+    "AP": ("segm", "AP"),
+    "PQ_Th": ("panoptic_seg", "PQ_th"),
+    "mIoU": ("sem_seg", "mIoU"),
+    "PQ_St": ("panoptic_seg", "PQ_st"),
+    "PQ": ("panoptic_seg", "PQ"),
+}
+"""The columns of the paper's tables, and where detectron2's results have them."""
 
 RESULTS = "results.json"
 
@@ -58,8 +67,8 @@ def run_series(
         opts: ``KEY VALUE …`` for all runs; an experiment's own come after them and win.
 
     Returns:
-        By name: ``results`` (detectron2's, in percent, None for NaN), ``seconds_per_iteration`` (median, None if the last
-        process only evaluated) and ``arguments``.
+        By name: ``results`` (detectron2's, in percent, None for NaN), ``seconds_per_iteration`` (median, None if
+        the last process only evaluated) and ``arguments``.
 
     Raises:
         ValueError: a folder holds the results of another config.

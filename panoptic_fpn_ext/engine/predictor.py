@@ -10,6 +10,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 
+from ..data.panoptic_catalog import is_panoptic
 from .checkpoint import PanopticCheckpointer
 from .checks import check_head_sizes, prediction_dataset
 from .device import use_available_device
@@ -35,7 +36,7 @@ class PanopticPredictor:
         cfg = cfg.clone()
         use_available_device(cfg)
         self.metadata = MetadataCatalog.get(prediction_dataset(cfg))
-        if self.metadata.get("evaluator_type") == "coco_panoptic_seg":
+        if is_panoptic(self.metadata.name):
             check_head_sizes(cfg, self.metadata.name)
         self.model = build_model(cfg).eval()
         PanopticCheckpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)

@@ -2,15 +2,17 @@
 
 import argparse
 import os
+from collections.abc import Collection
 
 from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog
 from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
 from ..config import add_panoptic_fpn_ext_config
-from ..data import describe_coco_panoptic, register_coco_panoptic
+from ..data import cityscapes_panoptic, describe_coco_panoptic, register_coco_panoptic
 from ..data.coco_panoptic import read_panoptic_json
 from ..data.street.categories import categories as street_categories
 from ..data.synthetic_street import SPLITS, register_synthetic_street
@@ -24,6 +26,7 @@ __all__ = [
     "load_prediction_config",
     "register_categories",
     "register_datasets",
+    "register_used_datasets",
     "setup",
 ]
 
@@ -51,15 +54,27 @@ def add_register_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def register_datasets(cfg: CfgNode, registrations: list[list[str]]) -> None:
-    """Register the data sets of the command line and, if ``cfg`` uses it, the embedded one, drawn if it is missing."""
+    """Register the data sets of the command line and, if ``cfg`` uses them, the embedded one, drawn if it is missing,
+    and Cityscapes, prepared if need be.
+    """
+    register_used_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST), registrations)
+
+
+def register_used_datasets(used: Collection[str], registrations: list[list[str]]) -> None:
+    """:func:`register_datasets` for the names of the data sets that a run uses."""
     for name, *paths in registrations:
         register_coco_panoptic(name, *(_resolve(path) for path in paths))
-    if any(name.startswith("synthetic_street_") for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
+    if any(name.startswith("synthetic_street_") for name in used):
         register_synthetic_street()
+    wanted = {f"cityscapes_panoptic_{split}": split for split in cityscapes_panoptic.SPLITS}
+    splits = [split for name, split in wanted.items() if name in used and name not in DatasetCatalog]
+    if splits:
+        cityscapes_panoptic.register_cityscapes_panoptic(splits=splits)
 
 
 def register_categories(registrations: list[list[str]]) -> None:
-    """Make the categories of the command line's data sets and of the embedded one known: all that prediction needs.
+    """Make the categories of the command line's data sets, of the embedded one and of Cityscapes known: all that
+    prediction needs.
 
     Only the JSON files are read; folders need not exist, and nothing is drawn.
     """
@@ -67,6 +82,7 @@ def register_categories(registrations: list[list[str]]) -> None:
         describe_coco_panoptic(name, read_panoptic_json(_resolve(panoptic_json))["categories"])
     for split in SPLITS:
         describe_coco_panoptic(f"synthetic_street_{split}", street_categories())
+    cityscapes_panoptic.describe_cityscapes_panoptic()
 
 
 def _resolve(path: str) -> str:
@@ -115,6 +131,8 @@ def load_prediction_config(config_file: str, opts: list[str], registrations: lis
 def _read_config(config_file: str, opts: list[str]) -> CfgNode:
     if not PathManager.isfile(config_file):
         raise FileNotFoundError(f"Config file {config_file!r} (--config-file) does not exist.")
+    if config_file.endswith(".py"):
+        raise ValueError(f"{config_file} is a LazyConfig: run projects/panoptic_fpn/lazyconfig_train_net.py with it.")
     cfg = get_cfg()
     add_panoptic_fpn_ext_config(cfg)
     cfg.merge_from_file(config_file)

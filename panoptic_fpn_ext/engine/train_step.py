@@ -11,7 +11,7 @@ from detectron2.engine import AMPTrainer, SimpleTrainer
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["TrainStep", "build_train_step"]
+__all__ = ["TrainStep", "build_train_step", "choose_train_step"]
 
 Batch = Sequence[dict[str, Any]]
 
@@ -19,8 +19,7 @@ Batch = Sequence[dict[str, Any]]
 def build_train_step(
     cfg: CfgNode, model: nn.Module, data_loader: Any, optimizer: torch.optim.Optimizer
 ) -> SimpleTrainer:
-    """The step that ``SOLVER.AMP.ENABLED`` and ``SOLVER.ACCUMULATE_STEPS`` ask for; detectron2's own wherever they
-    suffice.
+    """The step that ``SOLVER.AMP.ENABLED`` and ``SOLVER.ACCUMULATE_STEPS`` ask for, see :func:`choose_train_step`.
 
     Raises:
         ValueError: ``SOLVER.IMS_PER_BATCH`` cannot be split into that many micro-batches.
@@ -31,13 +30,29 @@ def build_train_step(
             f"SOLVER.ACCUMULATE_STEPS must be a divisor of SOLVER.IMS_PER_BATCH = {cfg.SOLVER.IMS_PER_BATCH}, got "
             f"{steps}."
         )
-    mixed, on_gpu = cfg.SOLVER.AMP.ENABLED, next(model.parameters()).is_cuda
-    if steps == 1 and not mixed:
+    mixed = cfg.SOLVER.AMP.ENABLED
+    return choose_train_step(model, data_loader, optimizer, accumulate_steps=steps, mixed_precision=mixed)
+
+
+def choose_train_step(
+    model: nn.Module,
+    data_loader: Any,
+    optimizer: torch.optim.Optimizer,
+    *,
+    accumulate_steps: int = 1,
+    mixed_precision: bool = False,
+) -> SimpleTrainer:
+    """detectron2's own step wherever it suffices, else :class:`TrainStep`, whose arguments these are.
+
+    ``mixed_precision`` is float16 with scaled losses on a GPU and bfloat16 on a CPU.
+    """
+    on_gpu = next(model.parameters()).is_cuda
+    if accumulate_steps == 1 and not mixed_precision:
         return SimpleTrainer(model, data_loader, optimizer)
-    if steps == 1 and on_gpu:
+    if accumulate_steps == 1 and on_gpu:
         return AMPTrainer(model, data_loader, optimizer)
-    precision = (torch.float16 if on_gpu else torch.bfloat16) if mixed else None
-    return TrainStep(model, data_loader, optimizer, accumulate_steps=steps, precision=precision)
+    precision = (torch.float16 if on_gpu else torch.bfloat16) if mixed_precision else None
+    return TrainStep(model, data_loader, optimizer, accumulate_steps=accumulate_steps, precision=precision)
 
 
 class TrainStep(SimpleTrainer):

@@ -6,16 +6,18 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog, build_detection_test_loader, build_detection_train_loader
-from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.engine import DefaultTrainer, TrainerBase
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.solver.build import build_optimizer, get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from ..data import PanopticDatasetMapper
+from ..data.panoptic_catalog import is_panoptic
 from .checkpoint import PanopticCheckpointer
 from .checks import check_config
+from .device import distribute
 from .evaluators import build_evaluator
 from .train_step import build_train_step
 
@@ -38,7 +40,9 @@ class Trainer(DefaultTrainer):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
-        model = _distribute(model, has_idle_branch=cfg.MODEL.PANOPTIC_FPN.get("ALTERNATE_LOSSES", False))
+        # An iteration of alternating losses leaves parameters without a gradient.
+        has_idle_branch = cfg.MODEL.PANOPTIC_FPN.get("ALTERNATE_LOSSES", False)
+        model = distribute(model, find_unused_parameters=has_idle_branch)
         self._trainer = build_train_step(cfg, model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = PanopticCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
@@ -64,7 +68,7 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
         """detectron2's training loader with :class:`~panoptic_fpn_ext.data.PanopticDatasetMapper`."""
-        if MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("evaluator_type") != "coco_panoptic_seg":
+        if not is_panoptic(cfg.DATASETS.TRAIN[0]):
             return build_detection_train_loader(cfg)
         return build_detection_train_loader(cfg, mapper=PanopticDatasetMapper(cfg, is_train=True))
 
@@ -77,13 +81,3 @@ class Trainer(DefaultTrainer):
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluator:
         """See :func:`~panoptic_fpn_ext.engine.evaluators.build_evaluator`."""
         return build_evaluator(cfg, dataset_name, output_folder)
-
-
-def _distribute(model: torch.nn.Module, has_idle_branch: bool = False) -> torch.nn.Module:
-    """Data-parallel over all processes; on CPUs the wrapper must not be told a device.
-
-    ``has_idle_branch``: an iteration may leave parameters without a gradient.
-    """
-    on_gpu = next(model.parameters()).is_cuda
-    devices = {"device_ids": [comm.get_local_rank()]} if on_gpu else {"device_ids": None}
-    return create_ddp_model(model, broadcast_buffers=False, find_unused_parameters=has_idle_branch, **devices)

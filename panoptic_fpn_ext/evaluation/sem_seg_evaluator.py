@@ -29,12 +29,14 @@ class PanopticSemSegEvaluator(DatasetEvaluator):
     ``fwIoU``, ``mACC``, ``pACC`` and ``IoU-NAME``, ``ACC-NAME``, in percent. Must be called from all processes.
     """
 
-    def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:
+    def __init__(self, dataset_name: str, output_dir: str | None = None, *, count_absent_classes: bool = False) -> None:
         """
         Args:
             dataset_name: a data set whose dicts have ``pan_seg_file_name`` and ``segments_info``.
             output_dir: where ``sem_seg_confusion.json`` goes; nothing is written without.
+            count_absent_classes: see :func:`summarize_confusion`.
         """
+        self._count_absent_classes = count_absent_classes
         self._categories = PanopticCategories.from_metadata(MetadataCatalog.get(dataset_name))
         self._records = {d["file_name"]: d for d in DatasetCatalog.get(dataset_name)}
         self._output_dir = output_dir
@@ -68,7 +70,9 @@ class PanopticSemSegEvaluator(DatasetEvaluator):
         if not comm.is_main_process():
             return None
         confusion = sum(confusions, start=np.zeros_like(self._confusion))
-        results = summarize_confusion(confusion, self._categories.sem_seg_classes)
+        results = summarize_confusion(
+            confusion, self._categories.sem_seg_classes, count_absent_classes=self._count_absent_classes
+        )
         if self._output_dir:
             PathManager.mkdirs(self._output_dir)
             with PathManager.open(os.path.join(self._output_dir, "sem_seg_confusion.json"), "w") as f:
@@ -87,27 +91,32 @@ class PanopticSemSegEvaluator(DatasetEvaluator):
         return relabel(ids, [s["id"] for s in segments], semantic_ids, -1)
 
 
-def summarize_confusion(confusion: npt.NDArray[np.int64], names: list[str]) -> dict[str, float]:
+def summarize_confusion(
+    confusion: npt.NDArray[np.int64], names: list[str], *, count_absent_classes: bool = False
+) -> dict[str, float]:
     """IoU and accuracy figures of a confusion matrix, in percent.
 
     Args:
         confusion: pixel counts (C, C), ground truth × prediction.
         names: C class names.
+        count_absent_classes: whether a class that is predicted and has no ground-truth pixel takes part in ``mIoU``
+            with 0, as Cityscapes has it, instead of being NaN, as in detectron2.
 
     Returns:
         ``mIoU``, ``fwIoU``, ``mACC``, ``pACC``, and ``IoU-NAME``, ``ACC-NAME`` of each class. Classes without a
-        ground-truth pixel are NaN and take no part in the means, as in detectron2.
+        ground-truth pixel are NaN and take no part in the means.
     """
     hits = confusion.diagonal().astype(float)
     truth, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
     occurs = truth > 0
+    counts = occurs | (predicted > 0) if count_absent_classes else occurs
     accuracy = np.full(len(names), np.nan)
     iou = np.full(len(names), np.nan)
     accuracy[occurs] = 100 * hits[occurs] / truth[occurs]
-    iou[occurs] = 100 * hits[occurs] / (truth + predicted - hits)[occurs]
+    iou[counts] = 100 * hits[counts] / (truth + predicted - hits)[counts]
     total = max(int(truth.sum()), 1)
     results = {
-        "mIoU": float(iou[occurs].mean()) if occurs.any() else float("nan"),
+        "mIoU": float(iou[counts].mean()) if counts.any() else float("nan"),
         "fwIoU": float((iou[occurs] * truth[occurs]).sum() / total),
     }
     results |= {f"IoU-{name}": float(value) for name, value in zip(names, iou, strict=True)}

@@ -22,7 +22,7 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from ..structures import RawOutputs
-from .backbone.training import checkpoint_activations, normalize_in_place
+from .backbone.training import train_lightly
 from .box_branch import detect_with_masks_above
 from .combiner import build_panoptic_combiner
 from .combiner.build import PanopticCombiner
@@ -84,6 +84,7 @@ class PanopticFPNExt(GeneralizedRCNN):
         outputs: Sequence[str] = OUTPUTS,
         alternate_losses: bool = False,
         split_fpn_channels: bool = False,
+        checkpoint_activations: bool = False,
         **kwargs: Any,
     ) -> None:
         """
@@ -96,12 +97,14 @@ class PanopticFPNExt(GeneralizedRCNN):
                 ones, instead of both in each.
             split_fpn_channels: the instance branch sees the first half of the pyramid's channels and the semantic
                 branch the second; the branches must be built for that many.
+            checkpoint_activations: see ``MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS``.
             kwargs: arguments of `GeneralizedRCNN`.
 
         Raises:
             ValueError: no output, or an unknown one.
         """
         super().__init__(**kwargs)
+        train_lightly(self.backbone, checkpoint_activations)
         self.sem_seg_head = sem_seg_head
         self.combiner = combiner
         self.instance_loss_weight = instance_loss_weight
@@ -121,9 +124,7 @@ class PanopticFPNExt(GeneralizedRCNN):
         if not cfg.MODEL.MASK_ON:
             raise ValueError("PanopticFPNExt needs instance masks: set MODEL.MASK_ON to True.")
         ret: dict[str, Any] = super().from_config(cfg)
-        normalize_in_place(ret["backbone"])
-        if cfg.MODEL.BACKBONE.get("CHECKPOINT_ACTIVATIONS", False):
-            checkpoint_activations(ret["backbone"])
+        ret["checkpoint_activations"] = cfg.MODEL.BACKBONE.get("CHECKPOINT_ACTIVATIONS", False)
         semantic_shape = ret["backbone"].output_shape()
         ret["split_fpn_channels"] = cfg.MODEL.PANOPTIC_FPN.get("SPLIT_FPN_CHANNELS", False)
         if ret["split_fpn_channels"]:

@@ -9,7 +9,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.modeling.backbone import Backbone
 from detectron2.structures import ImageList
 
-from .backbone.training import checkpoint_activations, normalize_in_place
+from .backbone.training import train_lightly
 from .panoptic_fpn import Branches, Features, PanopticFPNExt
 
 __all__ = ["SEMANTIC_BACKBONE", "SeparatePanopticNetworks", "join_state_dicts"]
@@ -40,6 +40,7 @@ class SeparatePanopticNetworks(PanopticFPNExt):
         """
         super().__init__(**kwargs)
         self.semantic_backbone = semantic_backbone
+        train_lightly(semantic_backbone, kwargs.get("checkpoint_activations", False))
         if semantic_backbone.size_divisibility != self.backbone.size_divisibility:
             raise ValueError(
                 "Both backbones must want the same size_divisibility, got "
@@ -55,11 +56,7 @@ class SeparatePanopticNetworks(PanopticFPNExt):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """As the parent's, with a second backbone of the same config."""
         ret: dict[str, Any] = super().from_config(cfg)
-        backbone = build_backbone(cfg)
-        normalize_in_place(backbone)
-        if cfg.MODEL.BACKBONE.get("CHECKPOINT_ACTIVATIONS", False):
-            checkpoint_activations(backbone)
-        return {**ret, "semantic_backbone": backbone}
+        return {**ret, "semantic_backbone": build_backbone(cfg)}
 
     def _features(self, images: ImageList, branches: Branches) -> tuple[Features, Features]:
         return (

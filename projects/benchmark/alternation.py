@@ -2,10 +2,8 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +12,20 @@ from typing import Any
 
 import detectron2
 import torch
+
+from panoptic_fpn_ext.engine.memory import PeakMemory
+
+__all__ = [
+    "PeakMemory",
+    "Sides",
+    "alternate",
+    "environment",
+    "memory_in_fresh_processes",
+    "print_rows",
+    "row",
+    "synchronize",
+    "timed",
+]
 
 Sides = dict[str, Callable[[int], Any]]
 
@@ -60,38 +72,6 @@ def memory_in_fresh_processes() -> list[dict[str, Any]]:
     for entry in rows:
         entry["ratio"] = entry["extra_mb"] / rows[0]["extra_mb"]
     return rows
-
-
-class PeakMemory:
-    """Highest memory inside a ``with`` block, bytes; a thread looks every two milliseconds on a CPU."""
-
-    def __init__(self, device: str) -> None:
-        self.on_gpu = device.startswith("cuda")
-        self.stopped = threading.Event()
-
-    def __enter__(self) -> "PeakMemory":
-        self.before = self.highest = torch.cuda.memory_allocated() if self.on_gpu else resident()
-        if self.on_gpu:
-            torch.cuda.reset_peak_memory_stats()
-        self.watcher = threading.Thread(target=self._watch)
-        self.watcher.start()
-        return self
-
-    def _watch(self) -> None:
-        while not self.on_gpu and not self.stopped.wait(0.002):
-            self.highest = max(self.highest, resident())
-
-    def __exit__(self, *_: object) -> None:
-        self.stopped.set()
-        self.watcher.join()
-        if self.on_gpu:
-            self.highest = torch.cuda.max_memory_allocated()
-
-
-def resident() -> int:
-    """Resident memory of this process, bytes."""
-    with open("/proc/self/statm", encoding="ascii") as f:
-        return int(f.read().split()[1]) * resource.getpagesize()
 
 
 def synchronize(device: str) -> None:

@@ -16,29 +16,25 @@ from typing import Any
 import matplotlib
 from tabulate import tabulate
 
-from panoptic_fpn_ext.engine.experiment import Experiment, add_series_arguments, run_series
+from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, run_series
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 CONFIG = Path(__file__).parent / "configs" / "one_network.yaml"
 GRID = (0.5, 0.75, 1.0)
-CURVE = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
-METRICS = {
-    "AP": ("segm", "AP"),
-    "PQ_Th": ("panoptic_seg", "PQ_th"),
-    "mIoU": ("sem_seg", "mIoU"),
-    "PQ_St": ("panoptic_seg", "PQ_st"),
-    "PQ": ("panoptic_seg", "PQ"),
-}
-Weights = tuple[float, float]
+Weights = tuple[float, float]  # λ_s, λ_i
 Figures = dict[str, float | None]
+ALONG_CURVE = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+CURVES: dict[str, list[Weights]] = {
+    "λ_s": [(weight, 1.0) for weight in ALONG_CURVE],
+    "λ_i": [(1.0, weight) for weight in ALONG_CURVE],
+}
 
 
 def all_weights() -> list[Weights]:
-    """(λ_s, λ_i) of all runs: the grid, then what the curves need besides."""
-    curves = [(w, 1.0) for w in CURVE] + [(1.0, w) for w in CURVE]
-    return list(dict.fromkeys([*itertools.product(GRID, GRID), *curves]))
+    """Those of all runs: the grid, then what the curves need besides."""
+    return list(dict.fromkeys(itertools.chain(itertools.product(GRID, GRID), *CURVES.values())))
 
 
 def experiment(weights: Weights) -> Experiment:
@@ -56,11 +52,13 @@ def figures(run: Mapping[str, Any], weights: Weights) -> Figures:
     return {m: None if m in untrained else run["results"][task][key] for m, (task, key) in METRICS.items()}
 
 
-def curve_table(found: Mapping[Weights, Figures], pairs: list[Weights], metrics: tuple[str, ...]) -> str:
-    """One row a weight: the one of the pair that varies."""
-    varies = 0 if pairs[0][1] == pairs[-1][1] else 1
-    rows = [[pair[varies], *(_text(found[pair][m]) for m in metrics)] for pair in pairs]
-    return tabulate(rows, headers=["λ_s" if varies == 0 else "λ_i", *metrics], tablefmt="pipe", disable_numparse=True)
+def curve_table(found: Mapping[Weights, Figures], varied: str) -> str:
+    """One row a value of the weight that is varied; the other one is 1."""
+    rows = [
+        [weight, *(_text(value) for value in found[pair].values())]
+        for weight, pair in zip(ALONG_CURVE, CURVES[varied], strict=True)
+    ]
+    return tabulate(rows, headers=[varied, *METRICS], tablefmt="pipe", disable_numparse=True)
 
 
 def grid_table(found: Mapping[Weights, Figures], metric: str = "PQ") -> str:
@@ -84,25 +82,18 @@ def write_csv(found: Mapping[Weights, Figures], path: Path) -> None:
 def plot(found: Mapping[Weights, Figures], path: Path) -> None:
     """Both curves, side by side."""
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
-    for panel, (title, pairs) in zip(panels, curves().items(), strict=True):
-        varies = 0 if pairs[0][1] == pairs[-1][1] else 1
+    for panel, (varied, pairs) in zip(panels, CURVES.items(), strict=True):
         for metric in METRICS:
-            points = [(pair[varies], found[pair][metric]) for pair in pairs if found[pair][metric] is not None]
-            panel.plot(*zip(*points, strict=True), marker="o", label=metric)
-        panel.set(xlabel=title, ylabel="percent")
+            points = [(w, found[pair][metric]) for w, pair in zip(ALONG_CURVE, pairs, strict=True)]
+            panel.plot(
+                *zip(*(point for point in points if point[1] is not None), strict=True), marker="o", label=metric
+            )
+        panel.set(xlabel=f"{varied} (the other weight is 1)", ylabel="percent")
         panel.grid(alpha=0.3)
     panels[0].legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
-
-
-def curves() -> dict[str, list[Weights]]:
-    """What varies, and the pairs of weights along it."""
-    return {
-        "λ_s (λ_i = 1)": [(w, 1.0) for w in CURVE],
-        "λ_i (λ_s = 1)": [(1.0, w) for w in CURVE],
-    }
 
 
 def main() -> None:
@@ -115,10 +106,8 @@ def main() -> None:
     found = {pair: figures(run, pair) for pair, run in zip(pairs, runs.values(), strict=True)}
     write_csv(found, Path(args.output, "loss_weights.csv"))
     plot(found, Path(args.output, "loss_weights.png"))
-    for (title, along), metrics in zip(
-        curves().items(), (("mIoU", "AP", "PQ_Th", "PQ"), ("AP", "mIoU", "PQ_St", "PQ")), strict=True
-    ):
-        print(f"\n{title}\n\n{curve_table(found, along, metrics)}")
+    for varied in CURVES:
+        print(f"\n{curve_table(found, varied)}")
     print(f"\n{grid_table(found)}")
 
 

@@ -3,30 +3,82 @@
 
     run.py [--seeds N] [--output DIR] [--register NAME IMAGES PNGS JSON …] [--opts KEY VALUE …]
 
-Trains what has no results yet, measures what each system costs, then prints the paper's table and writes
-``one_vs_two_networks.json``.
+Trains and evaluates what has no results yet, measures what each system costs, prints the paper's table and writes it to
+``one_vs_two_networks.json``. ``costs.py`` measures the models of any config.
 """
 
 import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean, median
+from typing import Any
 
-from panoptic_fpn_ext.engine.experiment import Experiment, add_series_arguments, run_series
+from tabulate import tabulate
 
-CONFIGS = Path(__file__).parent / "configs"
+from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, run_series
+
+FOLDER = Path(__file__).resolve().parent
 SYSTEMS = {
     "two networks": "two_networks.yaml",
     "one network": "one_network.yaml",
     "one network, larger backbone": "one_larger_network.yaml",
 }
+SIZE = ("160", "256")  # of the embedded data set's pictures
 
 
 def experiments(seeds: int) -> list[Experiment]:
     """Each system with each seed; the first seed of all systems comes first."""
     return [
-        Experiment(f"{Path(file).stem}_seed_{seed}", str(CONFIGS / file), ("SEED", str(seed)))
+        Experiment(f"{Path(file).stem}_seed_{seed}", str(FOLDER / "configs" / file), ("SEED", str(seed)))
         for seed in range(1, seeds + 1)
         for file in SYSTEMS.values()
     ]
+
+
+def summarize(runs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row a system: each metric by seed, in percent, and seconds an iteration, the median over the seeds."""
+    rows = []
+    for system, file in SYSTEMS.items():
+        of_system = [run for name, run in runs.items() if name.startswith(f"{Path(file).stem}_seed_")]
+        figures = {m: [run["results"][task][key] for run in of_system] for m, (task, key) in METRICS.items()}
+        seconds = [run["seconds_per_iteration"] for run in of_system if run["seconds_per_iteration"] is not None]
+        rows.append({"system": system, **figures, "seconds": median(seconds) if seconds else None})
+    return rows
+
+
+def measure_costs(opts: Sequence[str], output: Path) -> list[dict[str, Any]]:
+    """Rows of ``costs.py``, in the order of the systems."""
+    configs = [str(FOLDER / "configs" / file) for file in SYSTEMS.values()]
+    command = [sys.executable, str(FOLDER / "costs.py"), *configs, "--size", *SIZE, "--json", str(output)]
+    subprocess.run([*command, "--opts", *opts], check=True, stdout=subprocess.DEVNULL)
+    rows: list[dict[str, Any]] = json.loads(output.read_text(encoding="utf-8"))["rows"]
+    return rows
+
+
+def quality_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Mean over the seeds, and the lowest and highest."""
+    text = [[row["system"], *(_spread(row[metric]) for metric in METRICS)] for row in rows]
+    return tabulate(text, headers=["system", *METRICS], tablefmt="pipe", disable_numparse=True)
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{mean(values):.1f} ({min(values):.1f}–{max(values):.1f})"
+
+
+def cost_table(rows: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, Any]]) -> str:
+    """What each system costs and, in brackets, its ratio to the first, the two networks."""
+    joined = [
+        {**{k: v for k, v in cost.items() if k != "config"}, "training (s / iteration)": row["seconds"]}
+        for row, cost in zip(rows, costs, strict=True)
+    ]
+    text = [
+        [row["system"], *("–" if v is None else f"{v:.3g} ({v / joined[0][k]:.2f})" for k, v in figures.items())]
+        for row, figures in zip(rows, joined, strict=True)
+    ]
+    return tabulate(text, headers=["system", *joined[0]], tablefmt="pipe", disable_numparse=True)
 
 
 def main() -> None:
@@ -35,8 +87,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each system (default: %(default)s)")
     add_series_arguments(parser, output="output/one_vs_two_networks")
     args = parser.parse_args()
-    runs = run_series(experiments(args.seeds), args.output, args.register, args.opts)
-    print(runs)
+    output = Path(args.output)
+    rows = summarize(run_series(experiments(args.seeds), args.output, args.register, args.opts))
+    costs = measure_costs(args.opts, output / "costs.json")
+    (output / "one_vs_two_networks.json").write_text(json.dumps({"quality": rows, "costs": costs}, indent=1))
+    print(f"\n{quality_table(rows)}\n\n{cost_table(rows, costs)}")
 
 
 if __name__ == "__main__":

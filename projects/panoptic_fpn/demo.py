@@ -14,6 +14,7 @@ from tqdm import tqdm
 from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.data import read_picture
 from panoptic_fpn_ext.engine import PanopticPredictor, PanopticResultWriter
+from panoptic_fpn_ext.engine.model_outputs import model_outputs
 from panoptic_fpn_ext.engine.pictures import find_pictures
 from panoptic_fpn_ext.engine.setup import add_register_argument, load_prediction_config
 from panoptic_fpn_ext.unique_names import UniqueNames
@@ -51,7 +52,13 @@ def load_cfg(args: argparse.Namespace) -> CfgNode:
     if args.confidence_threshold is not None:
         keys = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH")
         opts += [x for key in keys for x in (key, args.confidence_threshold)]
-    return load_prediction_config(args.config_file, opts, args.register)
+    cfg = load_prediction_config(args.config_file, opts, args.register)
+    if "panoptic_seg" not in model_outputs(cfg):
+        raise ValueError(
+            f"The model of {args.config_file} predicts {sorted(model_outputs(cfg))} and no panoptic map to draw: "
+            "take a config whose MODEL.META_ARCHITECTURE is panoptic and MODEL.PANOPTIC_FPN.OUTPUTS has 'panoptic_seg'."
+        )
+    return cfg
 
 
 def predict(

@@ -4,11 +4,11 @@
 import argparse
 from typing import Any
 
-from detectron2.engine import launch
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
 from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer, argument_parser, setup
+from panoptic_fpn_ext.engine.launch import launch_from_arguments
 
 
 def main(args: argparse.Namespace) -> Any:
@@ -29,11 +29,4 @@ def main(args: argparse.Namespace) -> Any:
 if __name__ == "__main__":
     args = argument_parser().parse_args()
     print("Command line:", args)
-    launch(
-        main,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    launch_from_arguments(main, args)

@@ -8,8 +8,9 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from small_models import tiny_batch, tiny_cfg
 
+from panoptic_fpn_ext.engine.device import distribute
+from panoptic_fpn_ext.engine.launch import end_process_groups
 from panoptic_fpn_ext.engine.train_step import build_train_step
-from panoptic_fpn_ext.engine.trainer import _distribute
 
 STEPS = 2
 
@@ -40,7 +41,7 @@ def _batch():
 def _train(path, accumulate_steps=1):
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model = _distribute(build_model(_cfg(accumulate_steps)))
+    model = distribute(build_model(_cfg(accumulate_steps)))
     rank, world_size = comm.get_rank(), comm.get_world_size()
     share = _batch()[rank * 4 // world_size : (rank + 1) * 4 // world_size]
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
@@ -54,6 +55,8 @@ def _train(path, accumulate_steps=1):
     if comm.is_main_process():
         weights = getattr(model, "module", model).state_dict()
         torch.save({"losses": losses, "weights": weights}, path)
+    del model, step, optimizer
+    end_process_groups()
 
 
 @pytest.mark.slow

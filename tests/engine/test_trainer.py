@@ -1,5 +1,6 @@
 """Real, small networks trained and evaluated on real files, through detectron2's own loaders and trainer."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -7,10 +8,10 @@ import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.engine import launch
 
 from panoptic_fpn_ext import model_zoo
 from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer
+from panoptic_fpn_ext.engine.launch import launch_from_arguments
 from panoptic_fpn_ext.engine.setup import register_datasets
 
 LOSSES = ["loss_sem_seg", "loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"]
@@ -109,9 +110,10 @@ def test_checkpoints_go_both_ways(tiny_cfg, tmp_path):
         assert all(torch.equal(torch.as_tensor(saved[key]), loaded[key]) for key in saved)
 
 
-def _train_in_a_process(cfg: CfgNode, registrations: list) -> None:
+def _train_in_a_process(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    register_datasets(cfg, registrations)
+    cfg = args.cfg
+    register_datasets(cfg, args.registrations)
     trainer = Trainer(cfg)
     trainer.train()
     results = Trainer.test(cfg, trainer.model)
@@ -132,7 +134,8 @@ def test_several_processes_without_a_gpu(tiny_cfg, small_street):
         for split in ("train", "val")
     ]
     Path(tiny_cfg.OUTPUT_DIR).mkdir()
-    launch(_train_in_a_process, 2, dist_url="auto", args=(tiny_cfg, registrations))
+    job = {"num_gpus": 2, "num_machines": 1, "machine_rank": 0, "dist_url": "auto"}
+    launch_from_arguments(_train_in_a_process, argparse.Namespace(cfg=tiny_cfg, registrations=registrations, **job))
     results = json.loads(Path(tiny_cfg.OUTPUT_DIR, "results.json").read_text())
     assert 0 <= results["PQ"] <= 100
     weights = torch.load(Path(tiny_cfg.OUTPUT_DIR, "model_final.pth"), weights_only=False)["model"]

@@ -16,6 +16,7 @@ from detectron2.utils import comm
 from oracles_pq import CATEGORIES, panopticapi_results, random_picture, write_coco
 
 from panoptic_fpn_ext.categories import PanopticCategories
+from panoptic_fpn_ext.engine.launch import end_process_groups
 from panoptic_fpn_ext.evaluation import PanopticQualityEvaluator
 from panoptic_fpn_ext.evaluation.panoptic_quality import MATCH_DTYPE, PictureCounts
 from panoptic_fpn_ext.evaluation.records import PictureRecords, fold_records
@@ -108,8 +109,7 @@ def _run(rank: int, world_size: int, port: int, folder: Path, troubles: list[str
         panoptic_json=str(folder / "gt.json"), panoptic_root=str(folder / "gt"), **TABLE.metadata()
     )
     torch.save({trouble: _evaluate(folder, trouble) for trouble in troubles}, folder / f"outcomes{rank}.pt")
-    comm.synchronize()
-    torch.distributed.destroy_process_group()
+    end_process_groups()
 
 
 def _evaluate(folder: Path, trouble: str) -> dict[str, Any]:

@@ -120,6 +120,18 @@ def test_wrong_num_classes(dataset: TinyDataset, weights: Path, tmp_path: Path):
     assert not (tmp_path / "output").exists()
 
 
+def test_half_a_network_has_no_panoptic_map_to_draw(dataset: TinyDataset, weights: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"predicts \['sem_seg'\] and no panoptic map"):
+        _run(
+            dataset,
+            weights,
+            tmp_path / "out",
+            "--input",
+            str(dataset.images),
+            opts=("MODEL.META_ARCHITECTURE", "SemanticSegmentor"),
+        )
+
+
 def test_missing_json(dataset: TinyDataset, weights: Path, tmp_path: Path):
     dataset.json.unlink()
     with pytest.raises(FileNotFoundError, match=r"panoptic\.json"):

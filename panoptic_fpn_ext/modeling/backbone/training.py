@@ -10,7 +10,7 @@ from detectron2.modeling.backbone import FPN, ResNet
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["checkpoint_activations", "normalize_in_place"]
+__all__ = ["checkpoint_activations", "normalize_in_place", "train_lightly"]
 
 
 class InPlaceFrozenBatchNorm2d(FrozenBatchNorm2d):
@@ -28,6 +28,13 @@ class InPlaceFrozenBatchNorm2d(FrozenBatchNorm2d):
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         bias = self.bias - self.running_mean * scale
         return x.mul_(scale.reshape(1, -1, 1, 1)).add_(bias.reshape(1, -1, 1, 1))
+
+
+def train_lightly(backbone: nn.Module, checkpoint: bool) -> None:
+    """:func:`normalize_in_place` and, if asked for, :func:`checkpoint_activations`."""
+    normalize_in_place(backbone)
+    if checkpoint:
+        checkpoint_activations(backbone)
 
 
 def normalize_in_place(module: nn.Module) -> None:

@@ -1,0 +1,14 @@
+"""What ``lazyconfig_train_net.py`` reads beside the objects that a config describes."""
+
+from detectron2.model_zoo import get_config
+
+# output_dir, init_checkpoint, max_iter, amp, ddp, checkpointer, eval_period, log_period, device
+train = get_config("common/train.py").train
+train.output_dir = "output"
+train.eval_period = 0  # every training ends with an evaluation
+
+# Micro-batches of a batch, as SOLVER.ACCUMULATE_STEPS.
+train.accumulate_steps = 1
+
+# As SOLVER.CLIP_GRADIENTS: of each parameter by "value" or by "norm".
+train.clip_gradients = {"enabled": False, "clip_type": "norm", "clip_value": 1.0, "norm_type": 2.0}

@@ -1,0 +1,97 @@
+"""From the command line to a LazyConfig: what ``setup`` is for YAML configs."""
+
+import argparse
+import logging
+
+from detectron2.config import LazyConfig
+from detectron2.data import DatasetCatalog
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from ..data.panoptic_catalog import is_panoptic
+from .checks import HOW_TO_REGISTER, dataset_head_sizes, refuse_misfits
+from .device import available_device
+from .setup import register_used_datasets
+
+__all__ = ["load_lazy_config", "setup_lazy"]
+
+logger = logging.getLogger(__name__)
+
+_PARTS = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
+_DATASETS = {split: f"dataloader.{split}.dataset.names" for split in ("train", "test")}
+# Where a config has what `checks` compares with a data set.
+_HEAD_SIZES = {
+    "num_things": "model.roi_heads.num_classes",
+    "num_sem_seg_classes": "model.sem_seg_head.num_classes",
+    "thing_sem_seg_ids": "model.combiner.thing_sem_seg_ids",
+}
+
+
+def setup_lazy(args: argparse.Namespace) -> DictConfig:
+    """Config of a run, checked, with logging set up as detectron2's tools do.
+
+    ``args`` are those of :func:`~panoptic_fpn_ext.engine.setup.argument_parser`; ``args.opts`` are ``key=value``.
+    """
+    cfg = load_lazy_config(args.config_file, args.opts, args.register)
+    setup_logger(cfg.train.output_dir, comm.get_rank(), name="panoptic_fpn_ext", enable_propagation=True)
+    default_setup(cfg, args)
+    return cfg
+
+
+def load_lazy_config(config_file: str, overrides: list[str], registrations: list[list[str]]) -> DictConfig:
+    """Config of a ``.py`` file, or of the ``config.yaml`` that a run left, and ``key=value`` overrides.
+
+    Data sets are registered, head sizes of 0 are taken from the training set and all of them checked, and
+    ``train.device`` becomes ``cpu`` where there is no GPU.
+
+    Raises:
+        FileNotFoundError, KeyError, ValueError: missing files, parts or data sets, sizes that do not fit.
+    """
+    if not PathManager.isfile(config_file):
+        raise FileNotFoundError(f"Config file {config_file!r} (--config-file) does not exist.")
+    cfg = LazyConfig.apply_overrides(LazyConfig.load(config_file), overrides)
+    missing = [part for part in _PARTS if part not in cfg]
+    if missing:
+        raise KeyError(f"{config_file} lacks {missing}: a LazyConfig needs {list(_PARTS)}. Is it one?")
+    cfg.train.device = available_device(cfg.train.device)
+    train, test = (_dataset_names(cfg, key) for key in _DATASETS.values())
+    register_used_datasets([*train, *test], registrations)
+    _check(cfg, [*train, *test])
+    return cfg
+
+
+def _dataset_names(cfg: DictConfig, key: str) -> list[str]:
+    names = OmegaConf.select(cfg, key, default=())
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _check(cfg: DictConfig, names: list[str]) -> None:
+    """Fill in and check the sizes of the heads that the model has."""
+    unknown = [name for name in names if name not in DatasetCatalog]
+    if unknown:
+        raise KeyError(f"Data sets {unknown} ({', '.join(_DATASETS.values())}) are not registered. {HOW_TO_REGISTER}")
+    panoptic = [name for name in names if is_panoptic(name)]
+    if panoptic:
+        _fill_in(cfg, panoptic[0])
+    sizes = {what: (key, _value(cfg, key)) for what, key in _HEAD_SIZES.items()}
+    for name in panoptic:
+        refuse_misfits({what: pair for what, pair in sizes.items() if pair[1] is not None}, name)
+
+
+def _fill_in(cfg: DictConfig, name: str) -> None:
+    fits = dataset_head_sizes(name)
+    if _value(cfg, _HEAD_SIZES["num_sem_seg_classes"]) == 0:  # before it is filled in
+        OmegaConf.update(cfg, _HEAD_SIZES["thing_sem_seg_ids"], fits["thing_sem_seg_ids"])
+    for what in ("num_things", "num_sem_seg_classes"):
+        if _value(cfg, _HEAD_SIZES[what]) == 0:
+            OmegaConf.update(cfg, _HEAD_SIZES[what], fits[what])
+            logger.info(f"From the data set: {_HEAD_SIZES[what]} {fits[what]}.")
+
+
+def _value(cfg: DictConfig, key: str) -> object:
+    """Value of a key, None where the config has none."""
+    value = OmegaConf.select(cfg, key, default=None)
+    return list(value) if isinstance(value, ListConfig) else value

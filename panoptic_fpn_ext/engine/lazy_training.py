@@ -1,0 +1,104 @@
+"""Training and evaluating what a LazyConfig describes, as detectron2's ``lazyconfig_train_net.py`` does."""
+
+import copy
+import os
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, instantiate
+from detectron2.engine import SimpleTrainer, default_writers, hooks
+from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.solver.build import maybe_add_gradient_clipping
+from detectron2.utils import comm
+from omegaconf import DictConfig
+from torch import nn
+
+from .checkpoint import PanopticCheckpointer
+from .device import distribute
+from .train_step import choose_train_step
+
+__all__ = ["build_lazy_model", "build_lazy_optimizer", "evaluate_lazily", "train_lazily"]
+
+
+def build_lazy_model(cfg: DictConfig) -> nn.Module:
+    """The model of a config on ``train.device``, not loaded."""
+    model: nn.Module = instantiate(cfg.model)
+    return model.to(cfg.train.device)
+
+
+def build_lazy_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of a config for the parameters of a model, with ``train.clip_gradients``."""
+    described = copy.deepcopy(cfg.optimizer)
+    described.params.model = model
+    clipping = {key.upper(): value for key, value in cfg.train.get("clip_gradients", {"enabled": False}).items()}
+    # detectron2 clips as SOLVER.CLIP_GRADIENTS says.
+    solver = CfgNode({"SOLVER": {"CLIP_GRADIENTS": clipping}})
+    return maybe_add_gradient_clipping(solver, instantiate(described))
+
+
+def evaluate_lazily(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
+    """Results of ``dataloader.evaluator`` on ``dataloader.test``, printed; empty where the config has no evaluator, and
+    in all processes but the first.
+    """
+    if "evaluator" not in cfg.dataloader:
+        return {}
+    test_loader, evaluator = instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+    results: dict[str, Any] = inference_on_dataset(model, test_loader, evaluator) or {}
+    if results and comm.is_main_process():
+        print_csv_format(results)
+    return results
+
+
+def train_lazily(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
+    """Train from ``train.init_checkpoint``, or from the last checkpoint in ``train.output_dir``.
+
+    Args:
+        cfg: as :func:`~panoptic_fpn_ext.engine.lazy_config.load_lazy_config` gives it; it is not changed.
+        resume: go on from the last checkpoint, if there is one.
+
+    Returns:
+        Results of the evaluation that ends every training.
+    """
+    model = build_lazy_model(cfg)
+    optimizer = build_lazy_optimizer(cfg, model)
+    # An iteration of alternating losses leaves parameters without a gradient.
+    has_idle_branch = getattr(model, "alternate_losses", False) or cfg.train.ddp.find_unused_parameters
+    model = distribute(model, **{**cfg.train.ddp, "find_unused_parameters": has_idle_branch})
+    trainer = choose_train_step(
+        model,
+        instantiate(cfg.dataloader.train),
+        optimizer,
+        accumulate_steps=cfg.train.get("accumulate_steps", 1),
+        mixed_precision=cfg.train.amp.enabled,
+    )
+    checkpointer = PanopticCheckpointer(model, cfg.train.output_dir, trainer=trainer)
+    results: dict[str, Any] = {}
+    trainer.register_hooks(_hooks(cfg, trainer, checkpointer, results))
+    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    resumed = resume and checkpointer.has_checkpoint()
+    trainer.train(trainer.iter + 1 if resumed else 0, cfg.train.max_iter)
+    return results
+
+
+def _hooks(
+    cfg: DictConfig, trainer: SimpleTrainer, checkpointer: PanopticCheckpointer, results: dict[str, Any]
+) -> list[hooks.HookBase]:
+    """detectron2's hooks in its order; ``results`` get those of the last evaluation."""
+
+    def evaluate() -> dict[str, Any]:
+        results.clear()
+        results.update(evaluate_lazily(cfg, trainer.model))
+        return results
+
+    found = [
+        hooks.IterationTimer(),
+        hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+        hooks.EvalHook(cfg.train.eval_period, evaluate),
+    ]
+    if comm.is_main_process():
+        os.makedirs(cfg.train.output_dir, exist_ok=True)
+        # Before the evaluation, which an interruption may cut short.
+        found.insert(2, hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer))
+        writers = default_writers(cfg.train.output_dir, cfg.train.max_iter)
+        found.append(hooks.PeriodicWriter(writers, period=cfg.train.log_period))
+    return found

@@ -1,0 +1,46 @@
+"""The command: list the zoo, print where weights are, publish a checkpoint."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from . import publish
+from .configs import config_names
+from .table import config_key, get_checkpoint, published
+
+_METRICS = ("PQ", "SQ", "RQ", "mIoU", "box AP", "mask AP")
+
+
+def zoo_table() -> str:
+    """Every config with its metrics and weights, as a Markdown table."""
+    table, rows = published(), []
+    for name in (name for name in config_names() if name.endswith(".yaml")):
+        entry = table.get(config_key(name))
+        figures = [entry["metrics"].get(metric) if entry else None for metric in _METRICS]
+        rows.append([config_key(name), *figures, entry["file"] if entry else "no published weights"])
+    return tabulate(rows, headers=["config", *_METRICS, "weights"], floatfmt=".1f", missingval="", tablefmt="pipe")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["publish"]:
+        publish.main(arguments[1:])
+        return
+    parser = argparse.ArgumentParser(
+        prog="python -m panoptic_fpn_ext.model_zoo",
+        description="List every config with its published weights.",
+        epilog="publish -h: how to add a checkpoint",
+    )
+    parser.add_argument("name", nargs="?", help="config: print only where its weights are")
+    name = parser.parse_args(arguments).name
+    try:
+        print(get_checkpoint(name) if name else zoo_table())  # noqa: T201
+    except (KeyError, ValueError) as error:
+        parser.error(str(error.args[0]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+#!/usr/bin/env python
+"""What models cost: parameters, multiply-adds, time and memory, side by side in one run. Nothing is trained.
+
+    costs.py CONFIG.yaml … [--size H W] [--rounds N] [--json FILE] [--opts KEY VALUE …]
+
+Weights are random, as they are before training, so hardly anything is detected. A detection adds the same to all
+models: its share of the mask head. Times come by turns from one process; memory comes from a process for each model
+and is what one picture needs beyond the model and what the process held before.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.analysis import FlopCountAnalysis
+from detectron2.utils.events import EventStorage
+from tabulate import tabulate
+
+from panoptic_fpn_ext.engine.device import use_available_device
+from panoptic_fpn_ext.engine.memory import PeakMemory
+from panoptic_fpn_ext.index_masks import IndexMasks
+from panoptic_fpn_ext.model_zoo import get_config
+
+MEASURED_MEMORY = ("inference", "training")
+
+
+def load(config_file: str, opts: list[str]) -> torch.nn.Module:
+    """The untrained model of a config, in evaluation mode."""
+    torch.manual_seed(0)
+    cfg: CfgNode = get_config(os.path.abspath(config_file))
+    cfg.merge_from_list(opts)
+    use_available_device(cfg)
+    return build_model(cfg).eval()
+
+
+def picture(size: tuple[int, int]) -> dict[str, Any]:
+    """Noise with four objects."""
+    height, width = size
+    index_map = torch.zeros(height, width, dtype=torch.uint8)
+    for k in range(4):
+        index_map[height * k // 5 : height * (k + 1) // 5, width * k // 5 : width * (k + 2) // 5] = k + 1
+    masks = IndexMasks(index_map, torch.arange(1, 5))
+    boxes = Boxes(masks.get_bounding_boxes().tensor)
+    instances = Instances(size, gt_boxes=boxes, gt_classes=torch.zeros(4, dtype=torch.int64), gt_masks=masks)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+    sem_seg = (index_map > 0).long()
+    return {"image": image, "sem_seg": sem_seg, "instances": instances, "height": height, "width": width}
+
+
+def infer(model: torch.nn.Module, size: tuple[int, int]) -> None:
+    """One picture through the whole model, post-processing included."""
+    with torch.no_grad():
+        model([picture(size)])
+
+
+def train_step(model: torch.nn.Module, size: tuple[int, int]) -> None:
+    """Losses and gradients of one picture."""
+    with EventStorage():
+        sum(model.train()([picture(size)]).values()).backward()
+
+
+def multiply_adds(model: torch.nn.Module, size: tuple[int, int]) -> float:
+    """In 10⁹, of one picture."""
+    counted = FlopCountAnalysis(model, [picture(size)])
+    return float(counted.unsupported_ops_warnings(False).uncalled_modules_warnings(False).total()) / 1e9
+
+
+def seconds(models: list[torch.nn.Module], size: tuple[int, int], rounds: int) -> list[list[float]]:
+    """Of one picture, by model; the first round does not count."""
+    samples: list[list[float]] = [[] for _ in models]
+    for round_ in range(rounds + 1):
+        for model, found in zip(models, samples, strict=True):
+            start = time.perf_counter()
+            infer(model, size)
+            if round_:
+                found.append(time.perf_counter() - start)
+    return samples
+
+
+def memory_in_a_fresh_process(config_file: str, what: str, args: argparse.Namespace) -> float:
+    """MiB at the peak of one piece of work."""
+    command = [sys.executable, __file__, config_file, "--memory", what, "--size", *map(str, args.size)]
+    output = subprocess.run([*command, "--opts", *args.opts], check=True, capture_output=True, text=True).stdout
+    return float(output.splitlines()[-1])
+
+
+def peak_memory(config_file: str, args: argparse.Namespace) -> float:
+    """MiB at the peak of one piece of work in this process."""
+    model = load(config_file, args.opts)
+    with PeakMemory(str(next(model.parameters()).device)) as memory:
+        (infer if args.memory == "inference" else train_step)(model, args.size)
+    return float(memory.highest - memory.before) / 2**20
+
+
+def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row a config; ratios are to the first."""
+    models = [load(config_file, args.opts) for config_file in args.configs]
+    samples = seconds(models, args.size, args.rounds)
+    rows = []
+    for config_file, model, times in zip(args.configs, models, samples, strict=True):
+        row: dict[str, Any] = {"config": Path(config_file).stem}
+        row["parameters (10⁶)"] = sum(p.numel() for p in model.parameters()) / 1e6
+        row["multiply-adds (10⁹)"] = multiply_adds(model, args.size)
+        row["inference (s)"] = median(times)
+        for what in MEASURED_MEMORY:
+            row[f"{what} memory (MiB)"] = memory_in_a_fresh_process(config_file, what, args)
+        rows.append(row)
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Figures and, in brackets, their ratio to those of the first row."""
+    text = [
+        [row["config"], *(f"{v:.4g} ({v / rows[0][k]:.2f})" for k, v in row.items() if k != "config")] for row in rows
+    ]
+    return tabulate(text, headers=list(rows[0]), tablefmt="pipe", disable_numparse=True)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configs", nargs="+", metavar="CONFIG.yaml")
+    parser.add_argument("--size", nargs=2, type=int, default=(800, 1067), metavar=("H", "W"), help="of the input, px")
+    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--json", metavar="FILE", help="also write the rows there")
+    parser.add_argument("--memory", choices=MEASURED_MEMORY, help=argparse.SUPPRESS)
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE")
+    args = parser.parse_args()
+    args.size = tuple(args.size)
+    if args.memory:
+        print(peak_memory(args.configs[0], args))
+        return
+    rows = measure(args)
+    print(table(rows))
+    if args.json:
+        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+        Path(args.json).write_text(json.dumps({"size": args.size, "rows": rows}, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Publishing: a small network is trained, released, evaluated and entered into a table."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from config_files import flat, load
+
+from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer
+from panoptic_fpn_ext.model_zoo import __main__ as command
+from panoptic_fpn_ext.model_zoo import published
+from panoptic_fpn_ext.model_zoo.metrics import metrics_of_results
+from panoptic_fpn_ext.model_zoo.publish import publish, release_weights
+
+NAME = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow_demo"
+WORDS = {"command": "train_net.py", "training": "two iterations"}
+
+
+@pytest.fixture
+def trained(tiny_cfg):
+    """Config of a network that was trained for two iterations; OUTPUT_DIR has checkpoint and metrics."""
+    Trainer(tiny_cfg).train()
+    return tiny_cfg
+
+
+@pytest.fixture
+def zoo(tmp_path) -> Path:
+    return tmp_path / "zoo"
+
+
+def options(cfg) -> list:
+    """``KEY VALUE`` pairs that make ``cfg`` of the zoo's config."""
+    theirs = flat(load(f"{NAME}.yaml"))
+    return [x for key, value in flat(cfg).items() if value != theirs[key] for x in (key, value)]
+
+
+def checkpoint_of(cfg) -> str:
+    return str(Path(cfg.OUTPUT_DIR, "model_final.pth"))
+
+
+def test_release_keeps_the_weights(tmp_path):
+    weights = {"kernel": torch.randn(4, 3, 3, 3), "running_var": torch.rand(4) * 1e-6, "steps": torch.tensor(7)}
+    torch.save({"model": weights, "optimizer": {"state": torch.zeros(999)}}, tmp_path / "model_final.pth")
+    path = release_weights(str(tmp_path / "model_final.pth"), str(tmp_path / "out"))
+    content = torch.load(path, weights_only=True)
+    assert set(content) == {"model", "__author__", "matching_heuristics"}
+    assert content["model"]["kernel"].dtype == torch.float16
+    torch.testing.assert_close(content["model"]["kernel"].float(), weights["kernel"], rtol=1e-3, atol=1e-6)
+    assert torch.equal(content["model"]["running_var"], weights["running_var"])
+    assert content["model"]["steps"] == 7
+
+
+def test_publishes_what_it_evaluated(trained, zoo, capsys):
+    arguments = [NAME, checkpoint_of(trained), "--output-dir", str(zoo), "--command", "a", "--training", "b"]
+    command.main(["publish", *arguments, "--opts", *map(str, options(trained))])
+    row = capsys.readouterr().out.splitlines()[-1]
+    ((name, entry),) = published(zoo).items()
+    assert (name, entry["data_set"], entry["command"], entry["training"]) == (NAME, trained.DATASETS.TEST[0], "a", "b")
+    assert set(entry["versions"]) == {"panoptic_fpn_ext", "detectron2", "torch"}
+    path = zoo / entry["file"]
+    assert sorted(zoo.iterdir()) == sorted([path, zoo / "model_zoo.json"])
+    assert path.stem == f"panoptic_fpn_R_18_narrow_demo_{hashlib.sha256(path.read_bytes()).hexdigest()[:6]}"
+    model = Trainer.build_model(trained)
+    PanopticCheckpointer(model, complete=True).load(str(path))
+    results = Trainer.test(trained, model)
+    assert entry["metrics"] == metrics_of_results(results, frozenset(["panoptic_seg", "instances", "sem_seg"]))
+    assert row.startswith(f"| `{NAME}` | `{entry['data_set']}` | {entry['metrics']['PQ']:.1f} | ")
+
+
+def test_takes_the_metrics_of_the_training(trained, zoo):
+    """And puts the next release of a config in the place of the former."""
+    metrics, files = Path(trained.OUTPUT_DIR, "metrics.json"), []
+    for trained.SOLVER.MAX_ITER in (2, 3):
+        Trainer(trained).train()
+        _publish(trained, zoo, results_file=str(metrics))
+        entry = published(zoo)[NAME]
+        last = json.loads(metrics.read_text().splitlines()[-1])
+        assert entry["metrics"]["mIoU"] == pytest.approx(last["sem_seg/mIoU"], abs=1e-4)
+        files.append(entry["file"])
+    assert files[0] != files[1]
+    assert sorted(path.name for path in zoo.iterdir()) == ["model_zoo.json", files[1]]
+
+
+def _publish(cfg, zoo, **kwargs):
+    return publish(NAME, checkpoint_of(cfg), **{**WORDS, "output_dir": str(zoo), "opts": options(cfg), **kwargs})
+
+
+def test_refusals_leave_nothing_behind(trained, zoo, tmp_path):
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps({"sem_seg": {"mIoU": 50.0}, "panoptic_seg": {"PQ": 40.0, "SQ": 80.0}}))
+    with pytest.raises(ValueError, match="'RQ', 'box AP', 'mask AP'"):
+        _publish(trained, zoo, results_file=str(results))
+    results.write_text("PQ 40")
+    with pytest.raises(ValueError, match="no JSON"):
+        _publish(trained, zoo, results_file=str(results))
+    results.write_text(json.dumps({"iteration": 1, "total_loss": 1.0}))
+    with pytest.raises(ValueError, match="no evaluation"):
+        _publish(trained, zoo, results_file=str(results))
+    results.write_text(json.dumps({"iteration": 7, "panoptic_seg/PQ": 1.0}))
+    with pytest.raises(ValueError, match=r"iteration 7, the checkpoint .* of 1"):
+        _publish(trained, zoo, results_file=str(results))
+    with pytest.raises(ValueError, match="another architecture"):
+        _publish(trained, zoo, opts=[*options(trained), "MODEL.FPN.OUT_CHANNELS", 64])
+    with pytest.raises(ValueError, match=r"lacks: \['sem_seg_head"):
+        _publish(trained, zoo, opts=[*options(trained), "MODEL.META_ARCHITECTURE", "GeneralizedRCNN"])
+    with pytest.raises(ValueError, match="YAML twin"):
+        publish("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py", checkpoint_of(trained), **WORDS)
+    with pytest.raises(KeyError, match="There is no config"):
+        publish("no/such", checkpoint_of(trained), **WORDS)
+    assert not list(zoo.iterdir())
+
+
+def test_needed_metrics_are_those_of_the_outputs():
+    results = {"bbox": {"AP": 30.0}, "segm": {"AP": 28.123456}, "sem_seg": {"mIoU": float("nan")}}
+    assert metrics_of_results(results, frozenset(["instances"])) == {"box AP": 30.0, "mask AP": 28.1235}
+    with pytest.raises(ValueError, match=r"No numbers for \['mIoU'\]"):
+        metrics_of_results(results, frozenset(["sem_seg"]))
+
+
+def test_command_says_what_is_wrong(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["publish", NAME, "no_such.pth", "--command", "", "--training", ""])
+    assert "no_such.pth" in capsys.readouterr().err
