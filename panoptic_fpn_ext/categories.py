@@ -9,6 +9,7 @@
 Contiguous and semantic ids overlap, so a predicted ``category_id`` means nothing without its ``isthing``.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -71,7 +72,7 @@ class PanopticCategories:
         self._categories = [_parse_category(i, c) for i, c in enumerate(categories)]
         self.sem_seg_space: SemSegSpace = sem_seg_space
         ids = [c.id for c in self._categories]
-        duplicates = sorted({i for i in ids if ids.count(i) > 1})
+        duplicates = sorted(i for i, times in Counter(ids).items() if times > 1)
         if not ids or duplicates or min(ids) < 0:
             raise ValueError(f"Category ids must be unique and ≥ 0, got {ids} (duplicates: {duplicates}).")
         self._things = [c for c in self._categories if c.isthing]

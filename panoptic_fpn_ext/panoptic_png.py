@@ -12,7 +12,15 @@ import numpy.typing as npt
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
-__all__ = ["id2rgb", "png_decoders", "read_panoptic_png", "read_panoptic_rgb", "rgb2id", "write_panoptic_png"]
+__all__ = [
+    "id2rgb",
+    "png_decoders",
+    "read_panoptic_png",
+    "read_panoptic_rgb",
+    "read_panoptic_words",
+    "rgb2id",
+    "write_panoptic_png",
+]
 
 MAX_SEGMENT_ID = 256**3 - 1
 
@@ -35,11 +43,11 @@ def rgb2id(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
         raise ValueError(f"rgb2id needs a uint8 array of shape (H, W, 3), got {rgb.dtype} {rgb.shape}.")
-    return _pixels2id(rgb)
+    return _pixels2words(rgb) & MAX_SEGMENT_ID
 
 
-def _pixels2id(pixels: _Pixels) -> npt.NDArray[np.int32]:
-    """As :func:`rgb2id`, of pixels that may have a fourth byte without meaning."""
+def _pixels2words(pixels: _Pixels) -> npt.NDArray[np.int32]:
+    """As :func:`rgb2id`, of pixels that may have a fourth byte without meaning, and so may the result."""
     height, width, channels = pixels.shape
     cv2 = _cv2()
     if channels == 3 and cv2 is not None and pixels.size:
@@ -50,7 +58,7 @@ def _pixels2id(pixels: _Pixels) -> npt.NDArray[np.int32]:
         padded[:-1].reshape(pixels.shape)[...] = pixels
         overlapping: npt.NDArray[np.int32] = np.ndarray((height, width), "<i4", padded, strides=(3 * width, 3))
         return np.asarray(overlapping & MAX_SEGMENT_ID, dtype=np.int32)
-    return np.asarray(pixels.view("<i4")[..., 0] & MAX_SEGMENT_ID, dtype=np.int32)
+    return np.asarray(pixels.view("<i4")[..., 0], dtype=np.int32)
 
 
 def id2rgb(ids: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
@@ -89,7 +97,14 @@ def read_panoptic_rgb(path: str, decoder: str | None = None) -> npt.NDArray[np.u
 
 def read_panoptic_png(path: str, decoder: str | None = None) -> npt.NDArray[np.int32]:
     """Segment ids, int32 (H, W), of a panoptic PNG; arguments and errors as :func:`read_panoptic_rgb`."""
-    return _pixels2id(_read_pixels(path, decoder))
+    return read_panoptic_words(path, decoder) & MAX_SEGMENT_ID
+
+
+def read_panoptic_words(path: str, decoder: str | None = None) -> npt.NDArray[np.int32]:
+    """As :func:`read_panoptic_png`, a pass over the picture sooner: only the lowest 24 bits are the segment id, and
+    the others may differ from pixel to pixel.
+    """
+    return _pixels2words(_read_pixels(path, decoder))
 
 
 def _read_pixels(path: str, decoder: str | None) -> _Pixels:
@@ -105,10 +120,11 @@ def _read_pixels(path: str, decoder: str | None) -> _Pixels:
 
 
 def _check_header(path: str, local_path: str) -> None:
-    if not PathManager.isfile(local_path):
-        raise FileNotFoundError(f"Panoptic PNG {path} does not exist.")
-    with open(local_path, "rb") as f:
-        header = f.read(26)  # signature 8, chunk head 8, width 4, height 4, bit depth 1, colour type 1
+    try:
+        with open(local_path, "rb", buffering=0) as f:
+            header = f.read(26)  # signature 8, chunk head 8, width 4, height 4, bit depth 1, colour type 1
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise FileNotFoundError(f"Panoptic PNG {path} does not exist.") from error
     if not header.startswith(_PNG_START):
         raise ValueError(f"Panoptic PNG {path} cannot be decoded: the file is broken or no PNG.")
     if header[24:] != _8_BIT_RGB:

@@ -9,7 +9,15 @@ import panoptic_fpn_ext
 
 PACKAGE = Path(panoptic_fpn_ext.__file__).parent
 ROOMS = {"data", "modeling", "evaluation"}
-FOUNDATIONS = {"structures", "categories", "panoptic_png", "panoptic_map", "index_masks", "cityscapes_labels"}
+FOUNDATIONS = {
+    "structures",
+    "categories",
+    "panoptic_png",
+    "panoptic_map",
+    "index_masks",
+    "cityscapes_labels",
+    "unique_names",
+}
 PURE = {
     "data/targets.py",
     "modeling/combiner/heuristic.py",

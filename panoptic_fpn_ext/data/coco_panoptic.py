@@ -58,7 +58,11 @@ def register_coco_panoptic(
     for argument, path in roots.items():
         if not PathManager.exists(path):
             raise FileNotFoundError(f"Data set {name!r}: {argument} {path} does not exist.")
-    categories = PanopticCategories(read_panoptic_json(roots["panoptic_json"])["categories"], sem_seg_space)
+    content = read_panoptic_json(roots["panoptic_json"])
+    try:
+        categories = PanopticCategories(content["categories"], sem_seg_space)
+    except ValueError as error:
+        raise ValueError(f"{panoptic_json}: {error}") from error
 
     def load() -> list[dict[str, Any]]:
         """What the catalog calls."""
@@ -168,6 +172,8 @@ def _dataset_dict(
 ) -> dict[str, Any]:
     where = f"{panoptic_json}, annotation of image {annotation.get('image_id')!r} ({annotation.get('file_name')})"
     _check_fields(annotation, ("image_id", "file_name", "segments_info"), where)
+    if not isinstance(annotation["segments_info"], list):
+        raise ValueError(f"{where}: segments_info must be a list, got {annotation['segments_info']!r}.")
     image = images.get(annotation["image_id"])
     if image is None:
         raise ValueError(f"{where}: there is no such image in the list of images.")
@@ -193,7 +199,7 @@ def _segment_info(segment: dict[str, Any], categories: PanopticCategories, where
     known = categories.dataset_ids
     if segment["category_id"] not in known:
         raise ValueError(
-            f"{where}: segment {segment['id']} has category {segment['category_id']}, which is not in {known}."
+            f"{where}: segment {segment['id']} has category {segment['category_id']!r}, which is not in {known}."
         )
     if segment["id"] == VOID_ID:
         raise ValueError(f"{where}: a segment has id {VOID_ID}, which stands for unlabelled pixels.")

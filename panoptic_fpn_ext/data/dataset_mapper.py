@@ -150,7 +150,15 @@ class PanopticDatasetMapper:
 
     def _read_image(self, dataset_dict: dict[str, Any]) -> npt.NDArray[np.uint8]:
         image = read_picture(dataset_dict["file_name"], self.image_format)
-        utils.check_image_size(dataset_dict, image)
+        try:
+            utils.check_image_size(dataset_dict, image)
+        except utils.SizeMismatchError as error:
+            if image.shape[1::-1] != (dataset_dict["height"], dataset_dict["width"]):
+                raise
+            raise ValueError(
+                f"{error} If EXIF data turn the picture, JSON and panoptic PNG must be of the turned "
+                "picture: turn them too, or take the orientation out of the EXIF data."
+            ) from error
         return image
 
     def _targets_from_map(

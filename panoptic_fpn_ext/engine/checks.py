@@ -32,7 +32,8 @@ def fill_in_num_classes(cfg: CfgNode) -> None:
     """Take head sizes that are 0 from the first training data set.
 
     Fills ``MODEL.ROI_HEADS.NUM_CLASSES``, ``MODEL.SEM_SEG_HEAD.NUM_CLASSES`` and, with the latter,
-    ``COMBINE.THING_SEM_SEG_IDS``.
+    ``COMBINE.THING_SEM_SEG_IDS``. Without things, which box heads cannot do without, they get one class that is never
+    detected.
 
     Raises:
         KeyError: a size is 0 and no data set is known to take it from.
@@ -51,6 +52,7 @@ def fill_in_num_classes(cfg: CfgNode) -> None:
     fits = dataset_head_sizes(names[0])
     if model.ROI_HEADS.NUM_CLASSES == 0:
         model.ROI_HEADS.NUM_CLASSES = fits["num_things"]
+        model.ROI_HEADS.SCORE_THRESH_TEST = fits.get("score_threshold", model.ROI_HEADS.SCORE_THRESH_TEST)
     if model.SEM_SEG_HEAD.NUM_CLASSES == 0:
         model.SEM_SEG_HEAD.NUM_CLASSES = fits["num_sem_seg_classes"]
         model.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS = tuple(fits["thing_sem_seg_ids"])
@@ -98,6 +100,8 @@ def check_head_sizes(cfg: CfgNode, name: str) -> None:
     sizes: dict[str, tuple[str, Any]] = {}
     if cfg.MODEL.META_ARCHITECTURE not in WITHOUT_ROI_HEADS:
         sizes["num_things"] = ("MODEL.ROI_HEADS.NUM_CLASSES", cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+        if "score_threshold" in dataset_head_sizes(name):
+            sizes["score_threshold"] = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
     if cfg.MODEL.META_ARCHITECTURE not in WITHOUT_SEM_SEG_HEAD:
         sizes["num_sem_seg_classes"] = ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
         thing_sem_seg_ids = list(cfg.MODEL.PANOPTIC_FPN.COMBINE.get("THING_SEM_SEG_IDS", (0,)))
@@ -106,9 +110,17 @@ def check_head_sizes(cfg: CfgNode, name: str) -> None:
 
 
 def dataset_head_sizes(name: str) -> dict[str, Any]:
-    """What a panoptic data set asks of a model: ``num_things``, ``num_sem_seg_classes`` and ``thing_sem_seg_ids``."""
+    """What a panoptic data set asks of a model: ``num_things``, ``num_sem_seg_classes`` and ``thing_sem_seg_ids``.
+
+    Without things, which box heads cannot do without, they get one class, and the ``score_threshold`` that none passes.
+    """
     categories = dataset_categories(name)
-    return {key: getattr(categories, key) for key in ("num_things", "num_sem_seg_classes", "thing_sem_seg_ids")}
+    sizes: dict[str, Any] = {
+        "num_things": max(categories.num_things, 1),
+        "num_sem_seg_classes": categories.num_sem_seg_classes,
+        "thing_sem_seg_ids": categories.thing_sem_seg_ids,
+    }
+    return sizes if categories.num_things else {**sizes, "score_threshold": 1.0}
 
 
 def refuse_misfits(sizes: dict[str, tuple[str, Any]], name: str) -> None:

@@ -103,6 +103,8 @@ def _measured_outputs(dataset_name: str, predicted: frozenset[str]) -> frozenset
             f"Data set {dataset_name!r} has ground truth for {list(_MEASURED_OUTPUTS[evaluator_type])}, but the model "
             f"predicts {sorted(predicted)} (MODEL.META_ARCHITECTURE, MODEL.PANOPTIC_FPN.OUTPUTS)."
         )
+    if len(measured) > 1 and not MetadataCatalog.get(dataset_name).get("thing_classes"):
+        measured = [output for output in measured if output != "instances"]  # there is no AP without things
     return measured
 
 

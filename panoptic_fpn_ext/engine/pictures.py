@@ -1,11 +1,11 @@
-"""Which pictures a command line means, and what their results are called."""
+"""Which pictures a command line means."""
 
 import glob
 import logging
 import os
 from collections.abc import Iterable, Iterator
 
-__all__ = ["PICTURE_SUFFIXES", "UniqueNames", "find_pictures"]
+__all__ = ["PICTURE_SUFFIXES", "find_pictures"]
 
 PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -64,23 +64,3 @@ def _is_picture(path: str) -> bool:
 
 def _is_inside(real_path: str, folder: str) -> bool:
     return real_path.startswith(os.path.join(os.path.realpath(folder), ""))
-
-
-class UniqueNames:
-    """Names of results: the input's stem, with ``_2``, ``_3`` … after the first where stems are the same."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-
-    def take(self, path: str) -> str:
-        """A name that was not taken before: ``a/x.y.jpg`` → ``x.y``, ``b/x.y.png`` → ``x.y_2``.
-
-        Upper and lower case count as the same, because file systems may not tell them apart.
-        """
-        stem = os.path.splitext(os.path.basename(path))[0]
-        name, count = stem, 1
-        while name.lower() in self._taken:
-            count += 1
-            name = f"{stem}_{count}"
-        self._taken.add(name.lower())
-        return name

@@ -13,7 +13,7 @@ from ..categories import PanopticCategories
 from ..evaluation.prediction_writer import write_json
 from ..panoptic_png import write_panoptic_png
 from ..structures import VOID_ID
-from .pictures import UniqueNames
+from ..unique_names import UniqueNames
 
 __all__ = ["PanopticResultWriter"]
 

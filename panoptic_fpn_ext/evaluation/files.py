@@ -90,6 +90,8 @@ def _count_pictures(
             problems.add(f"picture {image_id!r}: {error}", position)
         except KeyError as error:
             problems.add(f"picture {image_id!r}, prediction: the JSON lacks the field {error}", position)
+        except TypeError as error:  # a list that is null, say
+            problems.add(f"picture {image_id!r}, prediction: the JSON is not as COCO has it ({error})", position)
 
 
 def _count_annotation(truth: GroundTruth, position: int, annotation: dict[str, Any], folder: str) -> PictureCounts:

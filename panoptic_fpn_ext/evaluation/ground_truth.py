@@ -10,7 +10,8 @@ import numpy.typing as npt
 from detectron2.utils.file_io import PathManager
 
 from ..categories import PanopticCategories
-from ..panoptic_png import read_panoptic_png
+from ..panoptic_png import MAX_SEGMENT_ID, read_panoptic_words
+from ..unique_names import UniqueNames
 from .problems import Problems
 from .segments import SegmentMap, Segments, as_segment_map, as_segment_maps, parse_segments
 
@@ -36,6 +37,8 @@ class GroundTruth:
         categories: those of the JSON, in its order; ``category_list`` has them as they are written there.
         category_index: data set id → index in ``categories.dataset_ids``.
         problems: what is wrong with the JSON; what is wrong with a PNG shows itself when the picture is read.
+        png_names: by position, what a prediction's PNG is called: as the ground truth's, with ``_2``, ``_3`` … where
+            PNGs of different folders are called the same.
     """
 
     def __init__(self, json_file: str, folder: str, cache_bytes: int = 0, png_decoder: str | None = None) -> None:
@@ -57,7 +60,10 @@ class GroundTruth:
             raise FileNotFoundError(f"Folder {folder} with the ground truth's panoptic PNGs does not exist.")
         self._png_decoder = png_decoder
         self.category_list: list[dict[str, Any]] = content.get("categories", [])
-        self.categories = PanopticCategories([{"name": str(c.get("id")), **c} for c in self.category_list])
+        try:
+            self.categories = PanopticCategories([{"name": str(c.get("id")), **c} for c in self.category_list])
+        except ValueError as error:
+            raise ValueError(f"{json_file}: {error}") from error
         self.category_index = {id_: index for index, id_ in enumerate(self.categories.dataset_ids)}
         self.problems = Problems()
         self.image_ids: list[Hashable] = []
@@ -69,6 +75,10 @@ class GroundTruth:
                 self._add(position, annotation)
             except KeyError as error:
                 raise ValueError(f"{json_file}: annotation {position} lacks the field {error}.") from error
+            except TypeError as error:  # a list that is null, say
+                raise ValueError(f"{json_file}: annotation {position} is not as COCO has it ({error}).") from error
+        names = UniqueNames()
+        self.png_names = [names.take(file_name) + ".png" for file_name in self._file_names]
         self._cache: dict[int, SegmentMap] = {}
         self._cache_bytes_left = cache_bytes
 
@@ -103,9 +113,9 @@ class GroundTruth:
         gt = self._cache.get(position)
         if gt is None:
             path = os.path.join(self._folder, self._file_names[position])
-            gt_ids, gt_segments = read_panoptic_png(path, self._png_decoder), self._segments[position]
+            gt_words, gt_segments = read_panoptic_words(path, self._png_decoder), self._segments[position]
             if self._cache_bytes_left <= 0:
-                return as_segment_maps(gt_ids, gt_segments, pred_ids, pred_segments)
-            gt = self._cache[position] = as_segment_map(gt_ids, gt_segments)
+                return as_segment_maps(gt_words, gt_segments, pred_ids, pred_segments, MAX_SEGMENT_ID)
+            gt = self._cache[position] = as_segment_map(gt_words, gt_segments, MAX_SEGMENT_ID)
             self._cache_bytes_left -= gt.nbytes
         return gt, as_segment_map(pred_ids, pred_segments)

@@ -17,7 +17,7 @@ from detectron2.utils import comm
 from .ground_truth import GroundTruth
 from .model_ids import ModelIds
 from .panoptic_quality import PictureCounts, PQCounts, count_picture
-from .prediction_writer import PredictionWriter, png_name, write_json
+from .prediction_writer import PredictionWriter, write_json
 from .problems import Problems
 from .records import PictureRecords, fold_records, picture_positions
 from .report import class_table, detectron2_results, group_table, json_report, warn_of_wrong_areas
@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 class _Prediction(NamedTuple):
     image_id: Hashable
-    file_name: str
     panoptic_seg: npt.NDArray[np.integer]
     segments_info: list[dict[str, Any]] | None
 
@@ -77,7 +76,7 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         Args:
             dataset_name: its metadata have ``panoptic_json`` and ``panoptic_root``, as all panoptic sets of detectron2.
             output_dir: a local folder, shared by all ranks, for ``panoptic_quality.json`` and the predictions in COCO's
-                format (``predictions.json``, ``predictions/``); None writes nothing.
+                format (``predictions.json``, ``predictions/``, PNGs called as the ground truth's); None writes nothing.
             gt_cache_bytes: memory for decoded ground truth (20 KB a COCO picture) that later evaluations with this
                 object use again; 0 for none.
             png_decoder: one of ``panoptic_png.png_decoders()``; None is the fastest.
@@ -113,7 +112,7 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         self._state = _State()
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Take over the outputs of inputs with ``image_id`` and ``file_name``; see the class. Raises nothing."""
+        """Take over the outputs of inputs with ``image_id``; see the class. Raises nothing."""
         for input_, output in zip(inputs, outputs, strict=False):
             self._worker.submit(_take_over(input_, output))
 
@@ -145,8 +144,7 @@ class PanopticQualityEvaluator(DatasetEvaluator):
 
     def _results(self, states: list[_State]) -> dict[str, Any]:
         if self._writer is not None:
-            parts = [state.written for state in states if state.written is not None]
-            self._writer.merge(parts, self._truth.category_list)
+            self._writer.merge([s.written for s in states if s.written is not None], self._truth.category_list)
         problems = Problems()
         problems.include([self._truth.problems, *(state.problems for state in states)])
         problems.include([self._find_absent_and_duplicate(states)])
@@ -172,8 +170,9 @@ class PanopticQualityEvaluator(DatasetEvaluator):
 
     def _report(self, counts: PQCounts) -> None:
         warn_of_wrong_areas(counts.num_wrong_areas)
-        logger.info("Panoptic Quality by category:\n" + class_table(counts))
-        logger.info("Panoptic Evaluation Results:\n" + group_table(counts))
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("Panoptic Quality by category:\n" + class_table(counts))
+            logger.info("Panoptic Evaluation Results:\n" + group_table(counts))
         if self._output_dir is not None:
             write_json(os.path.join(self._output_dir, "panoptic_quality.json"), json_report(counts))
 
@@ -182,12 +181,12 @@ class PanopticQualityEvaluator(DatasetEvaluator):
     def _work(self, prediction: _Prediction | _Refused) -> None:
         if isinstance(prediction, _Refused):
             raise ValueError(f"its output cannot be read ({type(prediction.error).__name__}: {prediction.error})")
-        ids, segments, problems = self._ids.to_dataset(prediction.panoptic_seg, prediction.segments_info)
-        if self._writer is not None:
-            self._writer.write(prediction.image_id, prediction.file_name, ids, segments)
         position = self._truth.position(prediction.image_id)
         if position is None:
             raise ValueError("the ground truth's JSON has no such picture")
+        ids, segments, problems = self._ids.to_dataset(prediction.panoptic_seg, prediction.segments_info)
+        if self._writer is not None:
+            self._writer.write(prediction.image_id, self._truth.png_names[position], ids, segments)
         if problems:
             raise ValueError(f"prediction: {'; '.join(problems)}")
         self._state.records.add(position, self._count(position, ids, segments))
@@ -217,7 +216,6 @@ def _take_over(input_: Mapping[str, Any], output: Mapping[str, Any]) -> _Predict
         panoptic_seg, segments_info = output["panoptic_seg"]
         return _Prediction(
             image_id=image_id,
-            file_name=png_name(input_["file_name"]),
             panoptic_seg=torch.as_tensor(panoptic_seg).detach().to("cpu", copy=True).numpy(),
             segments_info=None if segments_info is None else [dict(info) for info in segments_info],
         )

@@ -10,12 +10,7 @@ import numpy.typing as npt
 
 from ..panoptic_png import write_panoptic_png
 
-__all__ = ["PredictionWriter", "png_name", "write_json"]
-
-
-def png_name(file_name: str) -> str:
-    """Name of the PNG for a picture file: ``a/b.c.jpg`` → ``b.c.png``."""
-    return os.path.splitext(os.path.basename(file_name))[0] + ".png"
+__all__ = ["PredictionWriter", "write_json"]
 
 
 def write_json(path: str, content: Any) -> None:
@@ -38,6 +33,7 @@ class PredictionWriter:
         self._png_dir = os.path.join(output_dir, "predictions")
         self._lines_path = os.path.join(output_dir, f"predictions.rank{rank}.jsonl")
         self._lines: IO[str] | None = None
+        self._merged = False
         os.makedirs(self._png_dir, exist_ok=True)
 
     def write(
@@ -47,7 +43,11 @@ class PredictionWriter:
         ids: npt.NDArray[np.integer],
         segments: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Write one picture: segment ids (H, W), segments with data set ids; ``ValueError``: ids outside [0, 256³)."""
+        """Write one picture: its segment ids (H, W) as ``file_name``, and its segments with data set ids.
+
+        Raises:
+            ValueError: ids outside [0, 256³).
+        """
         write_panoptic_png(os.path.join(self._png_dir, file_name), ids)
         line = {"image_id": image_id, "file_name": file_name, "segments_info": list(segments)}
         if self._lines is None:
@@ -64,7 +64,13 @@ class PredictionWriter:
         return self._lines_path
 
     def merge(self, parts: Sequence[str], categories: Sequence[Mapping[str, Any]]) -> None:
-        """Make ``predictions.json`` of the files with lines, line by line, then remove these."""
+        """Make ``predictions.json`` of the files with lines, line by line, then remove these.
+
+        Nothing new since the last time leaves it as it is.
+        """
+        if self._merged and not parts:
+            return
+        self._merged = True
         path = os.path.join(self._output_dir, "predictions.json")
         with open(path + ".tmp", "w", encoding="utf-8") as out:
             out.write(f'{{"categories": {json.dumps(list(categories))},\n"annotations": [\n')

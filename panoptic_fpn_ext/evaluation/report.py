@@ -46,10 +46,16 @@ def class_table(counts: PQCounts) -> str:
 
 
 def json_report(counts: PQCounts) -> dict[str, Any]:
-    """Fractions and counts for a JSON file, null in place of NaN, which JSON does not have."""
+    """Fractions and counts for a JSON file, null in place of NaN (a group without a category) and of the infinite IoU
+    that a wrong JSON area can make: JSON has neither.
+    """
     summary = counts.summarize()
-    groups = {g: {k: None if math.isnan(v) else v for k, v in summary[g].items()} for g in GROUPS}
-    return {**groups, "per_class": _class_rows(counts)}
+    groups = {g: _finite(summary[g]) for g in GROUPS}
+    return {**groups, "per_class": [_finite(row) for row in _class_rows(counts)]}
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
 def warn_of_wrong_areas(count: int) -> None:

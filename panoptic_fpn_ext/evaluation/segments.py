@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 NO_CATEGORY = -1
+ALL_BITS = -1
 
 
 class Segments(NamedTuple):
@@ -113,22 +114,27 @@ def _some(values: Sequence[int]) -> str:
     return f"[{shown}]" if len(values) <= 5 else f"[{shown}, … {len(values)} in all]"
 
 
-def as_segment_map(ids: npt.NDArray[np.integer], segments: Segments) -> SegmentMap:
+def as_segment_map(ids: npt.NDArray[np.integer], segments: Segments, id_bits: int = ALL_BITS) -> SegmentMap:
     """Runs and by-label tables of a panoptic map.
 
     Args:
         ids: integers (H, W), segment ids; 0 is void.
         segments: what the JSON lists, without duplicates.
+        id_bits: mask of the bits of ``ids`` that are the segment id.
 
     Raises:
         ValueError: the map is not a non-empty integer array of two dimensions.
     """
     starts = np.flatnonzero(_changes(ids))
-    return _tabulate(ids, segments, starts)._replace(starts=starts.astype(np.int32))
+    return _tabulate(ids, segments, starts, id_bits)._replace(starts=starts.astype(np.int32))
 
 
 def as_segment_maps(
-    gt_ids: npt.NDArray[np.integer], gt: Segments, pred_ids: npt.NDArray[np.integer], pred: Segments
+    gt_ids: npt.NDArray[np.integer],
+    gt: Segments,
+    pred_ids: npt.NDArray[np.integer],
+    pred: Segments,
+    gt_id_bits: int = ALL_BITS,
 ) -> tuple[SegmentMap, SegmentMap]:
     """Two maps to compare; as :func:`as_segment_map`, with one array of starts for both, which is cheaper.
 
@@ -139,7 +145,7 @@ def as_segment_maps(
     changes = _changes(gt_ids)
     changes |= _changes(pred_ids)
     starts = np.flatnonzero(changes)
-    return _tabulate(gt_ids, gt, starts), _tabulate(pred_ids, pred, starts)
+    return _tabulate(gt_ids, gt, starts, gt_id_bits), _tabulate(pred_ids, pred, starts)
 
 
 def check_sizes(gt_shape: tuple[int, ...], pred_shape: tuple[int, ...]) -> None:
@@ -159,8 +165,10 @@ def _changes(ids: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
     return differs
 
 
-def _tabulate(ids: npt.NDArray[np.integer], segments: Segments, starts: npt.NDArray[np.intp]) -> SegmentMap:
-    values = ids.reshape(-1)[starts].astype(np.int64)
+def _tabulate(
+    ids: npt.NDArray[np.integer], segments: Segments, starts: npt.NDArray[np.intp], id_bits: int = ALL_BITS
+) -> SegmentMap:
+    values = ids.reshape(-1)[starts].astype(np.int64) & id_bits
     known = np.union1d(segments.ids, [VOID_ID])
     labels = _label(values, known)
     pixels = sum_by(labels, np.diff(starts, append=ids.size), len(known) + 1)

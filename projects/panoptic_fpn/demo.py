@@ -15,8 +15,9 @@ from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.data import read_picture
 from panoptic_fpn_ext.engine import PanopticPredictor, PanopticResultWriter
 from panoptic_fpn_ext.engine.model_outputs import model_outputs
-from panoptic_fpn_ext.engine.pictures import UniqueNames, find_pictures
+from panoptic_fpn_ext.engine.pictures import find_pictures
 from panoptic_fpn_ext.engine.setup import add_register_argument, load_prediction_config
+from panoptic_fpn_ext.unique_names import UniqueNames
 from panoptic_fpn_ext.visualization import draw_panoptic
 
 

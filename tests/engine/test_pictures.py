@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from panoptic_fpn_ext.engine.pictures import UniqueNames, find_pictures
+from panoptic_fpn_ext.engine.pictures import find_pictures
+from panoptic_fpn_ext.unique_names import UniqueNames
 
 
 @pytest.fixture

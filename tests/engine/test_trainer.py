@@ -9,6 +9,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 
+from panoptic_fpn_ext import model_zoo
 from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer
 from panoptic_fpn_ext.engine.launch import launch_from_arguments
 from panoptic_fpn_ext.engine.setup import register_datasets
@@ -64,20 +65,20 @@ def test_evaluation_of_a_checkpoint_gives_the_same_figures_again(tiny_cfg):
 
 
 def test_both_panoptic_evaluators_agree(tiny_cfg):
-    tiny_cfg.SOLVER.MAX_ITER = 20
-    tiny_cfg.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH = 0.05
-    model = _train(tiny_cfg).model
+    cfg = model_zoo.get_config("SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow", trained=True)
+    cfg.DATASETS.TEST, cfg.OUTPUT_DIR, cfg.MODEL.DEVICE = tiny_cfg.DATASETS.TEST, tiny_cfg.OUTPUT_DIR, "cpu"
+    model = model_zoo.get("SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow", trained=True, device="cpu")
     results = {}
     for name in ("PanopticQualityEvaluator", "COCOPanopticEvaluator"):
-        tiny_cfg.TEST.PANOPTIC_EVALUATOR = name
-        results[name] = Trainer.test(tiny_cfg, model)["panoptic_seg"]
+        cfg.TEST.PANOPTIC_EVALUATOR = name
+        results[name] = Trainer.test(cfg, model)["panoptic_seg"]
     ours, theirs = results.values()
     assert theirs["PQ"] > 0
     for key, value in theirs.items():
         assert ours[key] == pytest.approx(value, abs=1e-9), key
-    tiny_cfg.TEST.PANOPTIC_EVALUATOR = "another"
+    cfg.TEST.PANOPTIC_EVALUATOR = "another"
     with pytest.raises(ValueError, match=r"TEST\.PANOPTIC_EVALUATOR"):
-        Trainer.test(tiny_cfg, model)
+        Trainer.test(cfg, model)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("SGD", torch.optim.SGD), ("ADAMW", torch.optim.AdamW)])

@@ -21,7 +21,7 @@ from detectron2.evaluation import COCOPanopticEvaluator, DatasetEvaluators
 from oracles_pq import CATEGORIES, Picture, panopticapi_results, random_picture, write_coco
 
 from panoptic_fpn_ext.categories import PanopticCategories
-from panoptic_fpn_ext.evaluation import PanopticQualityEvaluator, panoptic_evaluator
+from panoptic_fpn_ext.evaluation import PanopticQualityEvaluator, panoptic_evaluator, pq_compute
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png
 
 TABLE = PanopticCategories(CATEGORIES)
@@ -439,3 +439,43 @@ def test_a_data_set_may_have_fewer_pictures_than_the_json(dataset, tmp_path, pic
     assert found == evaluate(PanopticQualityEvaluator(dataset(few_json)), batch)
     with pytest.raises(ValueError, match="picture 7: no prediction"):
         evaluate(PanopticQualityEvaluator(dataset(gt_json, image_ids=tuple(range(8)))), batch)
+
+
+def test_pictures_of_the_same_name_in_different_folders_do_not_overwrite_each_other(dataset, tmp_path, pictures):
+    gt_json, _ = write_coco(tmp_path, pictures[:3])
+    content = json.loads(gt_json.read_text())
+    for index, annotation in enumerate(content["annotations"]):
+        path = tmp_path / "gt" / f"town_{index}" / "street.v1.png"
+        path.parent.mkdir()
+        (tmp_path / "gt" / annotation["file_name"]).rename(path)
+        annotation["file_name"] = f"town_{index}/street.v1.png"
+    gt_json.write_text(json.dumps(content))
+    inputs, outputs = as_batch(pictures[:3])
+    for index, one in enumerate(inputs):
+        one["file_name"] = f"town_{index}/street.v1.jpg"
+    out = tmp_path / "out"
+    found = evaluate(PanopticQualityEvaluator(dataset(gt_json), str(out)), (inputs, outputs))
+    assert in_percent(pq_compute(gt_json, out / "predictions.json")) == found
+    written = {a["image_id"]: a["file_name"] for a in json.loads((out / "predictions.json").read_text())["annotations"]}
+    assert written == {0: "street.v1.png", 1: "street.v1_2.png", 2: "street.v1_3.png"}
+
+
+def test_evaluating_twice_keeps_the_predictions(dataset, tmp_path, pictures):
+    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, pictures)[0]), str(tmp_path / "out"))
+    first = evaluate(evaluator, as_batch(pictures))
+    written = (tmp_path / "out" / "predictions.json").read_text()
+    assert evaluator.evaluate() == {"panoptic_seg": first}
+    assert (tmp_path / "out" / "predictions.json").read_text() == written
+
+
+def test_an_infinite_iou_is_null_in_the_report(dataset, tmp_path):
+    """The union follows the JSON: area 0 and a prediction of two pixels on the segment make it 0."""
+    gt_map = np.array([[1, 1, 2, 2]])
+    segments = [{"id": 1, "category_id": 7, "area": 0}, {"id": 2, "category_id": 200, "area": 2}]
+    picture = Picture(gt_map, [{**s, "iscrowd": 0} for s in segments], gt_map, segments)
+    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, [picture])[0]), str(tmp_path / "out"))
+    found = evaluate(evaluator, as_batch([picture]))
+    assert found["PQ_th"] == math.inf and found["PQ_st"] == 100
+    report = json.loads((tmp_path / "out" / "panoptic_quality.json").read_text())
+    assert report["Things"]["pq"] is None and report["Stuff"]["pq"] == 1
+    assert [row["pq"] for row in report["per_class"]] == [None, 0, 1, 0]

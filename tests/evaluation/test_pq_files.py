@@ -93,6 +93,21 @@ def test_json_files_of_another_kind(files: tuple[Path, Path]):
     files[0].write_text(json.dumps({"categories": CATEGORIES, "annotations": [{"image_id": 1}]}))
     with pytest.raises(ValueError, match="annotation 0 lacks the field 'segments_info'"):
         pq_compute(*files)
+    annotation = {"image_id": 1, "file_name": "1.png", "segments_info": None}
+    files[0].write_text(json.dumps({"categories": CATEGORIES, "annotations": [annotation]}))
+    with pytest.raises(ValueError, match=r"gt\.json: annotation 0 is not as COCO has it"):
+        pq_compute(*files)
+    files[0].write_text(json.dumps({"categories": CATEGORIES[:1] * 2, "annotations": []}))
+    with pytest.raises(ValueError, match=r"gt\.json: Category ids must be unique"):
+        pq_compute(*files)
+
+
+def test_predicted_segments_that_are_no_list(files: tuple[Path, Path]):
+    content = json.loads(files[1].read_text())
+    content["annotations"][0]["segments_info"] = None
+    files[1].write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="prediction: the JSON is not as COCO has it"):
+        pq_compute(*files)
 
 
 def test_command_line(files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
