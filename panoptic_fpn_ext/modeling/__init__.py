@@ -2,6 +2,7 @@
 
 from . import backbone
 from .combiner import PANOPTIC_COMBINER_REGISTRY, HeuristicCombiner, build_panoptic_combiner
+from .inference import optimize_for_inference
 from .panoptic_fpn import PanopticFPNExt
 from .sem_seg_head import PanopticFPNSemSegHead
 
@@ -12,4 +13,5 @@ __all__ = [
     "PanopticFPNSemSegHead",
     "backbone",
     "build_panoptic_combiner",
+    "optimize_for_inference",
 ]
