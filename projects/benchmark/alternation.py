@@ -1,18 +1,15 @@
 """Measuring two sides in turn, or each in a process of its own; shared by the scripts of this folder."""
 
 import json
-import os
 import resource
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-import detectron2
 import torch
 
 Sides = dict[str, Callable[[int], Any]]
@@ -98,16 +95,6 @@ def synchronize(device: str) -> None:
     """Wait for a GPU."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()
-
-
-def environment(device: str) -> dict[str, Any]:
-    """Versions, hardware and commit."""
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    hardware = torch.cuda.get_device_name() if device.startswith("cuda") else f"CPU, {os.cpu_count()} cores"
-    versions = {"python": sys.version.split()[0], "torch": torch.__version__, "detectron2": detectron2.__version__}
-    threads, load = torch.get_num_threads(), os.getloadavg()
-    return {"versions": versions, "hardware": hardware, "threads": threads, "commit": commit, "load": load}
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
