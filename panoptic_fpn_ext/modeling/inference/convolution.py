@@ -70,7 +70,8 @@ def fastest_algorithm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor 
     """Name in ``ALGORITHMS`` of what takes the least time; see :func:`_direct` for the arguments."""
     if not _winograd_is_available():
         return "direct"
-    seconds = dict.fromkeys(ALGORITHMS if len(x) > 1 else ("direct", "winograd"), float("inf"))
+    is_batch = 1 < len(x) <= _FEW_PICTURES
+    seconds = dict.fromkeys(ALGORITHMS if is_batch else ("direct", "winograd"), float("inf"))
     for _ in range(_ROUNDS):
         for name in seconds:
             start = time.perf_counter()
