@@ -12,17 +12,21 @@ from typing import Any, TypeVar
 
 import torch
 from detectron2.layers import Conv2d, ROIAlign
+from detectron2.modeling import FPN
 from torch import nn
 from torch.nn import functional as F
 
 from .batch_norm import fold_batch_norms
 from .convolution import use_fastest_convolutions
+from .fpn import InPlaceFPN
 from .pointwise import use_products_for_narrowing_convolutions
 from .roi_align import GatheringROIAlign
 
 __all__ = ["optimize_for_inference"]
 
 Model = TypeVar("Model", bound=nn.Module)
+
+_FASTER: dict[type, type] = {ROIAlign: GatheringROIAlign, FPN: InPlaceFPN}
 
 
 def optimize_for_inference(model: Model, example_inputs: list[dict[str, Any]] | None = None) -> Model:
@@ -55,8 +59,8 @@ def optimize_for_inference(model: Model, example_inputs: list[dict[str, Any]] | 
     use_fastest_convolutions(optimized)
     use_products_for_narrowing_convolutions(optimized)
     for module in optimized.modules():
-        if type(module) is ROIAlign:
-            module.__class__ = GatheringROIAlign
+        if type(module) in _FASTER:
+            module.__class__ = _FASTER[type(module)]
     _forbid_training(optimized)
     if example_inputs is not None:
         with torch.no_grad():
