@@ -7,7 +7,8 @@ keys from :func:`add_panoptic_fpn_ext_config`.
 
 from . import modeling
 from .config import add_panoptic_fpn_ext_config
+from .modeling import optimize_for_inference
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "add_panoptic_fpn_ext_config", "modeling"]
+__all__ = ["__version__", "add_panoptic_fpn_ext_config", "modeling", "optimize_for_inference"]

@@ -2,6 +2,7 @@
 
 from . import backbone
 from .combiner import PANOPTIC_COMBINER_REGISTRY, HeuristicCombiner, build_panoptic_combiner
+from .inference import optimize_for_inference
 from .panoptic_fpn import PanopticFPNExt
 from .sem_seg_head import PanopticFPNSemSegHead
 from .separate_networks import SeparatePanopticNetworks
@@ -14,4 +15,5 @@ __all__ = [
     "SeparatePanopticNetworks",
     "backbone",
     "build_panoptic_combiner",
+    "optimize_for_inference",
 ]

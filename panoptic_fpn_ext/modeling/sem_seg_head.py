@@ -119,7 +119,8 @@ class PanopticFPNSemSegHead(nn.Module):
             return self.predictor(torch.cat(list(maps), dim=1))
         joined = next(maps)
         for level in maps:  # one at a time: no more than two of them exist beside the sum
-            joined = joined + level
+            # Every map is new, so without a backward pass nothing else needs the first.
+            joined = joined + level if torch.is_grad_enabled() else joined.add_(level)
         return self.predictor(joined)
 
     def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -1,16 +1,13 @@
 """Measuring two sides in turn, or each in a process of its own; shared by the scripts of this folder."""
 
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-import detectron2
 import torch
 
 from panoptic_fpn_ext.engine.memory import PeakMemory
@@ -19,7 +16,6 @@ __all__ = [
     "PeakMemory",
     "Sides",
     "alternate",
-    "environment",
     "memory_in_fresh_processes",
     "print_rows",
     "row",
@@ -78,16 +74,6 @@ def synchronize(device: str) -> None:
     """Wait for a GPU."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()
-
-
-def environment(device: str) -> dict[str, Any]:
-    """Versions, hardware and commit."""
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    hardware = torch.cuda.get_device_name() if device.startswith("cuda") else f"CPU, {os.cpu_count()} cores"
-    versions = {"python": sys.version.split()[0], "torch": torch.__version__, "detectron2": detectron2.__version__}
-    threads, load = torch.get_num_threads(), os.getloadavg()
-    return {"versions": versions, "hardware": hardware, "threads": threads, "commit": commit, "load": load}
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:

@@ -14,14 +14,11 @@ import copy
 import io
 import json
 import logging
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +28,14 @@ import panopticapi.evaluation
 import torch
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOPanopticEvaluator
+from environment import environment
 
 from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.evaluation import PanopticQualityEvaluator
 from panoptic_fpn_ext.panoptic_png import id2rgb, png_decoders, read_panoptic_png
 
 DATASET = "panoptic_quality_benchmark"
-PACKAGES = (
-    "detectron2",
-    "sal-detectron2",
-    "hotcoco",
-    "kornia_rs",
-    "numpy",
-    "opencv-python-headless",
-    "pillow",
-    "torch",
-)
+PACKAGES = ("hotcoco", "kornia_rs", "opencv-python-headless", "pillow")
 CACHE_BYTES = 1 << 28
 
 Outputs = list[dict[str, Any]]
@@ -177,23 +166,6 @@ def measure_hold_up(data: Data, model_ms: float) -> dict[str, float]:
     return {"model_ms": model_ms, "mean_ms": statistics.mean(waits), "median_ms": cuts[9], "p95_ms": cuts[-1]}
 
 
-def circumstances() -> dict[str, Any]:
-    """Versions, hardware and commit."""
-    versions = {}
-    for package in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    cpu = [line.split(":")[1].strip() for line in _cpu_lines() if line.startswith("model name")]
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
-    hardware = {"cpu": cpu[0] if cpu else platform.processor(), "cores": os.cpu_count()}
-    return {"python": platform.python_version(), **versions, **hardware, "commit": commit.stdout.strip()}
-
-
-def _cpu_lines() -> Iterator[str]:
-    path = Path("/proc/cpuinfo")
-    yield from path.read_text().splitlines() if path.exists() else []
-
-
 def table(results: dict[str, dict[str, Any]]) -> str:
     """Markdown rows with the ratios to the peers."""
     rivals = [name for name in ("detectron2", "hotcoco") if name in results]
@@ -230,7 +202,12 @@ def main() -> None:
     print(f"{len(data.inputs)} pictures of {args.size[0]}×{args.size[1]}, {args.rounds} rounds\n\n{table(results)}\n")
     print("Model held up for {mean_ms:.2f} ms a picture (median {median_ms:.2f}, p95 {p95_ms:.2f}).".format(**hold_up))
     if args.json:
-        report = {"pictures": len(data.inputs), "cpu": results, "hold_up": hold_up, "circumstances": circumstances()}
+        report = {
+            "pictures": len(data.inputs),
+            "cpu": results,
+            "hold_up": hold_up,
+            "environment": environment(more_packages=PACKAGES),
+        }
         args.json.write_text(json.dumps(report, indent=2))
 
 

@@ -6,7 +6,6 @@ in a process of its own (on a GPU by `max_memory_allocated`). README.md explains
 
 import argparse
 import json
-import platform
 import resource
 import statistics
 import subprocess
@@ -16,16 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import detectron2
 import torch
-import torchvision
 from detectron2.modeling.meta_arch.panoptic_fpn import combine_semantic_and_instance_outputs
 from detectron2.modeling.postprocessing import detector_postprocess, sem_seg_postprocess
 from detectron2.structures import Instances
+from environment import environment
 from raw_outputs import IMAGE_SIZE, STRIDE, Kind, draw_instances, draw_logits
 from torch.nn import functional as F
 
-import panoptic_fpn_ext
 from panoptic_fpn_ext.modeling import HeuristicCombiner
 from panoptic_fpn_ext.modeling.postprocessing import postprocess_instances, upsample_sem_seg_logits
 
@@ -129,31 +126,6 @@ def _peak_bytes(device: str, restart: bool = False) -> int:
 def _synchronize(device: str) -> None:
     if device != "cpu":
         torch.cuda.synchronize()
-
-
-def environment(device: str) -> dict[str, Any]:
-    """Versions, hardware and commit."""
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
-    return {
-        "commit": git.stdout.strip() or None,
-        "panoptic_fpn_ext": panoptic_fpn_ext.__version__,
-        "detectron2": detectron2.__version__,
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "device": device if device == "cpu" else torch.cuda.get_device_name(),
-        "cpu": _cpu_name(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return names[0].split(": ", 1)[1] if names else platform.processor()
 
 
 def plot(cases: list[dict[str, Any]], path: Path) -> None:

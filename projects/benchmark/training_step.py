@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from alternation import PeakMemory, Sides, alternate, environment, memory_in_fresh_processes, print_rows
+from alternation import PeakMemory, Sides, alternate, memory_in_fresh_processes, print_rows
 from detectron2 import model_zoo
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
@@ -26,6 +26,7 @@ from detectron2.data.datasets import load_coco_json
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
+from environment import environment
 from PIL import Image
 from torch.nn import functional as F
 
@@ -50,8 +51,7 @@ def main() -> None:
         "table": args.table,
         "memory": args.memory,
         "rows": rows,
-        "device": args.device,
-        **environment(args.device),
+        "environment": environment(args.device),
     }
     Path(args.output).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print_rows(rows)

@@ -1,0 +1,41 @@
+"""A feature pyramid that makes fewer maps.
+
+Shapes: N pictures, C channels, h, w.
+"""
+
+import torch
+from detectron2.modeling import FPN
+
+__all__ = ["InPlaceFPN"]
+
+
+class InPlaceFPN(FPN):
+    """detectron2's `FPN`, of which each finer level is added to where it stands; no upsampled map is made.
+
+    The finest maps are the largest of the whole model, and the first touch of their memory costs more than the sum.
+    """
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """float (N, 3, h, w) → maps by name, finest first, float (N, C, h / stride, w / stride)."""
+        bottom_up = self.bottom_up(x)
+        levels: list[torch.Tensor] = []
+        coarser = None
+        for name, lateral, output in zip(self.in_features[::-1], self.lateral_convs, self.output_convs, strict=True):
+            level = lateral(bottom_up[name])  # made by a convolution: nothing else needs it
+            if coarser is not None:
+                _add_upsampled(level, coarser)
+                if self._fuse_type == "avg":
+                    level /= 2
+            levels.insert(0, output(level))
+            coarser = level
+        if self.top_block is not None:
+            maps = {**dict(zip(self._out_features, levels, strict=False)), **bottom_up}
+            levels += self.top_block(maps[self.top_block.in_feature])
+        return dict(zip(self._out_features, levels, strict=True))
+
+
+def _add_upsampled(level: torch.Tensor, coarser: torch.Tensor) -> None:
+    """Add float (N, C, h, w) to each 2×2 block of ``level``, (N, C, 2·h, 2·w)."""
+    h, w = coarser.shape[2:]
+    blocks = level.unflatten(3, (w, 2)).unflatten(2, (h, 2))  # N, C, h, 2, w, 2
+    blocks += coarser[:, :, :, None, :, None]

@@ -1,0 +1,156 @@
+#!/usr/bin/env python
+"""A whole model on a CPU, picture in, outputs out: detectron2's `PanopticFPN` against `optimize_for_inference`.
+
+    OMP_NUM_THREADS=2 python projects/benchmark/network.py
+
+R50, 800×1067 px in, 480×640 px out, 1,000 proposals, 100 detections, 20 of them above the score threshold. Weights are
+random, with norms set to the statistics of the picture so that activations are as large as a trained network's; all
+sides have the same. They alternate in one process. See README.md.
+"""
+
+import argparse
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from alternation import Sides, alternate, print_rows
+from detectron2 import model_zoo
+from detectron2.config import get_cfg
+from detectron2.data import detection_utils
+from detectron2.layers import FrozenBatchNorm2d
+from detectron2.modeling import build_model
+from environment import environment
+from torch.nn import functional as F
+from torch.profiler import profile
+
+from panoptic_fpn_ext import add_panoptic_fpn_ext_config, optimize_for_inference
+
+Inputs = list[dict[str, Any]]
+INPUT_SIZE = (800, 1067)
+OUTPUT_SIZE = (480, 640)
+ABOVE_THRESHOLD = 20
+
+
+@torch.no_grad()
+def main() -> None:
+    """Measure, print the table and write it as JSON."""
+    args = parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    inputs = read_inputs(args.image)
+    models = build_sides(inputs)
+    outputs: dict[str, Any] = {}
+    sides: Sides = {name: as_side(name, model, inputs, outputs) for name, model in models.items()}
+    rows = alternate(sides, args.rounds, "cpu")
+    for row in rows:
+        row["wall_faster"] = rows[0]["wall_s"] / row["wall_s"]
+        row["cpu_faster"] = rows[0]["cpu_s"] / row["cpu_s"]
+        row["different_pixels"] = count_different(outputs[row["side"]], outputs["detectron2"])
+    print_rows(rows)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    detections = len(outputs["detectron2"]["instances"])
+    report = {"rows": rows, "rounds": args.rounds, "detections": detections, "environment": environment()}
+    args.output.write_text(json.dumps(report, indent=1) + "\n")
+    for name, model in models.items() if args.profile else ():
+        print(f"\n{name}\n{operators(model, inputs)}")
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image", type=Path, help="a picture; without one, smooth colours and noise")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0, help="of PyTorch; 0 is its own choice")
+    parser.add_argument("--profile", action="store_true", help="print the operators that take longest, too")
+    parser.add_argument("--output", type=Path, default=Path("output/benchmark/network.json"))
+    return parser.parse_args()
+
+
+def read_inputs(path: Path | None) -> Inputs:
+    """One picture at the size of the benchmark."""
+    generator = torch.Generator().manual_seed(0)
+    if path:
+        picture = torch.tensor(detection_utils.read_image(str(path), "BGR").copy()).permute(2, 0, 1).float()
+    else:
+        picture = torch.rand(3, 12, 16, generator=generator) * 255
+    picture = F.interpolate(picture[None], size=INPUT_SIZE, mode="bicubic")[0]
+    if not path:
+        picture += torch.randn(picture.shape, generator=generator) * 20
+    height, width = OUTPUT_SIZE
+    return [{"image": picture.clamp(0, 255).byte(), "height": height, "width": width}]
+
+
+def build_sides(inputs: Inputs) -> dict[str, Any]:
+    """Models with the same weights; the first is what the others are compared with."""
+    theirs, ours = build("PanopticFPN"), build("PanopticFPNExt")
+    enliven(theirs, inputs)
+    scores = theirs.inference(inputs, do_postprocess=False)[0][0].scores.sort(descending=True).values.tolist()
+    threshold = (scores[ABOVE_THRESHOLD - 1] + scores[ABOVE_THRESHOLD]) / 2
+    ours.load_state_dict(theirs.state_dict())
+    theirs.combine_instances_score_thresh = ours.combiner.instance_score_threshold = threshold
+    all_outputs = optimize_for_inference(ours, inputs)
+    panoptic_only = copy.deepcopy(all_outputs)
+    panoptic_only.outputs = frozenset(["panoptic_seg"])
+    return {"detectron2": theirs, "ours, all outputs": all_outputs, "ours, panoptic_seg": panoptic_only}
+
+
+def build(architecture: str) -> Any:
+    """detectron2's panoptic_fpn_R_50_1x with random weights."""
+    cfg = get_cfg()
+    add_panoptic_fpn_ext_config(cfg)
+    cfg.merge_from_file(model_zoo.get_config_file("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"))
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = architecture, "cpu", ""
+    torch.manual_seed(0)
+    return build_model(cfg).eval()
+
+
+def enliven(model: Any, inputs: Inputs) -> None:
+    """Give a network that knows nothing a thousand proposals, a hundred detections and masks with shapes."""
+    norms = [module for module in model.modules() if isinstance(module, FrozenBatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(normalize) for norm in norms]
+    model.backbone(model.preprocess_image(inputs).tensor)
+    for hook in hooks:
+        hook.remove()
+    model.proposal_generator.rpn_head.anchor_deltas.weight.mul_(3)
+    model.roi_heads.box_predictor.cls_score.weight.normal_(0, 0.15)
+    model.roi_heads.mask_head.predictor.weight.normal_(0, 0.5)
+
+
+def normalize(norm: Any, inputs: tuple[torch.Tensor]) -> None:
+    """Set a norm's statistics to those of what comes in."""
+    norm.running_mean.copy_(inputs[0].mean(dim=(0, 2, 3)))
+    norm.running_var.copy_(inputs[0].var(dim=(0, 2, 3)))
+
+
+def as_side(name: str, model: Any, inputs: Inputs, outputs: dict[str, Any]) -> Callable[[int], None]:
+    """The same picture each round; what comes out goes into ``outputs``."""
+
+    def predict(_: int) -> None:
+        outputs[name] = model(inputs)[0]
+
+    return predict
+
+
+def count_different(ours: dict[str, Any], theirs: dict[str, Any]) -> int:
+    """Pixels of the panoptic map with another category or another kind of segment."""
+    categories = []
+    for panoptic_seg, segments in (ours["panoptic_seg"], theirs["panoptic_seg"]):
+        of_segment = torch.zeros(len(segments) + 1, dtype=torch.int64)
+        for segment in segments:
+            of_segment[segment["id"]] = 2 * segment["category_id"] + segment["isthing"] + 1
+        categories.append(of_segment[panoptic_seg.long()])
+    return int((categories[0] != categories[1]).sum())
+
+
+def operators(model: Any, inputs: Inputs) -> str:
+    """The operators that take longest."""
+    with profile() as profiled:
+        model(inputs)
+    return str(profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=15, max_name_column_width=40))
+
+
+if __name__ == "__main__":
+    main()
