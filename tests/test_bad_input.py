@@ -72,6 +72,12 @@ def test_json_that_is_none(dataset: TinyDataset, tmp_path: Path):
     _fails(dataset, tmp_path, ValueError, str(dataset.json), "not valid JSON")
 
 
+def test_json_whose_annotations_are_no_list(dataset: TinyDataset, tmp_path: Path):
+    dataset.content["annotations"] = None
+    dataset.save()
+    _fails(dataset, tmp_path, ValueError, str(dataset.json), "['annotations'] must be lists")
+
+
 @pytest.mark.parametrize(("part", "field"), [("images", "width"), ("annotations", "segments_info")])
 def test_json_without_a_field(dataset: TinyDataset, tmp_path: Path, part: str, field: str):
     del dataset.content[part][1][field]
@@ -124,6 +130,15 @@ def test_num_classes_to_be_filled_in_from_an_unknown_data_set(dataset: TinyDatas
 def test_unknown_data_set(dataset: TinyDataset, tmp_path: Path):
     extra = ("DATASETS.TRAIN", "('nowhere',)")
     _fails(dataset, tmp_path, KeyError, "nowhere", "DATASETS.TRAIN", "--register", extra=extra)
+
+
+def test_no_data_set(dataset: TinyDataset, tmp_path: Path):
+    _fails(dataset, tmp_path, ValueError, "DATASETS.TRAIN is empty", extra=("DATASETS.TRAIN", "()"))
+
+
+@pytest.mark.parametrize("opts", [("MODEL.WIGHTS", "x"), ("MODEL.WEIGHTS",)])
+def test_keys_that_are_none(dataset: TinyDataset, tmp_path: Path, opts: tuple[str, ...]):
+    _fails(dataset, tmp_path, ValueError, "KEY VALUE", extra=opts)
 
 
 def test_missing_config_file(tmp_path: Path):

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections import Counter
 from typing import Any
 
 from detectron2.data import MetadataCatalog
@@ -127,6 +128,8 @@ def panoptic_dicts(
 ) -> list[dict[str, Any]]:
     """As :func:`load_coco_panoptic`, from the JSON alone: no other file is looked for."""
     content = read_panoptic_json(panoptic_json)
+    for image in content["images"]:
+        _check_fields(image, ("id",), f"{panoptic_json}: an entry of images")
     images = {image["id"]: image for image in content["images"]}
     dicts = [
         _dataset_dict(annotation, images, image_root, panoptic_root, panoptic_json, categories)
@@ -136,7 +139,7 @@ def panoptic_dicts(
         raise ValueError(f"{panoptic_json} lists no annotations.")
     image_ids = [d["image_id"] for d in dicts]
     if len(set(image_ids)) < len(image_ids):
-        twice = sorted({str(i) for i in image_ids if image_ids.count(i) > 1})
+        twice = sorted(str(i) for i, times in Counter(image_ids).items() if times > 1)
         raise ValueError(f"{panoptic_json} annotates the same picture more than once: {', '.join(twice[:10])}.")
     return dicts
 
@@ -146,19 +149,22 @@ def read_panoptic_json(panoptic_json: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no JSON, or lacks ``images``, ``annotations`` or ``categories``.
+        ValueError: it is no JSON, or lacks one of the lists ``images``, ``annotations`` and ``categories``.
     """
     if not PathManager.isfile(panoptic_json):
         raise FileNotFoundError(f"Panoptic JSON {panoptic_json} does not exist.")
     with PathManager.open(panoptic_json) as f:
         try:
             content = json.load(f)
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # no JSON, or no text
             raise ValueError(f"{panoptic_json} is not valid JSON: {error}.") from error
     keys = ("images", "annotations", "categories")
     missing = [key for key in keys if not isinstance(content, dict) or key not in content]
     if missing:
         raise ValueError(f"{panoptic_json} is not in COCO panoptic format: it lacks {missing}.")
+    no_lists = [key for key in keys if not isinstance(content[key], list)]
+    if no_lists:
+        raise ValueError(f"{panoptic_json} is not in COCO panoptic format: {no_lists} must be lists.")
     return content
 
 

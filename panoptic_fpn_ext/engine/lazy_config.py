@@ -1,7 +1,9 @@
 """From the command line to a LazyConfig: what ``setup`` is for YAML configs."""
 
 import argparse
+import difflib
 import logging
+from collections.abc import Iterable
 
 from detectron2.config import LazyConfig
 from detectron2.data import DatasetCatalog
@@ -52,7 +54,9 @@ def load_lazy_config(config_file: str, overrides: list[str], registrations: list
     """
     if not PathManager.isfile(config_file):
         raise FileNotFoundError(f"Config file {config_file!r} (--config-file) does not exist.")
-    cfg = LazyConfig.apply_overrides(LazyConfig.load(config_file), overrides)
+    cfg = LazyConfig.load(config_file)
+    _refuse_unknown_keys(cfg, overrides)
+    cfg = LazyConfig.apply_overrides(cfg, overrides)
     missing = [part for part in _PARTS if part not in cfg]
     if missing:
         raise KeyError(f"{config_file} lacks {missing}: a LazyConfig needs {list(_PARTS)}. Is it one?")
@@ -61,6 +65,21 @@ def load_lazy_config(config_file: str, overrides: list[str], registrations: list
     register_used_datasets([*train, *test], registrations)
     _check(cfg, [*train, *test])
     return cfg
+
+
+def _refuse_unknown_keys(cfg: DictConfig, overrides: list[str]) -> None:
+    """A mistyped key would be added and do nothing; ``+key=value`` adds one on purpose."""
+    for key in (override.split("=", 1)[0].strip() for override in overrides):
+        parent, _, name = key.lstrip("~").rpartition(".")
+        node = OmegaConf.select(cfg, parent) if parent else cfg
+        if not key.startswith("+") and (not OmegaConf.is_config(node) or name not in map(str, _names(node))):
+            near = difflib.get_close_matches(name, map(str, _names(node)), n=3) if OmegaConf.is_config(node) else []
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise KeyError(f"The config has no key {key!r}.{hint} Write +{key}=… to add it.")
+
+
+def _names(node: DictConfig | ListConfig) -> Iterable[object]:
+    return range(len(node)) if isinstance(node, ListConfig) else node.keys()
 
 
 def _dataset_names(cfg: DictConfig, key: str) -> list[str]:

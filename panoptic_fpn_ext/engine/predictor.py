@@ -14,6 +14,7 @@ from ..data.panoptic_catalog import is_panoptic
 from .checkpoint import PanopticCheckpointer
 from .checks import check_head_sizes, prediction_dataset
 from .device import use_available_device
+from .setup import register_categories
 
 __all__ = ["PanopticPredictor"]
 
@@ -35,6 +36,7 @@ class PanopticPredictor:
         """
         cfg = cfg.clone()
         use_available_device(cfg)
+        register_categories([])
         self.metadata = MetadataCatalog.get(prediction_dataset(cfg))
         if is_panoptic(self.metadata.name):
             check_head_sizes(cfg, self.metadata.name)

@@ -10,6 +10,7 @@ from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
+from yaml import YAMLError
 
 from ..config import add_panoptic_fpn_ext_config
 from ..data import cityscapes_panoptic, describe_coco_panoptic, register_coco_panoptic
@@ -135,8 +136,11 @@ def _read_config(config_file: str, opts: list[str]) -> CfgNode:
         raise ValueError(f"{config_file} is a LazyConfig: run projects/panoptic_fpn/lazyconfig_train_net.py with it.")
     cfg = get_cfg()
     add_panoptic_fpn_ext_config(cfg)
-    cfg.merge_from_file(config_file)
-    cfg.merge_from_list(opts)
+    try:
+        cfg.merge_from_file(config_file)
+        cfg.merge_from_list(opts)
+    except (AssertionError, KeyError, UnicodeDecodeError, YAMLError) as error:  # yacs' and PyYAML's
+        raise ValueError(f"{config_file}, or a KEY VALUE pair for it, is no config: {error}") from error
     if cfg.TEST.AUG.ENABLED:
         raise ValueError("TEST.AUG.ENABLED is not supported for panoptic outputs; set it to False.")
     use_available_device(cfg)

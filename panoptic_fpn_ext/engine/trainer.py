@@ -31,6 +31,8 @@ class Trainer(DefaultTrainer):
 
     def __init__(self, cfg: CfgNode) -> None:
         """Build everything that ``cfg`` describes; raises ``ValueError`` where it does not fit its data sets."""
+        if not cfg.DATASETS.TRAIN:
+            raise ValueError("DATASETS.TRAIN is empty: set it to the data sets to train on.")
         check_config(cfg)
         # As DefaultTrainer.__init__, which wraps the model for GPUs only.
         TrainerBase.__init__(self)

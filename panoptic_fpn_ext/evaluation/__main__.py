@@ -1,7 +1,6 @@
 """``python -m panoptic_fpn_ext.evaluation GT.json PRED.json``: Panoptic Quality of any model's predictions."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 
@@ -15,12 +14,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         counts = count_files(args.gt_json, args.pred_json, args.gt_folder, args.pred_folder)
-    except (ValueError, FileNotFoundError, json.JSONDecodeError) as error:
-        print(error, file=sys.stderr)  # noqa: T201 (a command line)
+        print(group_table(counts), class_table(counts), sep="\n\n")  # noqa: T201 (a command line)
+        if args.json:
+            write_json(args.json, json_report(counts))
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)  # noqa: T201
         return 1
-    print(group_table(counts), class_table(counts), sep="\n\n")  # noqa: T201
-    if args.json:
-        write_json(args.json, json_report(counts))
     return 0
 
 

@@ -71,7 +71,10 @@ def _folder(json_file: StrPath, folder: StrPath | None) -> str:
 
 def _predictions_by_image(content: dict[str, Any], problems: Problems) -> dict[Hashable, dict[str, Any]]:
     result: dict[Hashable, dict[str, Any]] = {}
-    for annotation in content["annotations"]:
+    for index, annotation in enumerate(content["annotations"]):
+        if not isinstance(annotation, dict) or "image_id" not in annotation:
+            problems.add(f"prediction {index}: the JSON lacks the field 'image_id'")
+            continue
         if annotation["image_id"] in result:
             problems.add(f"picture {annotation['image_id']!r}, prediction: the JSON has it more than once")
         result[annotation["image_id"]] = annotation

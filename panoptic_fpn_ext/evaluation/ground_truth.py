@@ -19,12 +19,16 @@ __all__ = ["GroundTruth", "read_json"]
 
 
 def read_json(path: str) -> dict[str, Any]:
-    """A COCO panoptic JSON; ``FileNotFoundError`` when absent, ``ValueError`` when it lacks the list of annotations."""
+    """A COCO panoptic JSON; ``FileNotFoundError`` when absent, ``ValueError`` when it is no JSON or lacks the list
+    of annotations."""
     local_path = PathManager.get_local_path(path)
     if not PathManager.isfile(local_path):
         raise FileNotFoundError(f"Panoptic JSON {path} does not exist.")
     with open(local_path, encoding="utf-8") as f:
-        content = json.load(f)
+        try:
+            content = json.load(f)
+        except ValueError as error:  # no JSON, or no text
+            raise ValueError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
         raise ValueError(f"{path} is no COCO panoptic JSON: it needs a list called 'annotations'.")
     return content

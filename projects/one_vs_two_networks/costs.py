@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """What models cost: parameters, multiply-adds, time and memory, side by side in one run. Nothing is trained.
 
-    costs.py CONFIG.yaml … [--size H W] [--rounds N] [--json FILE] [--opts KEY VALUE …]
+    costs.py CONFIG.yaml … [--size H W] [--rounds N] [--json FILE] [--register …] [--opts KEY VALUE …]
 
 Weights are random, as they are before training, so hardly anything is detected. A detection adds the same to all
 models: its share of the mask head. Times come by turns from one process; memory comes from a process for each model
@@ -10,7 +10,6 @@ and is what one picture needs beyond the model and what the process held before.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -19,28 +18,23 @@ from statistics import median
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.analysis import FlopCountAnalysis
 from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 
-from panoptic_fpn_ext.engine.device import use_available_device
 from panoptic_fpn_ext.engine.memory import PeakMemory
+from panoptic_fpn_ext.engine.setup import add_register_argument, load_prediction_config
 from panoptic_fpn_ext.index_masks import IndexMasks
-from panoptic_fpn_ext.model_zoo import get_config
 
 MEASURED_MEMORY = ("inference", "training")
 
 
-def load(config_file: str, opts: list[str]) -> torch.nn.Module:
+def load(config_file: str, args: argparse.Namespace) -> torch.nn.Module:
     """The untrained model of a config, in evaluation mode."""
     torch.manual_seed(0)
-    cfg: CfgNode = get_config(os.path.abspath(config_file))
-    cfg.merge_from_list(opts)
-    use_available_device(cfg)
-    return build_model(cfg).eval()
+    return build_model(load_prediction_config(config_file, args.opts, args.register)).eval()
 
 
 def picture(size: tuple[int, int]) -> dict[str, Any]:
@@ -91,13 +85,14 @@ def seconds(models: list[torch.nn.Module], size: tuple[int, int], rounds: int) -
 def memory_in_a_fresh_process(config_file: str, what: str, args: argparse.Namespace) -> float:
     """MiB at the peak of one piece of work."""
     command = [sys.executable, __file__, config_file, "--memory", what, "--size", *map(str, args.size)]
+    command += [word for one in args.register for word in ("--register", *one)]
     output = subprocess.run([*command, "--opts", *args.opts], check=True, capture_output=True, text=True).stdout
     return float(output.splitlines()[-1])
 
 
 def peak_memory(config_file: str, args: argparse.Namespace) -> float:
     """MiB at the peak of one piece of work in this process."""
-    model = load(config_file, args.opts)
+    model = load(config_file, args)
     with PeakMemory(str(next(model.parameters()).device)) as memory:
         (infer if args.memory == "inference" else train_step)(model, args.size)
     return float(memory.highest - memory.before) / 2**20
@@ -105,7 +100,7 @@ def peak_memory(config_file: str, args: argparse.Namespace) -> float:
 
 def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     """One row a config; ratios are to the first."""
-    models = [load(config_file, args.opts) for config_file in args.configs]
+    models = [load(config_file, args) for config_file in args.configs]
     samples = seconds(models, args.size, args.rounds)
     rows = []
     for config_file, model, times in zip(args.configs, models, samples, strict=True):
@@ -135,6 +130,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--json", metavar="FILE", help="also write the rows there")
     parser.add_argument("--memory", choices=MEASURED_MEMORY, help=argparse.SUPPRESS)
+    add_register_argument(parser)
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE")
     args = parser.parse_args()
     args.size = tuple(args.size)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """One network against two: the paper's comparison, at equal schedules.
 
-    run.py [--seeds N] [--output DIR] [--register NAME IMAGES PNGS JSON …] [--opts KEY VALUE …]
+    run.py [--seeds N] [--size H W] [--output DIR] [--register NAME IMAGES PNGS JSON …] [--opts KEY VALUE …]
 
 Trains and evaluates what has no results yet, measures what each system costs, prints the paper's table and writes it to
 ``one_vs_two_networks.json``. ``costs.py`` measures the models of any config.
@@ -26,7 +26,6 @@ SYSTEMS = {
     "one network": "one_network.yaml",
     "one network, larger backbone": "one_larger_network.yaml",
 }
-SIZE = ("160", "256")  # of the embedded data set's pictures
 
 
 def experiments(seeds: int) -> list[Experiment]:
@@ -49,11 +48,12 @@ def summarize(runs: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def measure_costs(opts: Sequence[str], output: Path) -> list[dict[str, Any]]:
+def measure_costs(args: argparse.Namespace, output: Path) -> list[dict[str, Any]]:
     """Rows of ``costs.py``, in the order of the systems."""
     configs = [str(FOLDER / "configs" / file) for file in SYSTEMS.values()]
-    command = [sys.executable, str(FOLDER / "costs.py"), *configs, "--size", *SIZE, "--json", str(output)]
-    subprocess.run([*command, "--opts", *opts], check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, str(FOLDER / "costs.py"), *configs, "--size", *map(str, args.size)]
+    command += ["--json", str(output), *(word for one in args.register for word in ("--register", *one))]
+    subprocess.run([*command, "--opts", *args.opts], check=True, stdout=subprocess.DEVNULL)
     rows: list[dict[str, Any]] = json.loads(output.read_text(encoding="utf-8"))["rows"]
     return rows
 
@@ -85,13 +85,15 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each system (default: %(default)s)")
+    parser.add_argument("--size", nargs=2, type=int, default=(160, 256), metavar=("H", "W"), help="for the costs, px")
     add_series_arguments(parser, output="output/one_vs_two_networks")
     args = parser.parse_args()
     output = Path(args.output)
     rows = summarize(run_series(experiments(args.seeds), args.output, args.register, args.opts))
-    costs = measure_costs(args.opts, output / "costs.json")
+    print(f"\n{quality_table(rows)}\n", flush=True)
+    costs = measure_costs(args, output / "costs.json")
     (output / "one_vs_two_networks.json").write_text(json.dumps({"quality": rows, "costs": costs}, indent=1))
-    print(f"\n{quality_table(rows)}\n\n{cost_table(rows, costs)}")
+    print(cost_table(rows, costs))
 
 
 if __name__ == "__main__":

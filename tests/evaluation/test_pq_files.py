@@ -86,6 +86,17 @@ def test_everything_wrong_is_one_error(files: tuple[Path, Path], tmp_path: Path)
         assert text in str(caught.value)
 
 
+def test_predictions_that_are_none(files: tuple[Path, Path]):
+    content = json.loads(files[1].read_text())
+    content["annotations"][0] = None
+    files[1].write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="prediction 0: the JSON lacks the field 'image_id'"):
+        pq_compute(*files)
+    files[1].write_text('{"annotations": [')
+    with pytest.raises(ValueError, match=r"pred\.json is not valid JSON"):
+        pq_compute(*files)
+
+
 def test_json_files_of_another_kind(files: tuple[Path, Path]):
     files[0].write_text("[]")
     with pytest.raises(ValueError, match="no COCO panoptic JSON"):
