@@ -52,7 +52,7 @@ def set_up(cfg: CfgNode) -> None:
 
 def computes_in_bfloat16() -> bool:
     """Whether the CPU that trains multiplies in bfloat16: then a quarter of the time is saved, elsewhere it is lost."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in every PyTorch
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in every PyTorch
     has_bfloat16 = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
     return bool(has_bfloat16) and not torch.cuda.is_available()
 
