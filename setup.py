@@ -63,6 +63,7 @@ setup(
         "numpy",
         "pillow",
         "pycocotools",
+        "pyyaml",
         "scipy",
         "tabulate",
         "tqdm",

