@@ -68,10 +68,15 @@ def load_lazy_config(config_file: str, overrides: list[str], registrations: list
 
 
 def _refuse_unknown_keys(cfg: DictConfig, overrides: list[str]) -> None:
-    """A mistyped key would be added and do nothing; ``+key=value`` adds one on purpose."""
+    """A mistyped key would be added and do nothing; ``+key=value`` adds one on purpose.
+
+    Arguments of what is called may be left out of a config, and a call refuses those that it does not know.
+    """
     for key in (override.split("=", 1)[0].strip() for override in overrides):
         parent, _, name = key.lstrip("~").rpartition(".")
         node = OmegaConf.select(cfg, parent) if parent else cfg
+        if isinstance(node, DictConfig) and "_target_" in node:
+            continue
         if not key.startswith("+") and (not OmegaConf.is_config(node) or name not in map(str, _names(node))):
             near = difflib.get_close_matches(name, map(str, _names(node)), n=3) if OmegaConf.is_config(node) else []
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
