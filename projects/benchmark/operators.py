@@ -3,10 +3,11 @@
 
     OMP_NUM_THREADS=2 python projects/benchmark/operators.py
 
-3×3 convolutions by each algorithm, and RoIAlign. See README.md.
+3×3 convolutions by each algorithm, RoIAlign, residual blocks, mask head. See README.md.
 """
 
 import argparse
+import copy
 import json
 from collections.abc import Callable
 from functools import partial
@@ -16,11 +17,16 @@ from typing import Any
 
 import torch
 from alternation import print_rows, timed
-from detectron2.layers import ROIAlign
+from detectron2.layers import ROIAlign, ShapeSpec
+from detectron2.modeling.backbone.resnet import BottleneckBlock
+from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
+from detectron2.structures import Instances
 from environment import environment
 
 from panoptic_fpn_ext.modeling.inference.convolution import ALGORITHMS
-from panoptic_fpn_ext.modeling.inference.roi_align import gather_rois
+from panoptic_fpn_ext.modeling.inference.mask_head import PredictedClassMaskHead
+from panoptic_fpn_ext.modeling.inference.residual import InPlaceBottleneckBlock
+from panoptic_fpn_ext.modeling.inference.roi_align import GatheringROIAlign
 
 # Pictures or RoIs, input channels, output channels, height, width.
 CONVOLUTIONS = [
@@ -36,12 +42,14 @@ CONVOLUTIONS = [
     (100, 256, 256, 14, 14),
     (20, 256, 256, 14, 14),
 ]
+# Inner channels, height, width.
+BLOCKS = [(64, 200, 272), (128, 100, 136), (256, 50, 68), (512, 25, 34)]
 STRIDE = 4
 
 
 @torch.no_grad()
 def main() -> None:
-    """Measure, print two tables and write JSON."""
+    """Measure, print the tables and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path("output/benchmark/operators.json"))
@@ -51,6 +59,8 @@ def main() -> None:
     tables = {
         "convolutions": [convolution_row(shape, args.rounds) for shape in CONVOLUTIONS],
         "roi_align": [roi_align_row(cells, args.rounds) for cells in (7, 14)],
+        "residual_blocks": [block_row(*shape, args.rounds) for shape in BLOCKS],
+        "mask_head": [mask_head_row(count, args.rounds) for count in (100, 20)],
     }
     for rows in tables.values():
         print_rows(rows)
@@ -75,11 +85,45 @@ def roi_align_row(cells: int, rounds: int) -> dict[str, Any]:
     features = torch.randn(1, 256, 200, 272).contiguous(memory_format=torch.channels_last)
     centres, sides = torch.rand(500, 2) * torch.tensor([1067.0, 800.0]), (torch.rand(500, 2) * 1.5 + 3.2).exp()
     rois = torch.cat([torch.zeros(500, 1), centres - sides / 2, centres + sides / 2], dim=1)
+    pooler = ROIAlign((cells, cells), 1 / STRIDE, 0)
     calls: dict[str, Callable[[], Any]] = {
-        "torchvision": partial(ROIAlign((cells, cells), 1 / STRIDE, 0), features, rois),
-        "ours": partial(gather_rois, features, rois, (cells, cells), 1 / STRIDE, True),
+        "torchvision": partial(pooler, features, rois),
+        "ours": partial(as_class(pooler, GatheringROIAlign), features, rois),
     }
     return {"cells": f"{cells}×{cells}", **milliseconds(calls, rounds)}
+
+
+def block_row(channels: int, height: int, width: int, rounds: int) -> dict[str, Any]:
+    """Milliseconds of a bottleneck block without norms, both ways, with channels last."""
+    block = BottleneckBlock(4 * channels, 4 * channels, bottleneck_channels=channels, norm="")
+    for conv in (block.conv1, block.conv2, block.conv3):
+        conv.bias = torch.nn.Parameter(torch.zeros(conv.out_channels))
+    block.requires_grad_(False).to(memory_format=torch.channels_last)
+    x = torch.randn(1, 4 * channels, height, width).contiguous(memory_format=torch.channels_last)
+    calls: dict[str, Callable[[], Any]] = {
+        "detectron2": partial(block, x),
+        "ours": partial(as_class(block, InPlaceBottleneckBlock), x.clone()),
+    }
+    return {"block": f"{channels}, {height}×{width}", **milliseconds(calls, rounds)}
+
+
+def mask_head_row(count: int, rounds: int) -> dict[str, Any]:
+    """Milliseconds of the mask head without 3×3 convolutions: deconvolution, and masks of 80 classes or of one."""
+    head = MaskRCNNConvUpsampleHead(ShapeSpec(channels=256, height=14, width=14), num_classes=80, conv_dims=[256])
+    x = torch.randn(count, 256, 14, 14)
+    instances = [Instances((1, 1), pred_classes=torch.arange(count) % 80)]
+    calls: dict[str, Callable[[], Any]] = {
+        "detectron2": partial(head.eval(), x, instances),
+        "ours": partial(as_class(head, PredictedClassMaskHead), x, instances),
+    }
+    return {"detections": count, **milliseconds(calls, rounds)}
+
+
+def as_class(module: Any, new_class: type) -> Any:
+    """A copy of a module that computes another way."""
+    copied = copy.deepcopy(module)
+    copied.__class__ = new_class
+    return copied
 
 
 def milliseconds(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:

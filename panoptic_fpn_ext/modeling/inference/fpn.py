@@ -5,6 +5,10 @@ Shapes: N pictures, C channels, h, w.
 
 import torch
 from detectron2.modeling import FPN
+from torch import nn
+from torch.nn import functional as F
+
+from .swapped import is_bare, is_pointwise, is_usual
 
 __all__ = ["InPlaceFPN"]
 
@@ -21,17 +25,30 @@ class InPlaceFPN(FPN):
         levels: list[torch.Tensor] = []
         coarser = None
         for name, lateral, output in zip(self.in_features[::-1], self.lateral_convs, self.output_convs, strict=True):
-            level = lateral(bottom_up[name])  # made by a convolution: nothing else needs it
-            if coarser is not None:
-                _add_upsampled(level, coarser)
-                if self._fuse_type == "avg":
-                    level /= 2
+            # Made by a convolution or an upsampling: nothing else needs it.
+            level = lateral(bottom_up[name]) if coarser is None else _lateral_sum(bottom_up[name], lateral, coarser)
+            if coarser is not None and self._fuse_type == "avg":
+                level /= 2
             levels.insert(0, output(level))
             coarser = level
         if self.top_block is not None:
             maps = {**dict(zip(self._out_features, levels, strict=False)), **bottom_up}
             levels += self.top_block(maps[self.top_block.in_feature])
         return dict(zip(self._out_features, levels, strict=True))
+
+
+def _lateral_sum(x: torch.Tensor, lateral: nn.Conv2d, coarser: torch.Tensor) -> torch.Tensor:
+    """lateral(x), float (N, C, h, w), plus ``coarser``, (N, C, h / 2, w / 2), upsampled."""
+    bias = lateral.bias
+    if bias is None or not (is_pointwise(lateral) and is_bare(lateral) and is_usual(x)):
+        level: torch.Tensor = lateral(x)
+        _add_upsampled(level, coarser)
+        return level
+    # The matrix product adds to what is there, and gives the output convolution the channels first that NNPACK wants.
+    biased = coarser.contiguous() + bias[:, None, None]
+    level = F.interpolate(biased, scale_factor=2, mode="nearest")
+    level.flatten(2).baddbmm_(lateral.weight.flatten(1).expand(len(x), -1, -1), x.flatten(2))
+    return level
 
 
 def _add_upsampled(level: torch.Tensor, coarser: torch.Tensor) -> None:

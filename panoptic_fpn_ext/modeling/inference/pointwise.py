@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .swapped import SwappedConv2d, swap_convolutions
+from .swapped import SwappedConv2d, is_pointwise, swap_convolutions
 
 __all__ = ["NarrowingConv2d", "use_products_for_narrowing_convolutions"]
 
@@ -26,8 +26,7 @@ def use_products_for_narrowing_convolutions(model: nn.Module) -> None:
 
 
 def _is_narrowing(conv: nn.Conv2d) -> bool:
-    geometry = conv.kernel_size, conv.stride, conv.padding, conv.groups
-    return geometry == ((1, 1), (1, 1), (0, 0), 1) and 2 * conv.out_channels <= conv.in_channels
+    return is_pointwise(conv) and 2 * conv.out_channels <= conv.in_channels
 
 
 class NarrowingConv2d(SwappedConv2d):

@@ -13,6 +13,8 @@ import torch
 from detectron2.layers import ROIAlign
 from torch.nn import functional as F
 
+from .swapped import is_usual
+
 __all__ = ["GatheringROIAlign", "gather_rois"]
 
 # Of indices and weights made at a time: 12 bytes each.
@@ -26,14 +28,29 @@ class GatheringROIAlign(ROIAlign):
 
     def forward(self, input: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
         """Float (N, C, h, w) and (R, 5), index of the picture and XYXY, to (R, C, P, P)."""
-        is_usual = input.device.type == "cpu" and input.dtype == torch.float32 and not input.requires_grad
-        cells = len(rois) * self.output_size[0] * self.output_size[1]
+        if not is_usual(input):
+            usual: torch.Tensor = super().forward(input, rois)
+            return usual
+        pooled = input.new_empty(len(rois), *self.output_size, input.shape[1])
+        self.pool_into(pooled, torch.arange(len(rois)), input, rois)
+        return pooled.permute(0, 3, 1, 2)
+
+    def pool_into(self, pooled: torch.Tensor, rows: torch.Tensor, features: torch.Tensor, rois: torch.Tensor) -> None:
+        """Pool the RoIs of some rows.
+
+        Args:
+            pooled: float32 (R, P, P, C); what is in ``rows`` is overwritten.
+            rows: int64 (R',).
+            features: float32 (N, C, h, w) on a CPU.
+            rois: float (R, 5): index of the picture, XYXY in network input pixels.
+        """
+        cells = len(rows) * self.output_size[0] * self.output_size[1]
         # With a fixed number of samples, cells of large RoIs would have gaps between their taps; few RoIs are not worth
         # bringing the map into order.
-        if not is_usual or self.sampling_ratio > 0 or cells * _POSITIONS_PER_CELL <= input[:, 0].numel():
-            pooled: torch.Tensor = super().forward(input, rois)
-            return pooled
-        return gather_rois(input, rois.float(), self.output_size, self.spatial_scale, self.aligned)
+        if self.sampling_ratio > 0 or cells * _POSITIONS_PER_CELL <= features[:, 0].numel():
+            pooled[rows] = super().forward(features, rois[rows]).permute(0, 2, 3, 1)
+        else:
+            gather_rois(pooled, rows, features, rois.float(), self.spatial_scale, self.aligned)
 
 
 class _Taps(NamedTuple):
@@ -46,40 +63,38 @@ class _Taps(NamedTuple):
 
 
 def gather_rois(
+    pooled: torch.Tensor,
+    rows: torch.Tensor,
     features: torch.Tensor,
     rois: torch.Tensor,
-    output_size: tuple[int, int],
     spatial_scale: float,
     aligned: bool,
-) -> torch.Tensor:
+) -> None:
     """`torchvision.ops.roi_align` with as many samples as a cell has positions, rounded up; the same up to rounding.
 
     Args:
+        pooled: float32 (R, P, P, C); what is in ``rows`` is overwritten.
+        rows: int64 (R',), the RoIs to pool.
         features: float32 (N, C, h, w).
         rois: float32 (R, 5): index of the picture, XYXY in network input pixels.
-        output_size: (P, P), cells of a RoI.
         spatial_scale: map positions per network input pixel.
         aligned: whether positions are centres of pixels.
-
-    Returns:
-        float32 (R, C, P, P), with channels last.
     """
+    output_size = pooled.shape[1:3]
     channels, size = features.shape[1], features.shape[2:]
     table = features.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).view(-1, channels)
     start, extent = _in_map(rois, spatial_scale, aligned)
     cell = extent / extent.new_tensor(output_size)
     samples = cell.ceil().clamp(min=0).long()
-    result = features.new_empty(len(rois), *output_size, channels)
-    for counts in samples.unique(dim=0):  # RoIs with as many samples have about as many taps
-        rows = (samples == counts).all(dim=1).nonzero()[:, 0]
+    for counts in samples[rows].unique(dim=0):  # RoIs with as many samples have about as many taps
+        alike = rows[(samples[rows] == counts).all(dim=1)]
         rows_at_a_time = max(1, _CHUNK_TAPS // int(output_size[0] * output_size[1] * (counts + 2).prod()))
-        for part in rows.split(rows_at_a_time):
+        for part in alike.split(rows_at_a_time):
             y, x = (
                 _taps(start[part, axis], cell[part, axis], output_size[axis], int(counts[axis]), size[axis])
                 for axis in (0, 1)
             )
-            result[part] = _weighted_sums(table, rois[part, 0], y, x, size)
-    return result.permute(0, 3, 1, 2)
+            pooled[part] = _weighted_sums(table, rois[part, 0], y, x, size)
 
 
 def _in_map(rois: torch.Tensor, spatial_scale: float, aligned: bool) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Convolutions of a built model with another way to compute the same.
+"""Modules of a built model with another way to compute the same.
 
 Shapes: N pictures or RoIs, C input, K output channels, h, w input, h', w' output.
 """
@@ -10,7 +10,23 @@ import torch
 from detectron2.layers import Conv2d
 from torch import nn
 
-__all__ = ["SwappedConv2d", "swap_convolutions"]
+__all__ = ["SwappedConv2d", "is_bare", "is_pointwise", "is_usual", "swap_convolutions"]
+
+
+def is_usual(x: torch.Tensor) -> bool:
+    """Whether an input is what the ways of this package are made for: float32 on a CPU, not empty, no gradient."""
+    is_float32 = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return x.device.type == "cpu" and is_float32 and not x.requires_grad and x.numel() > 0
+
+
+def is_pointwise(conv: nn.Conv2d) -> bool:
+    """Whether a convolution is a matrix product: 1×1, each position by itself, all channels together."""
+    return (conv.kernel_size, conv.stride, conv.padding, conv.groups) == ((1, 1), (1, 1), (0, 0), 1)
+
+
+def is_bare(conv: Any) -> bool:
+    """Whether a convolution of detectron2's class has, at least by now, neither norm nor activation."""
+    return conv.norm is None and conv.activation is None
 
 
 class SwappedConv2d(Conv2d):
@@ -18,8 +34,7 @@ class SwappedConv2d(Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float (N, C, h, w) → float (N, K, h', w'), with channels first or last."""
-        is_usual = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        if not is_usual or x.numel() == 0:
+        if not is_usual(x):
             usual: torch.Tensor = super().forward(x)
             return usual
         x = self.convolve(x)

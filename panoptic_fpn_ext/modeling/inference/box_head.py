@@ -1,0 +1,64 @@
+"""Pooled RoIs that stay in the order in which they are gathered, up to the box head's first matrix product.
+
+Shapes: N pictures, C channels, h, w map; R RoIs; P cells.
+"""
+
+from typing import Any
+
+import torch
+from detectron2.modeling.poolers import ROIPooler, assign_boxes_to_levels, convert_boxes_to_pooler_format
+from detectron2.modeling.roi_heads.box_head import FastRCNNConvFCHead
+from detectron2.structures import Boxes
+from torch import nn
+
+from .roi_align import GatheringROIAlign
+from .swapped import is_usual
+
+__all__ = ["ChannelsLastFlatten", "ChannelsLastROIPooler", "keep_channels_last_in_box_heads"]
+
+
+def keep_channels_last_in_box_heads(model: nn.Module) -> None:
+    """Let the fully connected heads of a model take pooled RoIs with channels last.
+
+    Args:
+        model: it is changed.
+    """
+    for roi_heads in model.modules():
+        pooler, heads = getattr(roi_heads, "box_pooler", None), getattr(roi_heads, "box_head", None)
+        if isinstance(pooler, ROIPooler) and isinstance(heads, nn.Module):
+            for head in heads.modules():  # a cascade has several
+                if type(head) is FastRCNNConvFCHead and type(getattr(head, "flatten", None)) is nn.Flatten:
+                    _reorder(head, *pooler.output_size)
+
+
+def _reorder(head: Any, height: int, width: int) -> None:
+    weight = head.fc1.weight
+    by_position = weight.unflatten(1, (-1, height, width)).permute(0, 2, 3, 1).flatten(1)
+    head.fc1.weight = nn.Parameter(by_position.contiguous(), requires_grad=False)
+    head.flatten.__class__ = ChannelsLastFlatten
+
+
+class ChannelsLastFlatten(nn.Flatten):
+    """Flattens position by position, not channel by channel."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(R, C, P, P) → (R, P·P·C), without a copy if channels are last."""
+        return input.permute(0, 2, 3, 1).flatten(1)
+
+
+class ChannelsLastROIPooler(ROIPooler):
+    """detectron2's `ROIPooler`, which lets each level write its RoIs to their place."""
+
+    def forward(self, x: list[torch.Tensor], box_lists: list[Boxes]) -> torch.Tensor:
+        """Maps float (N, C, h, w), finest first, and boxes a picture in network input pixels → float (R, C, P, P)."""
+        if not all(isinstance(pooler, GatheringROIAlign) for pooler in self.level_poolers) or not is_usual(x[0]):
+            usual: torch.Tensor = super().forward(x, box_lists)
+            return usual
+        rois = convert_boxes_to_pooler_format(box_lists)
+        levels = assign_boxes_to_levels(
+            box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
+        )
+        pooled = x[0].new_empty(len(rois), *self.output_size, x[0].shape[1])
+        for level, (features, pooler) in enumerate(zip(x, self.level_poolers, strict=True)):
+            pooler.pool_into(pooled, (levels == level).nonzero()[:, 0], features, rois)
+        return pooled.permute(0, 3, 1, 2)
