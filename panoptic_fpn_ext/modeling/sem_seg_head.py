@@ -4,8 +4,9 @@ Shapes: N images, C classes, F channels of a pyramid level, D = conv_dims, h, w 
 input.
 """
 
+import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -29,7 +30,8 @@ class PanopticFPNSemSegHead(nn.Module):
     """Brings each pyramid level to the common stride, joins them and predicts a class for each pixel.
 
     A level at stride s passes log2(s / common_stride) stages of 3×3 convolution → norm → ReLU → 2× bilinear
-    upsampling; the level at the common stride passes one without upsampling. It serves both output spaces of
+    upsampling; the level at the common stride passes one without upsampling. All levels have the last upsampling in
+    common: it is linear, so they are joined before it. It serves both output spaces of
     :class:`~panoptic_fpn_ext.categories.PanopticCategories`, and detectron2's own `SemanticSegmentor`. With the sum the
     parameters are named as in detectron2's `SemSegFPNHead`, so checkpoints are exchangeable.
     """
@@ -68,6 +70,7 @@ class PanopticFPNSemSegHead(nn.Module):
         if fusion not in ("sum", "concat"):
             raise ValueError(f"MODEL.SEM_SEG_HEAD.FUSION must be 'sum' or 'concat', got {fusion!r}.")
         self.in_features = [name for name, _ in levels]
+        self.coarse_features = [name for name, shape in levels if shape.stride != common_stride]
         self.common_stride = common_stride
         self.loss_weight = loss_weight
         self.ignore_value = ignore_value
@@ -114,14 +117,18 @@ class PanopticFPNSemSegHead(nn.Module):
 
     def layers(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Logits at the common stride, float (N, C, h, w)."""
-        maps = (self.get_submodule(name)(features[name]) for name in self.in_features)  # each N, D, h, w
-        if self.fusion == "concat":
-            return self.predictor(torch.cat(list(maps), dim=1))
-        joined = next(maps)
-        for level in maps:  # one at a time: no more than two of them exist beside the sum
-            # Every map is new, so without a backward pass nothing else needs the first.
-            joined = joined + level if torch.is_grad_enabled() else joined.add_(level)
-        return self.predictor(joined)
+        fine_features = [name for name in self.in_features if name not in self.coarse_features]
+        joined = [self._join_levels(names, features) for names in (fine_features, self.coarse_features) if names]
+        if self.coarse_features:
+            joined[-1] = F.interpolate(joined[-1], scale_factor=2, mode="bilinear", align_corners=False)
+        return self.predictor(self._join(joined))
+
+    def _join_levels(self, names: Iterable[str], features: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """One at a time, so that a sum needs no more than two maps: float (N, D, h, w), or half that size."""
+        return self._join(self.get_submodule(name)(features[name]) for name in names)
+
+    def _join(self, maps: Iterable[torch.Tensor]) -> torch.Tensor:
+        return torch.cat(list(maps), dim=1) if self.fusion == "concat" else functools.reduce(_add, maps)
 
     def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """Cross entropy averaged over the labelled pixels of the batch; 0, with gradient 0, where none is labelled.
@@ -151,15 +158,22 @@ def logits_stride(head: Any) -> int:
     return int(head.common_stride) if hasattr(head, "layers") else 1
 
 
+def _add(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Sum of two new maps; without a backward pass nothing else needs the first."""
+    return first + second if torch.is_grad_enabled() else first.add_(second)
+
+
 def _scale_head(
     shape: ShapeSpec, conv_dims: int, common_stride: int, norm: str | Callable[[int], nn.Module] | None
 ) -> nn.Sequential:
-    """Stages that bring one level to the common stride."""
+    """Stages that bring one level to the common stride, or to twice that where the level is coarser."""
     assert shape.stride is not None and shape.channels is not None
     upsamplings = int(math.log2(shape.stride // common_stride))
     stages: list[nn.Module] = []
     channels = shape.channels
-    for _ in range(max(1, upsamplings)):
+    for stage in range(max(1, upsamplings)):
+        if stage > 0:
+            stages.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
         conv = Conv2d(
             channels,
             conv_dims,
@@ -171,7 +185,5 @@ def _scale_head(
         )
         weight_init.c2_msra_fill(conv)
         stages.append(conv)
-        if upsamplings:
-            stages.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
         channels = conv_dims
     return nn.Sequential(*stages)
