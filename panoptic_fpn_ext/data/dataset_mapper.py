@@ -21,6 +21,7 @@ from .color_distortion import ColorDistortion
 from .panoptic_catalog import dataset_categories
 from .pictures import read_picture, to_planes
 from .targets import panoptic_targets, semantic_labels, targets_of_indices
+from .vectorized_resize import vectorized
 
 __all__ = ["PanopticDatasetMapper"]
 
@@ -33,8 +34,9 @@ class PanopticDatasetMapper:
     Each target is taken from the best source a dict has. Instances: ``annotations`` (polygons or RLE) if there are
     any, else the panoptic map. Semantics: ``sem_seg_file_name`` (detectron2's ``*_separated`` sets) if there is one,
     else the panoptic map. Pictures and maps go through the same geometric transforms. Unlike detectron2's mapper,
-    the crop comes after the resize (Panoptic FPN, section 5, Cityscapes), and a picture without instances has
-    (empty) ``gt_masks`` too.
+    the crop comes after the resize (Panoptic FPN, section 5, Cityscapes), a picture without instances has (empty)
+    ``gt_masks`` too, and from a config training pictures are resized by
+    :class:`~panoptic_fpn_ext.data.vectorized_resize.VectorizedResizeShortestEdge`.
     """
 
     @configurable
@@ -71,6 +73,7 @@ class PanopticDatasetMapper:
         augmentations = utils.build_augmentation(cfg, is_train)
         if is_train:
             augmentations[1:1] = _crop_and_color(cfg)  # right after the resize
+            augmentations = [vectorized(augmentation) for augmentation in augmentations]
         return {
             "is_train": is_train,
             "categories": dataset_categories(cfg.DATASETS.TRAIN[0]) if is_train else None,

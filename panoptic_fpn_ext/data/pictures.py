@@ -57,6 +57,9 @@ def _read_image(path: str, image_format: str) -> npt.NDArray[Any]:
 
 def to_planes(image: npt.NDArray[Any]) -> torch.Tensor:
     """(h, w, c) -> (c, h, w), a copy."""
+    planes = image.transpose(2, 0, 1)
+    if abs(planes.strides[2]) == planes.itemsize:  # what the vectorised resize makes, flipped or not
+        return torch.from_numpy(np.array(in_row_order(planes)))
     image = in_row_order(image)
     cv2 = _cv2()
     if cv2 is not None and image.shape[2] == 3:
@@ -71,11 +74,12 @@ def to_planes(image: npt.NDArray[Any]) -> torch.Tensor:
 
 def in_row_order(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The array, C-contiguous. What was flipped from left to right is a view that NumPy is slow to copy."""
-    if array.ndim >= 2 and array.strides[1] < 0 and array[:, ::-1].flags.c_contiguous:
-        unflipped = array[:, ::-1]
+    flipped = tuple(axis for axis, stride in enumerate(array.strides) if stride < 0)
+    unflipped = np.flip(array, flipped)
+    if flipped and unflipped.flags.c_contiguous:
         # PyTorch copies; it warns of read-only memory because it cannot know that.
         source = unflipped if unflipped.flags.writeable else unflipped.copy()
-        return torch.from_numpy(source).flip(1).numpy()
+        return torch.from_numpy(source).flip(flipped).numpy()
     return np.ascontiguousarray(array)
 
 
