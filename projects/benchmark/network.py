@@ -56,6 +56,9 @@ def main() -> None:
     args.output.write_text(json.dumps(report, indent=1) + "\n")
     for name, model in models.items() if args.profile else ():
         print(f"\n{name}\n{operators(model, inputs)}")
+    if args.compile:
+        print("\nbackbones, also through torch.compile")
+        print_rows(alternate(backbone_sides(models, inputs), args.rounds, "cpu"))
 
 
 def parse_args() -> argparse.Namespace:
@@ -65,6 +68,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="of PyTorch; 0 is its own choice")
     parser.add_argument("--profile", action="store_true", help="print the operators that take longest, too")
+    parser.add_argument("--compile", action="store_true", help="compare the backbones with what torch.compile makes")
     parser.add_argument("--output", type=Path, default=Path("output/benchmark/network.json"))
     return parser.parse_args()
 
@@ -123,6 +127,17 @@ def normalize(norm: Any, inputs: tuple[torch.Tensor]) -> None:
     """Set a norm's statistics to those of what comes in."""
     norm.running_mean.copy_(inputs[0].mean(dim=(0, 2, 3)))
     norm.running_var.copy_(inputs[0].var(dim=(0, 2, 3)))
+
+
+def backbone_sides(models: dict[str, Any], inputs: Inputs) -> Sides:
+    """The backbones of both alone: as they are, and compiled for this size, which the first call does."""
+    x = models["detectron2"].preprocess_image(inputs).tensor
+    sides: Sides = {}
+    for name, model in (("detectron2", models["detectron2"]), ("ours", models["ours, all outputs"])):
+        compiled = torch.compile(copy.deepcopy(model.backbone), dynamic=False)
+        sides[name] = lambda _, backbone=model.backbone: backbone(x)
+        sides[f"{name}, compiled"] = lambda _, backbone=compiled: backbone(x)
+    return sides
 
 
 def as_side(name: str, model: Any, inputs: Inputs, outputs: dict[str, Any]) -> Callable[[int], None]:

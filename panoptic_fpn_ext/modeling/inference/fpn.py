@@ -3,11 +3,13 @@
 Shapes: N pictures, C channels, h, w.
 """
 
+from collections.abc import Callable
+
 import torch
 from detectron2.modeling import FPN
 from torch import nn
-from torch.nn import functional as F
 
+from .scratch import scratch
 from .swapped import is_bare, is_pointwise, is_usual
 
 __all__ = ["InPlaceFPN"]
@@ -26,7 +28,12 @@ class InPlaceFPN(FPN):
         coarser = None
         for name, lateral, output in zip(self.in_features[::-1], self.lateral_convs, self.output_convs, strict=True):
             # Made by a convolution or an upsampling: nothing else needs it.
-            level = lateral(bottom_up[name]) if coarser is None else _lateral_sum(bottom_up[name], lateral, coarser)
+            if coarser is None:
+                level = lateral(bottom_up[name])
+            else:
+                # The finest is read by its output convolution only.
+                make = scratch if name == self.in_features[0] else torch.empty
+                level = _lateral_sum(bottom_up[name], lateral, coarser, make)
             if coarser is not None and self._fuse_type == "avg":
                 level /= 2
             levels.insert(0, output(level))
@@ -37,8 +44,10 @@ class InPlaceFPN(FPN):
         return dict(zip(self._out_features, levels, strict=True))
 
 
-def _lateral_sum(x: torch.Tensor, lateral: nn.Conv2d, coarser: torch.Tensor) -> torch.Tensor:
-    """lateral(x), float (N, C, h, w), plus ``coarser``, (N, C, h / 2, w / 2), upsampled."""
+def _lateral_sum(
+    x: torch.Tensor, lateral: nn.Conv2d, coarser: torch.Tensor, make: Callable[..., torch.Tensor]
+) -> torch.Tensor:
+    """lateral(x), float (N, C, h, w), plus ``coarser``, (N, C, h / 2, w / 2), upsampled; ``make`` gives memory."""
     bias = lateral.bias
     if bias is None or not (is_pointwise(lateral) and is_bare(lateral) and is_usual(x)):
         level: torch.Tensor = lateral(x)
@@ -46,7 +55,8 @@ def _lateral_sum(x: torch.Tensor, lateral: nn.Conv2d, coarser: torch.Tensor) -> 
         return level
     # The matrix product adds to what is there, and gives the output convolution the channels first that NNPACK wants.
     biased = coarser.contiguous() + bias[:, None, None]
-    level = F.interpolate(biased, scale_factor=2, mode="nearest")
+    level = make(*biased.shape[:2], *x.shape[2:])
+    torch.ops.aten.upsample_nearest2d.out(biased, level.shape[2:], out=level)
     level.flatten(2).baddbmm_(lateral.weight.flatten(1).expand(len(x), -1, -1), x.flatten(2))
     return level
 

@@ -13,6 +13,7 @@ import torch
 from detectron2.layers import ROIAlign
 from torch.nn import functional as F
 
+from .scratch import scratch
 from .swapped import is_usual
 
 __all__ = ["GatheringROIAlign", "gather_rois"]
@@ -82,7 +83,10 @@ def gather_rois(
     """
     output_size = pooled.shape[1:3]
     channels, size = features.shape[1], features.shape[2:]
-    table = features.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).view(-1, channels)
+    by_position = features.permute(0, 2, 3, 1)
+    if not by_position.is_contiguous():
+        by_position = scratch(*by_position.shape).copy_(by_position)
+    table = by_position.view(-1, channels)
     start, extent = _in_map(rois, spatial_scale, aligned)
     cell = extent / extent.new_tensor(output_size)
     samples = cell.ceil().clamp(min=0).long()
