@@ -26,7 +26,7 @@ from environment import environment
 from panoptic_fpn_ext.modeling.inference.convolution import ALGORITHMS
 from panoptic_fpn_ext.modeling.inference.mask_head import PredictedClassMaskHead
 from panoptic_fpn_ext.modeling.inference.residual import InPlaceBottleneckBlock
-from panoptic_fpn_ext.modeling.inference.roi_align import GatheringROIAlign
+from panoptic_fpn_ext.modeling.roi_align import GatheringROIAlign
 
 # Pictures or RoIs, input channels, output channels, height, width.
 CONVOLUTIONS = [

@@ -4,6 +4,7 @@ from detectron2.config import LazyCall as L
 from detectron2.model_zoo import get_config
 
 from panoptic_fpn_ext.data import PanopticDatasetMapper, dataset_categories
+from panoptic_fpn_ext.data.vectorized_resize import VectorizedResizeShortestEdge
 from panoptic_fpn_ext.engine import build_dataset_evaluator
 
 dataloader = get_config("common/data/coco_panoptic_separated.py").dataloader
@@ -14,6 +15,7 @@ dataloader.train.mapper = L(PanopticDatasetMapper)(
     image_format="BGR",
     instance_mask_format="polygon",
 )
+dataloader.train.mapper.augmentations[0]._target_ = VectorizedResizeShortestEdge
 dataloader.test.mapper = L(PanopticDatasetMapper)(
     is_train=False,
     categories=None,

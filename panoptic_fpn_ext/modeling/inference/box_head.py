@@ -11,7 +11,7 @@ from detectron2.modeling.roi_heads.box_head import FastRCNNConvFCHead
 from detectron2.structures import Boxes
 from torch import nn
 
-from .roi_align import GatheringROIAlign
+from ..roi_align import GatheringROIAlign
 from .swapped import is_usual
 
 __all__ = ["ChannelsLastFlatten", "ChannelsLastROIPooler", "keep_channels_last_in_box_heads"]

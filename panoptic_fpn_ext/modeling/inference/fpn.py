@@ -9,7 +9,7 @@ import torch
 from detectron2.modeling import FPN
 from torch import nn
 
-from .scratch import scratch
+from ..cpu import scratch
 from .swapped import is_bare, is_pointwise, is_usual
 
 __all__ = ["InPlaceFPN"]

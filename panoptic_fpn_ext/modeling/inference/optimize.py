@@ -18,6 +18,7 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from torch import nn
 from torch.nn import functional as F
 
+from ..roi_align import GatheringROIAlign, TrainingROIAlign
 from .batch_norm import fold_batch_norms
 from .box_head import ChannelsLastROIPooler, keep_channels_last_in_box_heads
 from .convolution import use_fastest_convolutions
@@ -25,7 +26,6 @@ from .fpn import InPlaceFPN
 from .mask_head import PredictedClassMaskHead
 from .pointwise import use_products_for_narrowing_convolutions
 from .residual import add_residuals_in_place
-from .roi_align import GatheringROIAlign
 
 __all__ = ["optimize_for_inference"]
 
@@ -35,6 +35,7 @@ _FASTER: dict[type, type] = {
     FPN: InPlaceFPN,
     MaskRCNNConvUpsampleHead: PredictedClassMaskHead,
     ROIAlign: GatheringROIAlign,
+    TrainingROIAlign: GatheringROIAlign,
     ROIPooler: ChannelsLastROIPooler,
 }
 

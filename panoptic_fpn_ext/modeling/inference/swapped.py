@@ -10,13 +10,14 @@ import torch
 from detectron2.layers import Conv2d
 from torch import nn
 
+from ..cpu import is_float32_on_cpu
+
 __all__ = ["SwappedConv2d", "is_bare", "is_pointwise", "is_usual", "swap_convolutions"]
 
 
 def is_usual(x: torch.Tensor) -> bool:
     """Whether an input is what the ways of this package are made for: float32 on a CPU, not empty, no gradient."""
-    is_float32 = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return x.device.type == "cpu" and is_float32 and not x.requires_grad and x.numel() > 0
+    return is_float32_on_cpu(x) and not x.requires_grad
 
 
 def is_pointwise(conv: nn.Conv2d) -> bool:

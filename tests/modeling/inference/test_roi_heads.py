@@ -13,7 +13,7 @@ from torch import nn
 
 from panoptic_fpn_ext.modeling.inference.box_head import ChannelsLastROIPooler, keep_channels_last_in_box_heads
 from panoptic_fpn_ext.modeling.inference.mask_head import PredictedClassMaskHead
-from panoptic_fpn_ext.modeling.inference.roi_align import GatheringROIAlign
+from panoptic_fpn_ext.modeling.roi_align import GatheringROIAlign
 
 STRIDES = (4, 8, 16)
 CHANNELS = 6

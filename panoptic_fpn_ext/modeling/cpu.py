@@ -1,4 +1,4 @@
-"""Memory that stays, for maps that do not.
+"""What the fast ways for CPUs share: when they can be gone, and memory that stays for maps that do not.
 
 The C library gives large tensors back to the system as soon as they are freed, and the first touch of new ones takes
 longer than most of what is done with them. So each thread keeps one piece of memory for maps that are made, read
@@ -9,12 +9,19 @@ import threading
 
 import torch
 
-__all__ = ["scratch"]
+__all__ = ["is_float32_on_cpu", "scratch"]
 
 # Larger ones are made anew, so that one large batch does not take memory for good.
 _MOST_KEPT = 2**28
 
 _kept = threading.local()
+
+
+def is_float32_on_cpu(x: torch.Tensor) -> bool:
+    """Whether an input, not empty, is computed with as it is: no other precision, no tracing or compiling."""
+    is_eager = not (torch.jit.is_tracing() or torch.compiler.is_compiling())
+    is_float32 = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return is_eager and is_float32 and x.device.type == "cpu" and x.numel() > 0
 
 
 def scratch(*shape: int) -> torch.Tensor:

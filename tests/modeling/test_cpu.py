@@ -4,8 +4,8 @@ import threading
 
 import torch
 
-from panoptic_fpn_ext.modeling.inference import scratch as module
-from panoptic_fpn_ext.modeling.inference.scratch import scratch
+from panoptic_fpn_ext.modeling import cpu
+from panoptic_fpn_ext.modeling.cpu import scratch
 
 
 def test_it_is_the_same_memory_until_more_is_needed():
@@ -18,7 +18,7 @@ def test_it_is_the_same_memory_until_more_is_needed():
 
 def test_large_pieces_are_not_kept(monkeypatch):
     kept = scratch(10)
-    monkeypatch.setattr(module, "_MOST_KEPT", 4 * 10)
+    monkeypatch.setattr(cpu, "_MOST_KEPT", 4 * 10)
     first, second = scratch(11), scratch(11)
     assert len({kept.data_ptr(), first.data_ptr(), second.data_ptr()}) == 3
 

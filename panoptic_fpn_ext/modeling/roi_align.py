@@ -1,0 +1,226 @@
+"""RoIAlign as weighted sums of feature vectors.
+
+torchvision's operator for CPUs runs on one core, one channel at a time. A cell of a RoI is a weighted sum of the
+feature vectors around it, and its weights are products of weights along y and along x. The gradient of a feature vector
+is a weighted sum of the gradients of the cells that see it. Sums of rows of a table are what `embedding_bag` computes,
+on all cores and with vector instructions.
+
+Shapes: N pictures, C channels, h, w map; R RoIs; P cells, G samples a cell and T taps a cell along one axis.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from detectron2.layers import ROIAlign
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from .cpu import is_float32_on_cpu, scratch
+
+__all__ = ["GatheringROIAlign", "TrainingROIAlign", "gather_in_poolers", "gather_rois", "scatter_gradients"]
+
+# Of indices and weights made at a time: 12 bytes each.
+_CHUNK_TAPS = 2**22
+# torchvision's operator takes as long for a cell as two cores take to give this many positions channels last.
+_POSITIONS_PER_CELL = 10
+
+
+def gather_in_poolers(roi_heads: nn.Module) -> None:
+    """Let the poolers of ROI heads pool on all cores of a CPU in training; names and results stay, up to rounding."""
+    for module in roi_heads.modules():
+        if type(module) is ROIAlign:
+            module.__class__ = TrainingROIAlign
+
+
+class GatheringROIAlign(ROIAlign):
+    """detectron2's `ROIAlign`, faster for float32 on a CPU and as it is for the rest."""
+
+    def forward(self, input: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
+        """Float (N, C, h, w) and (R, 5), index of the picture and XYXY, to (R, C, P, P)."""
+        if not (is_float32_on_cpu(input) and self._is_worth_it(input, len(rois))):
+            usual: torch.Tensor = super().forward(input, rois)
+            return usual
+        geometry = tuple(self.output_size), self.spatial_scale, self.aligned
+        gathered: torch.Tensor = _Gather.apply(input, rois.detach().float(), *geometry)
+        return gathered
+
+    def pool_into(self, pooled: torch.Tensor, rows: torch.Tensor, features: torch.Tensor, rois: torch.Tensor) -> None:
+        """Pool the RoIs of some rows, without a gradient.
+
+        Args:
+            pooled: float32 (R, P, P, C); what is in ``rows`` is overwritten.
+            rows: int64 (R',).
+            features: float32 (N, C, h, w) on a CPU.
+            rois: float (R, 5): index of the picture, XYXY in network input pixels.
+        """
+        if self._is_worth_it(features, len(rows)):
+            if not features.is_contiguous(memory_format=torch.channels_last):
+                n, c, h, w = features.shape
+                features = scratch(n, h, w, c).permute(0, 3, 1, 2).copy_(features)
+            gather_rois(pooled, rows, features, rois.float(), self.spatial_scale, self.aligned)
+        else:
+            pooled[rows] = super().forward(features, rois[rows]).permute(0, 2, 3, 1)
+
+    def _is_worth_it(self, features: torch.Tensor, count: int) -> bool:
+        """With a fixed number of samples, cells of large RoIs would have gaps between their taps; few RoIs are not
+        worth bringing the map into order.
+        """
+        cells = count * self.output_size[0] * self.output_size[1]
+        return self.sampling_ratio == 0 and cells * _POSITIONS_PER_CELL > features[:, 0].numel()
+
+
+class TrainingROIAlign(GatheringROIAlign):
+    """`GatheringROIAlign` in training; in evaluation torchvision's operator, for the predictions of detectron2."""
+
+    def forward(self, input: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
+        """As the parent."""
+        pool = GatheringROIAlign.forward if self.training else ROIAlign.forward
+        pooled: torch.Tensor = pool(self, input, rois)
+        return pooled
+
+
+class _Gather(torch.autograd.Function):
+    """:func:`gather_rois` of all RoIs; backward :func:`scatter_gradients`. RoIs have no gradient, as in detectron2."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: torch.Tensor, rois: torch.Tensor, cells: tuple[int, int], scale: float, aligned: bool
+    ) -> torch.Tensor:
+        ctx.save_for_backward(rois)
+        ctx.shape, ctx.geometry = features.shape, (scale, aligned)
+        pooled = features.new_empty(len(rois), *cells, features.shape[1])
+        gather_rois(pooled, torch.arange(len(rois)), features, rois, scale, aligned)
+        return pooled.permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (rois,) = ctx.saved_tensors
+        return scatter_gradients(gradient, ctx.shape, rois, *ctx.geometry), None, None, None, None
+
+
+def gather_rois(
+    pooled: torch.Tensor,
+    rows: torch.Tensor,
+    features: torch.Tensor,
+    rois: torch.Tensor,
+    spatial_scale: float,
+    aligned: bool,
+) -> None:
+    """`torchvision.ops.roi_align` with as many samples as a cell has positions, rounded up; the same up to rounding.
+
+    Args:
+        pooled: float32 (R, P, P, C); what is in ``rows`` is overwritten.
+        rows: int64 (R',), the RoIs to pool.
+        features: float32 (N, C, h, w), best with channels last.
+        rois: float32 (R, 5): index of the picture, XYXY in network input pixels.
+        spatial_scale: map positions per network input pixel.
+        aligned: whether positions are centres of pixels.
+    """
+    table = features.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).flatten(0, 2)
+    for part, index, weight in _sums(rois, rows, pooled.shape[1:3], features.shape[2:], spatial_scale, aligned):
+        sums = F.embedding_bag(index, table, mode="sum", per_sample_weights=weight)
+        pooled[part] = sums.view(len(part), *pooled.shape[1:])
+
+
+def scatter_gradients(
+    gradient: torch.Tensor, shape: torch.Size, rois: torch.Tensor, spatial_scale: float, aligned: bool
+) -> torch.Tensor:
+    """The gradient of the features of :func:`gather_rois`.
+
+    Args:
+        gradient: float32 (R, C, P, P), of what was pooled.
+        shape: (N, C, h, w), of the features.
+        rois, spatial_scale, aligned: as there.
+
+    Returns:
+        float32 (N, C, h, w).
+    """
+    n, c, h, w = shape
+    by_cell = gradient.permute(0, 2, 3, 1).flatten(0, 2)  # R · P · P, C
+    cells = torch.arange(len(by_cell), dtype=torch.int32).view(len(rois), -1)
+    parts = []
+    for part, index, weight in _sums(
+        rois, torch.arange(len(rois)), gradient.shape[2:], shape[2:], spatial_scale, aligned
+    ):
+        used = weight.flatten().nonzero()[:, 0]
+        cell = cells[part].reshape(-1, 1).expand_as(index)
+        parts.append([values.flatten()[used] for values in (index, cell, weight)])
+    position, cell, weight = (torch.cat(values) for values in zip(*parts, strict=True))
+    position, order = position.sort(stable=True)  # so that sums have the same order each time
+    first = torch.bincount(position, minlength=n * h * w).cumsum(0).roll(1).int()
+    first[0] = 0
+    result = F.embedding_bag(cell[order], by_cell, first, mode="sum", per_sample_weights=weight[order])
+    return result.view(n, h, w, c).permute(0, 3, 1, 2).contiguous()
+
+
+def _sums(
+    rois: torch.Tensor, rows: torch.Tensor, cells: torch.Size, size: torch.Size, spatial_scale: float, aligned: bool
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Of which rows of an (N·h·w, C) table the cells of some RoIs are sums, a part of the RoIs at a time.
+
+    Yields:
+        RoIs int64 (R',), and for their cells, R' · P · P of them, int32 rows and float weights (R' · P · P, T · T).
+    """
+    start, extent = _in_map(rois, spatial_scale, aligned)
+    cell = extent / extent.new_tensor(cells)
+    samples = cell.ceil().clamp(min=0).long()
+    for counts in samples[rows].unique(dim=0):  # RoIs with as many samples have about as many taps
+        alike = rows[(samples[rows] == counts).all(dim=1)]
+        rows_at_a_time = max(1, _CHUNK_TAPS // int(cells[0] * cells[1] * (counts + 2).prod()))
+        for part in alike.split(rows_at_a_time):
+            y, x = (
+                _taps(start[part, axis], cell[part, axis], cells[axis], int(counts[axis]), size[axis])
+                for axis in (0, 1)
+            )
+            yield part, *_products(rois[part, 0], y, x, size)
+
+
+class _Taps(NamedTuple):
+    """Where the cells of RoIs look along one axis: ``first`` int64 (R, P) and ``weight`` float (R, P, T) of the T
+    positions from there.
+    """
+
+    first: torch.Tensor
+    weight: torch.Tensor
+
+
+def _in_map(rois: torch.Tensor, spatial_scale: float, aligned: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Upper left corner and extent of RoIs in map positions, float (R, 2), y before x."""
+    corners = rois[:, 1:] * spatial_scale - (0.5 if aligned else 0.0)
+    start, end = corners[:, [1, 0]], corners[:, [3, 2]]
+    extent = end - start
+    return start, extent if aligned else extent.clamp(min=1.0)
+
+
+def _taps(start: torch.Tensor, cell: torch.Tensor, cells: int, count: int, length: int) -> _Taps:
+    """Taps of RoIs that begin at ``start`` and whose cells are ``cell`` long, float (R,), G = ``count``."""
+    samples = (torch.arange(max(count, 1)) + 0.5) / max(count, 1)
+    number = torch.arange(cells)[:, None] + samples  # P, G
+    position = start[:, None, None] + number * cell[:, None, None]  # R, P, G
+    share = ((position >= -1) & (position <= length)) * (min(count, 1) / max(count, 1))  # of a sample in its cell
+    position = position.clamp(0, length - 1)
+    lower = position.long().clamp(max=max(length - 2, 0))
+    upper_share = (position - lower) * share
+    first = lower.amin(dim=2)
+    slot = lower - first[:, :, None]
+    weight = start.new_zeros(len(start), cells, int(slot.max()) + 2)
+    weight.scatter_add_(2, slot, share - upper_share).scatter_add_(2, slot + 1, upper_share)
+    return _Taps(first, weight)
+
+
+def _products(picture: torch.Tensor, y: _Taps, x: _Taps, size: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of the table and their weights, both (R · P · P, T · T), of taps along both axes of RoIs, float (R,)
+    pictures.
+    """
+    h, w = size
+    rows, cols = (
+        (taps.first[:, :, None] + torch.arange(taps.weight.shape[2])).clamp(max=length - 1).int()
+        for taps, length in ((y, h), (x, w))
+    )  # R, P, T
+    rows = (picture.int()[:, None, None] * h + rows) * w
+    index = rows[:, :, None, :, None] + cols[:, None, :, None, :]  # R, P, P, T, T
+    weight = y.weight[:, :, None, :, None] * x.weight[:, None, :, None, :]
+    return index.flatten(0, 2).flatten(1), weight.flatten(0, 2).flatten(1)
