@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from .cpu import is_float32_on_cpu, scratch
 
-__all__ = ["GatheringROIAlign", "TrainingROIAlign", "gather_in_poolers", "gather_rois", "scatter_gradients"]
+__all__ = ["GatheringROIAlign", "Sampling", "TrainingROIAlign", "gather_in_poolers", "gather_rois", "scatter_gradients"]
 
 # Of indices and weights made at a time: 12 bytes each.
 _CHUNK_TAPS = 2**22
@@ -42,8 +42,7 @@ class GatheringROIAlign(ROIAlign):
         if not (is_float32_on_cpu(input) and self._is_worth_it(input, len(rois))):
             usual: torch.Tensor = super().forward(input, rois)
             return usual
-        geometry = tuple(self.output_size), self.spatial_scale, self.aligned
-        gathered: torch.Tensor = _Gather.apply(input, rois.detach().float(), *geometry)
+        gathered: torch.Tensor = _Gather.apply(input, rois.detach().float(), tuple(self.output_size), self._sampling())
         return gathered
 
     def pool_into(self, pooled: torch.Tensor, rows: torch.Tensor, features: torch.Tensor, rois: torch.Tensor) -> None:
@@ -59,16 +58,17 @@ class GatheringROIAlign(ROIAlign):
             if not features.is_contiguous(memory_format=torch.channels_last):
                 n, c, h, w = features.shape
                 features = scratch(n, h, w, c).permute(0, 3, 1, 2).copy_(features)
-            gather_rois(pooled, rows, features, rois.float(), self.spatial_scale, self.aligned)
+            gather_rois(pooled, rows, features, rois.float(), self._sampling())
         else:
             pooled[rows] = super().forward(features, rois[rows]).permute(0, 2, 3, 1)
 
     def _is_worth_it(self, features: torch.Tensor, count: int) -> bool:
-        """With a fixed number of samples, cells of large RoIs would have gaps between their taps; few RoIs are not
-        worth bringing the map into order.
-        """
+        """Few RoIs are not worth bringing the map into order."""
         cells = count * self.output_size[0] * self.output_size[1]
-        return self.sampling_ratio == 0 and cells * _POSITIONS_PER_CELL > features[:, 0].numel()
+        return cells * _POSITIONS_PER_CELL > features[:, 0].numel()
+
+    def _sampling(self) -> "Sampling":
+        return Sampling(self.spatial_scale, self.sampling_ratio, self.aligned)
 
 
 class TrainingROIAlign(GatheringROIAlign):
@@ -86,54 +86,62 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, features: torch.Tensor, rois: torch.Tensor, cells: tuple[int, int], scale: float, aligned: bool
+        ctx: Any, features: torch.Tensor, rois: torch.Tensor, cells: tuple[int, int], sampling: "Sampling"
     ) -> torch.Tensor:
         ctx.save_for_backward(rois)
-        ctx.shape, ctx.geometry = features.shape, (scale, aligned)
+        ctx.shape, ctx.sampling = features.shape, sampling
         pooled = features.new_empty(len(rois), *cells, features.shape[1])
-        gather_rois(pooled, torch.arange(len(rois)), features, rois, scale, aligned)
+        gather_rois(pooled, torch.arange(len(rois)), features, rois, sampling)
         return pooled.permute(0, 3, 1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (rois,) = ctx.saved_tensors
-        return scatter_gradients(gradient, ctx.shape, rois, *ctx.geometry), None, None, None, None
+        return scatter_gradients(gradient, ctx.shape, rois, ctx.sampling), None, None, None
+
+
+class Sampling(NamedTuple):
+    """How RoIs are sampled, as `torchvision.ops.roi_align` takes it.
+
+    Attributes:
+        spatial_scale: map positions per network input pixel.
+        sampling_ratio: samples of a cell along each axis; 0 for as many as a cell has positions, rounded up.
+        aligned: whether positions are centres of pixels.
+    """
+
+    spatial_scale: float
+    sampling_ratio: int
+    aligned: bool
 
 
 def gather_rois(
-    pooled: torch.Tensor,
-    rows: torch.Tensor,
-    features: torch.Tensor,
-    rois: torch.Tensor,
-    spatial_scale: float,
-    aligned: bool,
+    pooled: torch.Tensor, rows: torch.Tensor, features: torch.Tensor, rois: torch.Tensor, sampling: Sampling
 ) -> None:
-    """`torchvision.ops.roi_align` with as many samples as a cell has positions, rounded up; the same up to rounding.
+    """`torchvision.ops.roi_align` of some RoIs, the same up to rounding.
 
     Args:
         pooled: float32 (R, P, P, C); what is in ``rows`` is overwritten.
         rows: int64 (R',), the RoIs to pool.
         features: float32 (N, C, h, w), best with channels last.
         rois: float32 (R, 5): index of the picture, XYXY in network input pixels.
-        spatial_scale: map positions per network input pixel.
-        aligned: whether positions are centres of pixels.
+        sampling: how RoIs are sampled.
     """
     table = features.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).flatten(0, 2)
-    for part, index, weight in _sums(rois, rows, pooled.shape[1:3], features.shape[2:], spatial_scale, aligned):
+    for part, index, weight in _sums(rois, rows, pooled.shape[1:3], features.shape[2:], sampling):
         sums = F.embedding_bag(index, table, mode="sum", per_sample_weights=weight)
         pooled[part] = sums.view(len(part), *pooled.shape[1:])
 
 
 def scatter_gradients(
-    gradient: torch.Tensor, shape: torch.Size, rois: torch.Tensor, spatial_scale: float, aligned: bool
+    gradient: torch.Tensor, shape: torch.Size, rois: torch.Tensor, sampling: Sampling
 ) -> torch.Tensor:
     """The gradient of the features of :func:`gather_rois`.
 
     Args:
         gradient: float32 (R, C, P, P), of what was pooled.
         shape: (N, C, h, w), of the features.
-        rois, spatial_scale, aligned: as there.
+        rois, sampling: as there.
 
     Returns:
         float32 (N, C, h, w).
@@ -142,9 +150,7 @@ def scatter_gradients(
     by_cell = gradient.permute(0, 2, 3, 1).flatten(0, 2)  # R · P · P, C
     cells = torch.arange(len(by_cell), dtype=torch.int32).view(len(rois), -1)
     parts = []
-    for part, index, weight in _sums(
-        rois, torch.arange(len(rois)), gradient.shape[2:], shape[2:], spatial_scale, aligned
-    ):
+    for part, index, weight in _sums(rois, torch.arange(len(rois)), gradient.shape[2:], shape[2:], sampling):
         used = weight.flatten().nonzero()[:, 0]
         cell = cells[part].reshape(-1, 1).expand_as(index)
         parts.append([values.flatten()[used] for values in (index, cell, weight)])
@@ -157,16 +163,18 @@ def scatter_gradients(
 
 
 def _sums(
-    rois: torch.Tensor, rows: torch.Tensor, cells: torch.Size, size: torch.Size, spatial_scale: float, aligned: bool
+    rois: torch.Tensor, rows: torch.Tensor, cells: torch.Size, size: torch.Size, sampling: Sampling
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Of which rows of an (N·h·w, C) table the cells of some RoIs are sums, a part of the RoIs at a time.
 
     Yields:
         RoIs int64 (R',), and for their cells, R' · P · P of them, int32 rows and float weights (R' · P · P, T · T).
     """
-    start, extent = _in_map(rois, spatial_scale, aligned)
+    start, extent = _in_map(rois, sampling)
     cell = extent / extent.new_tensor(cells)
     samples = cell.ceil().clamp(min=0).long()
+    if sampling.sampling_ratio > 0:
+        samples = torch.full_like(samples, sampling.sampling_ratio)
     for counts in samples[rows].unique(dim=0):  # RoIs with as many samples have about as many taps
         alike = rows[(samples[rows] == counts).all(dim=1)]
         rows_at_a_time = max(1, _CHUNK_TAPS // int(cells[0] * cells[1] * (counts + 2).prod()))
@@ -179,20 +187,18 @@ def _sums(
 
 
 class _Taps(NamedTuple):
-    """Where the cells of RoIs look along one axis: ``first`` int64 (R, P) and ``weight`` float (R, P, T) of the T
-    positions from there.
-    """
+    """Where the cells of RoIs look along one axis: ``position`` int64 and ``weight`` float, (R, P, T)."""
 
-    first: torch.Tensor
+    position: torch.Tensor
     weight: torch.Tensor
 
 
-def _in_map(rois: torch.Tensor, spatial_scale: float, aligned: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def _in_map(rois: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
     """Upper left corner and extent of RoIs in map positions, float (R, 2), y before x."""
-    corners = rois[:, 1:] * spatial_scale - (0.5 if aligned else 0.0)
+    corners = rois[:, 1:] * sampling.spatial_scale - (0.5 if sampling.aligned else 0.0)
     start, end = corners[:, [1, 0]], corners[:, [3, 2]]
     extent = end - start
-    return start, extent if aligned else extent.clamp(min=1.0)
+    return start, extent if sampling.aligned else extent.clamp(min=1.0)
 
 
 def _taps(start: torch.Tensor, cell: torch.Tensor, cells: int, count: int, length: int) -> _Taps:
@@ -204,11 +210,15 @@ def _taps(start: torch.Tensor, cell: torch.Tensor, cells: int, count: int, lengt
     position = position.clamp(0, length - 1)
     lower = position.long().clamp(max=max(length - 2, 0))
     upper_share = (position - lower) * share
-    first = lower.amin(dim=2)
-    slot = lower - first[:, :, None]
-    weight = start.new_zeros(len(start), cells, int(slot.max()) + 2)
+    first = lower.amin(dim=2, keepdim=True)
+    slot = lower - first
+    width = int(slot.max()) + 2
+    if width > 2 * max(count, 1):  # samples so far apart that few of them share a position
+        upper = (lower + 1).clamp(max=length - 1)
+        return _Taps(torch.cat([lower, upper], dim=2), torch.cat([share - upper_share, upper_share], dim=2))
+    weight = start.new_zeros(len(start), cells, width)
     weight.scatter_add_(2, slot, share - upper_share).scatter_add_(2, slot + 1, upper_share)
-    return _Taps(first, weight)
+    return _Taps((first + torch.arange(width)).clamp(max=length - 1), weight)
 
 
 def _products(picture: torch.Tensor, y: _Taps, x: _Taps, size: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:
@@ -216,11 +226,7 @@ def _products(picture: torch.Tensor, y: _Taps, x: _Taps, size: torch.Size) -> tu
     pictures.
     """
     h, w = size
-    rows, cols = (
-        (taps.first[:, :, None] + torch.arange(taps.weight.shape[2])).clamp(max=length - 1).int()
-        for taps, length in ((y, h), (x, w))
-    )  # R, P, T
-    rows = (picture.int()[:, None, None] * h + rows) * w
-    index = rows[:, :, None, :, None] + cols[:, None, :, None, :]  # R, P, P, T, T
+    rows = (picture.int()[:, None, None] * h + y.position.int()) * w  # R, P, T
+    index = rows[:, :, None, :, None] + x.position.int()[:, None, :, None, :]  # R, P, P, T, T
     weight = y.weight[:, :, None, :, None] * x.weight[:, None, :, None, :]
     return index.flatten(0, 2).flatten(1), weight.flatten(0, 2).flatten(1)

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 __all__ = ["JointRPNHead", "predict_jointly"]
 
+_LARGE = 2**20  # numbers in the map of a picture
+
 
 def predict_jointly(proposal_generator: nn.Module) -> None:
     """Let the head of a proposal generator predict scores and boxes at once in training, if it is detectron2's."""
@@ -33,9 +35,9 @@ class JointRPNHead(StandardRPNHead):
         weight, bias = (torch.cat([getattr(one, name) for one in predictors]) for name in ("weight", "bias"))
         objectness, deltas = [], []
         for level in features:
-            # On a CPU one picture is enough work for all cores, and the backward pass needs its memory picture by
+            # One large map is enough work for all cores of a CPU, and the backward pass needs its memory picture by
             # picture.
-            parts = level.split(1) if level.device.type == "cpu" else [level]
+            parts = level.split(1) if level.device.type == "cpu" and level[0].numel() > _LARGE else [level]
             joint = torch.cat([F.conv2d(self.conv(part), weight, bias) for part in parts])
             of_level = joint.split([one.out_channels for one in predictors], dim=1)
             objectness.append(of_level[0])

@@ -7,12 +7,14 @@ from detectron2.layers import ROIAlign
 from panoptic_fpn_ext.modeling import roi_align
 from panoptic_fpn_ext.modeling.roi_align import (
     GatheringROIAlign,
+    Sampling,
     TrainingROIAlign,
     gather_in_poolers,
     scatter_gradients,
 )
 
 STRIDE = 4
+SAMPLING = Sampling(1 / STRIDE, 0, True)
 
 
 def _rois(count: int, batch: int, size: tuple[int, int]) -> torch.Tensor:
@@ -26,11 +28,11 @@ def _rois(count: int, batch: int, size: tuple[int, int]) -> torch.Tensor:
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(13, 17), (1, 1), (2, 9), (40, 3)])
-@pytest.mark.parametrize("cells", [7, 14])
-def test_same_as_torchvision(cells, size, layout, aligned):
+@pytest.mark.parametrize(("cells", "ratio"), [(7, 0), (14, 0), (7, 1), (7, 2), (5, 3)])
+def test_same_as_torchvision(cells, ratio, size, layout, aligned):
     features = torch.randn(2, 5, *size).contiguous(memory_format=layout)
     rois = _rois(150, 2, size)
-    pooler = ROIAlign((cells, cells), 1 / STRIDE, 0, aligned)
+    pooler = ROIAlign((cells, cells), 1 / STRIDE, ratio, aligned)
     expected = pooler(features, rois)
     pooler.__class__ = GatheringROIAlign
     torch.testing.assert_close(pooler(features, rois), expected, rtol=0, atol=1e-4)
@@ -39,12 +41,13 @@ def test_same_as_torchvision(cells, size, layout, aligned):
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(13, 17), (1, 1), (2, 9), (40, 3)])
-def test_same_gradients_as_torchvision(size, layout, aligned):
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_same_gradients_as_torchvision(ratio, size, layout, aligned):
     features = torch.randn(2, 5, *size).contiguous(memory_format=layout).requires_grad_()
     rois, gradient = _rois(150, 2, size), torch.randn(150, 5, 7, 7)
     gradients = []
     for kind in (ROIAlign, GatheringROIAlign):
-        kind((7, 7), 1 / STRIDE, 0, aligned)(features, rois).backward(gradient)
+        kind((7, 7), 1 / STRIDE, ratio, aligned)(features, rois).backward(gradient)
         gradients.append(features.grad)
         features.grad = None
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-3)
@@ -52,13 +55,13 @@ def test_same_gradients_as_torchvision(size, layout, aligned):
 
 def test_gradients_of_rois_that_see_nothing():
     outside = torch.tensor([[0.0, 900.0, 900.0, 950.0, 950.0]]).repeat(30, 1)
-    gradient = scatter_gradients(torch.ones(30, 3, 7, 7), torch.Size([1, 3, 5, 6]), outside, 1 / STRIDE, True)
+    gradient = scatter_gradients(torch.ones(30, 3, 7, 7), torch.Size([1, 3, 5, 6]), outside, SAMPLING)
     assert gradient.shape == (1, 3, 5, 6) and not gradient.any()
 
 
 def test_gradients_are_the_same_each_time():
     rois, gradient = _rois(150, 2, (13, 17)), torch.randn(150, 5, 7, 7)
-    first, second = (scatter_gradients(gradient, torch.Size([2, 5, 13, 17]), rois, 1 / STRIDE, True) for _ in range(2))
+    first, second = (scatter_gradients(gradient, torch.Size([2, 5, 13, 17]), rois, SAMPLING) for _ in range(2))
     assert torch.equal(first, second)
 
 
@@ -98,8 +101,7 @@ def test_few_rois_on_a_large_map(count):
     )
 
 
-@pytest.mark.parametrize(("dtype", "sampling_ratio"), [(torch.float64, 0), (torch.float32, 2)])
-def test_what_it_leaves_to_torchvision(dtype, sampling_ratio):
-    features, rois = torch.randn(1, 3, 9, 9, dtype=dtype), _rois(30, 1, (9, 9))
-    arguments = (7, 7), 1 / STRIDE, sampling_ratio
+def test_what_it_leaves_to_torchvision():
+    features, rois = torch.randn(1, 3, 9, 9, dtype=torch.float64), _rois(30, 1, (9, 9))
+    arguments = (7, 7), 1 / STRIDE, 0
     assert torch.equal(GatheringROIAlign(*arguments)(features, rois), ROIAlign(*arguments)(features, rois))

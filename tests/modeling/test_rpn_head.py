@@ -7,6 +7,7 @@ import torch
 from detectron2.modeling.proposal_generator import StandardRPNHead
 from torch import nn
 
+from panoptic_fpn_ext.modeling import rpn_head
 from panoptic_fpn_ext.modeling.rpn_head import JointRPNHead, predict_jointly
 
 
@@ -27,9 +28,11 @@ def _gradients(head: StandardRPNHead, levels: list[torch.Tensor]) -> tuple[list[
     return outputs, [level.grad for level in levels] + [parameter.grad for parameter in head.parameters()]
 
 
+@pytest.mark.parametrize("is_large", [True, False])
 @pytest.mark.parametrize("batch", [1, 2, 3])
 @pytest.mark.parametrize("arguments", [{}, {"box_dim": 5}, {"conv_dims": [8, -1]}])
-def test_same_predictions_and_gradients(arguments, batch):
+def test_same_predictions_and_gradients(arguments, batch, is_large, monkeypatch):
+    monkeypatch.setattr(rpn_head, "_LARGE", 0 if is_large else 2**20)
     levels = [torch.randn(batch, 16, 12, 20), torch.randn(batch, 16, 6, 10)]
     (expected, expected_gradients), (found, gradients) = (_gradients(head, levels) for head in _heads(**arguments))
     torch.testing.assert_close(found, expected)
