@@ -8,6 +8,7 @@ on all cores and with vector instructions.
 Shapes: N pictures, C channels, h, w map; R RoIs; P cells, G samples a cell and T taps a cell along one axis.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -42,7 +43,7 @@ class GatheringROIAlign(ROIAlign):
         if not (is_float32_on_cpu(input) and self._is_worth_it(input, len(rois))):
             usual: torch.Tensor = super().forward(input, rois)
             return usual
-        gathered: torch.Tensor = _Gather.apply(input, rois.detach().float(), tuple(self.output_size), self._sampling())
+        gathered: torch.Tensor = _Gather.apply(input, rois.detach().float(), self._cells(), self._sampling())
         return gathered
 
     def pool_into(self, pooled: torch.Tensor, rows: torch.Tensor, features: torch.Tensor, rois: torch.Tensor) -> None:
@@ -64,8 +65,12 @@ class GatheringROIAlign(ROIAlign):
 
     def _is_worth_it(self, features: torch.Tensor, count: int) -> bool:
         """Few RoIs are not worth bringing the map into order."""
-        cells = count * self.output_size[0] * self.output_size[1]
+        cells = count * math.prod(self._cells())
         return cells * _POSITIONS_PER_CELL > features[:, 0].numel()
+
+    def _cells(self) -> tuple[int, int]:
+        size = self.output_size
+        return (size, size) if isinstance(size, int) else tuple(size)
 
     def _sampling(self) -> "Sampling":
         return Sampling(self.spatial_scale, self.sampling_ratio, self.aligned)
@@ -91,7 +96,7 @@ class _Gather(torch.autograd.Function):
         ctx.save_for_backward(rois)
         ctx.shape, ctx.sampling = features.shape, sampling
         pooled = features.new_empty(len(rois), *cells, features.shape[1])
-        gather_rois(pooled, torch.arange(len(rois)), features, rois, sampling)
+        gather_rois(pooled, torch.arange(len(rois), device=rois.device), features, rois, sampling)
         return pooled.permute(0, 3, 1, 2)
 
     @staticmethod
@@ -148,9 +153,11 @@ def scatter_gradients(
     """
     n, c, h, w = shape
     by_cell = gradient.permute(0, 2, 3, 1).flatten(0, 2)  # R · P · P, C
-    cells = torch.arange(len(by_cell), dtype=torch.int32).view(len(rois), -1)
+    cells = torch.arange(len(by_cell), dtype=torch.int32, device=gradient.device).view(len(rois), -1)
     parts = []
-    for part, index, weight in _sums(rois, torch.arange(len(rois)), gradient.shape[2:], shape[2:], sampling):
+    for part, index, weight in _sums(
+        rois, torch.arange(len(rois), device=rois.device), gradient.shape[2:], shape[2:], sampling
+    ):
         used = weight.flatten().nonzero()[:, 0]
         cell = cells[part].reshape(-1, 1).expand_as(index)
         parts.append([values.flatten()[used] for values in (index, cell, weight)])
@@ -203,10 +210,11 @@ def _in_map(rois: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch
 
 def _taps(start: torch.Tensor, cell: torch.Tensor, cells: int, count: int, length: int) -> _Taps:
     """Taps of RoIs that begin at ``start`` and whose cells are ``cell`` long, float (R,), G = ``count``."""
-    samples = (torch.arange(max(count, 1)) + 0.5) / max(count, 1)
-    number = torch.arange(cells)[:, None] + samples  # P, G
+    samples = (torch.arange(max(count, 1), dtype=start.dtype, device=start.device) + 0.5) / max(count, 1)
+    number = torch.arange(cells, device=start.device)[:, None] + samples  # P, G
     position = start[:, None, None] + number * cell[:, None, None]  # R, P, G
-    share = ((position >= -1) & (position <= length)) * (min(count, 1) / max(count, 1))  # of a sample in its cell
+    is_near = (position >= -1) & (position <= length)
+    share = is_near.to(start.dtype) * (min(count, 1) / max(count, 1))  # of a sample in its cell
     position = position.clamp(0, length - 1)
     lower = position.long().clamp(max=max(length - 2, 0))
     upper_share = (position - lower) * share
@@ -218,7 +226,7 @@ def _taps(start: torch.Tensor, cell: torch.Tensor, cells: int, count: int, lengt
         return _Taps(torch.cat([lower, upper], dim=2), torch.cat([share - upper_share, upper_share], dim=2))
     weight = start.new_zeros(len(start), cells, width)
     weight.scatter_add_(2, slot, share - upper_share).scatter_add_(2, slot + 1, upper_share)
-    return _Taps((first + torch.arange(width)).clamp(max=length - 1), weight)
+    return _Taps((first + torch.arange(width, device=start.device)).clamp(max=length - 1), weight)
 
 
 def _products(picture: torch.Tensor, y: _Taps, x: _Taps, size: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:

@@ -37,6 +37,15 @@ def test_within_one_of_pillow(size):
     assert (difference > 0).mean() < 0.02
 
 
+@pytest.mark.parametrize("width", [1, 77])
+@pytest.mark.parametrize("axes", [0, 1, (0, 1)])
+def test_flipped_before(axes, width):
+    picture = np.flip(_picture(61, width), axes)
+    ours = VectorizedResizeTransform(61, width, 30, 40).apply_image(picture)
+    theirs = T.ResizeTransform(61, width, 30, 40).apply_image(np.ascontiguousarray(picture))
+    assert np.abs(ours.astype(int) - theirs).max() <= 1
+
+
 @pytest.mark.parametrize(
     ("picture", "interp"),
     [

@@ -78,6 +78,18 @@ def test_poolers_of_roi_heads():
     assert torch.equal(heads.eval()[0](features, rois), theirs)
 
 
+def test_one_number_of_cells_and_other_defaults():
+    features, rois = torch.randn(1, 3, 9, 9, requires_grad=True), _rois(40, 1, (9, 9))
+    expected = ROIAlign(7, 1 / STRIDE, 0)(features, rois)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = GatheringROIAlign(7, 1 / STRIDE, 0)(features, rois)
+        found.sum().backward()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
 def test_tracing_sees_torchvisions_operator():
     pooler, features = GatheringROIAlign((7, 7), 1 / STRIDE, 0), torch.randn(1, 3, 9, 9)
     traced = torch.jit.trace(pooler, (features, _rois(40, 1, (9, 9))))

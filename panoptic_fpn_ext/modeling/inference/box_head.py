@@ -55,10 +55,18 @@ class ChannelsLastROIPooler(ROIPooler):
             usual: torch.Tensor = super().forward(x, box_lists)
             return usual
         rois = convert_boxes_to_pooler_format(box_lists)
-        levels = assign_boxes_to_levels(
-            box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
-        )
+        levels = self._levels(box_lists, len(rois))
         pooled = x[0].new_empty(len(rois), *self.output_size, x[0].shape[1])
         for level, (features, pooler) in enumerate(zip(x, self.level_poolers, strict=True)):
             pooler.pool_into(pooled, (levels == level).nonzero()[:, 0], features, rois)
+        pooled[(levels < 0) | (levels >= len(x))] = 0  # boxes without a size, as in the parent
         return pooled.permute(0, 3, 1, 2)
+
+    def _levels(self, box_lists: list[Boxes], count: int) -> torch.Tensor:
+        """int64 (R,): the level of each box; any other number for boxes whose area is negative or NaN."""
+        if len(self.level_poolers) == 1:
+            return torch.zeros(count, dtype=torch.int64, device="cpu")
+        levels: torch.Tensor = assign_boxes_to_levels(
+            box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
+        )
+        return levels

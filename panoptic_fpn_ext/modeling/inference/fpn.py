@@ -32,7 +32,7 @@ class InPlaceFPN(FPN):
                 level = lateral(bottom_up[name])
             else:
                 # The finest is read by its output convolution only.
-                make = scratch if name == self.in_features[0] else torch.empty
+                make = scratch if name == self.in_features[0] else coarser.new_empty
                 level = _lateral_sum(bottom_up[name], lateral, coarser, make)
             if coarser is not None and self._fuse_type == "avg":
                 level /= 2

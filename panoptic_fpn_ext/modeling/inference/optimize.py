@@ -58,8 +58,9 @@ def optimize_for_inference(model: Model, example_inputs: list[dict[str, Any]] | 
 
     Returns:
         A model of the same class, attributes and outputs, raw ones within 1e-3 of the largest. Its parameters are not
-        those of a checkpoint: save the original. It cannot go back to training. Where it is moved to a GPU or to
-        another precision it computes the usual way.
+        those of a checkpoint: save the original. Hooks belong on the original too: here some modules are not called,
+        and what they gave is overwritten. It cannot go back to training. Where it is moved to a GPU or to another
+        precision it computes the usual way.
 
     Raises:
         ValueError: the model is in training mode, or not all of it is float32 on a CPU.

@@ -55,16 +55,20 @@ class InPlaceBottleneckBlock(BottleneckBlock):
         if not (_can_add_convolutions() and total.is_contiguous(memory_format=torch.channels_last)):
             total += self.conv3(residual)
             return F.relu_(total)
-        return _add_convolution(total, residual.contiguous(memory_format=torch.channels_last), self.conv3)
+        return _add_convolution(
+            total, residual.contiguous(memory_format=torch.channels_last), self.conv3.weight, self.conv3.bias
+        )
 
 
-def _add_convolution(total: torch.Tensor, x: torch.Tensor, conv: nn.Conv2d) -> torch.Tensor:
+def _add_convolution(
+    total: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
     """max(total + conv(x), 0) for a 1×1 convolution, in the memory of ``total``, by the operator that PyTorch has for
     compiled models.
     """
-    geometry = conv.padding, conv.stride, conv.dilation, conv.groups
+    geometry = [0, 0], [1, 1], [1, 1], 1  # padding, stride, dilation, groups
     added: torch.Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
-        total, x, conv.weight, conv.bias, *geometry, "add", 1.0, "relu", [], ""
+        total, x, weight, bias, *geometry, "add", 1.0, "relu", [], ""
     )
     return added
 
@@ -72,11 +76,13 @@ def _add_convolution(total: torch.Tensor, x: torch.Tensor, conv: nn.Conv2d) -> t
 @functools.cache
 def _can_add_convolutions() -> bool:
     """Whether the operator is there and does what is expected, which a PyTorch to come may change."""
-    conv = nn.Conv2d(8, 8, 1).requires_grad_(False)
-    x, total = (torch.randn(1, 8, 4, 4).contiguous(memory_format=torch.channels_last) for _ in range(2))
-    expected = F.relu(total + conv(x))
+    numbers = torch.linspace(-1, 1, 8 * 8 + 2 * 8 * 4 * 4 + 8, dtype=torch.float32, device="cpu").sin()
+    weight, x, total, bias = numbers.split([8 * 8, 8 * 4 * 4, 8 * 4 * 4, 8])
+    weight = weight.view(8, 8, 1, 1)
+    x, total = (map_.view(1, 4, 4, 8).permute(0, 3, 1, 2).clone() for map_ in (x, total))
+    expected = F.relu(total + F.conv2d(x, weight, bias))
     try:
-        _add_convolution(total, x, conv)
+        _add_convolution(total, x, weight, bias)
     except (AttributeError, RuntimeError):
         return False
     return torch.allclose(total, expected, atol=1e-5)

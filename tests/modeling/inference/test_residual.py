@@ -71,4 +71,7 @@ def test_other_precisions_and_gradients():
 
 
 def test_the_operator_of_this_pytorch_is_used():
+    residual._can_add_convolutions.cache_clear()
+    state = torch.get_rng_state()
     assert residual._can_add_convolutions()
+    assert torch.equal(torch.get_rng_state(), state)

@@ -51,6 +51,16 @@ def test_pooler(counts, strides, kind):
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("strides", [STRIDES, (8,)])
+def test_boxes_without_a_size(strides):
+    """Such boxes have no level: detectron2 gives zeros, or pools from its only level."""
+    pooler = _pooler(strides=strides)
+    inverted = torch.tensor([[50.0, 10, 20, 60], [10, 10, 10, 10]]).repeat(40, 1)
+    maps, boxes = _maps(1, strides), [Boxes(torch.cat([inverted, _boxes(40)[0].tensor]))]
+    torch.full((120, 7, 7, CHANNELS), 123.0)  # what new memory may hold
+    torch.testing.assert_close(_optimize(pooler)(maps, boxes), pooler(maps, boxes), rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_pooler_where_it_cannot_gather(dtype):
     pooler = _pooler(kind="ROIPool" if dtype == torch.float32 else "ROIAlignV2")
