@@ -10,6 +10,7 @@ Shapes: N pictures, C channels, h, w map; R RoIs; P cells, G samples a cell and 
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -163,10 +164,20 @@ def scatter_gradients(
         parts.append([values.flatten()[used] for values in (index, cell, weight)])
     position, cell, weight = (torch.cat(values) for values in zip(*parts, strict=True))
     position, order = position.sort(stable=True)  # so that sums have the same order each time
-    first = torch.bincount(position, minlength=n * h * w).cumsum(0).roll(1).int()
-    first[0] = 0
-    result = F.embedding_bag(cell[order], by_cell, first, mode="sum", per_sample_weights=weight[order])
-    return result.view(n, h, w, c).permute(0, 3, 1, 2).contiguous()
+    cell, weight = cell[order], weight[order]
+    result = gradient.new_empty(n, c, h * w)
+    bounds = torch.searchsorted(position, torch.arange(n + 1, dtype=position.dtype, device=position.device) * h * w)
+    for picture, (begin, end) in enumerate(pairwise(bounds.tolist())):  # each needs memory for its sums
+        counts = torch.bincount(position[begin:end] - picture * h * w, minlength=h * w)
+        sums = F.embedding_bag(
+            cell[begin:end],
+            by_cell,
+            (counts.cumsum(0) - counts).int(),
+            mode="sum",
+            per_sample_weights=weight[begin:end],
+        )
+        result[picture] = sums.t()
+    return result.view(n, c, h, w)
 
 
 def _sums(
