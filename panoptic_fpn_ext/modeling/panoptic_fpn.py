@@ -30,7 +30,7 @@ from .combiner.build import PanopticCombiner
 from .global_average import Counts, average_over_processes, count_rois
 from .postprocessing import postprocess_instances, upsample_sem_seg_logits
 from .roi_align import gather_in_poolers
-from .rpn_head import predict_jointly
+from .rpn_head import predict_picture_by_picture
 from .sem_seg_head import PanopticFPNSemSegHead, logits_stride, raw_logits
 from .training_inputs import gt_instances, sem_seg_targets
 
@@ -91,7 +91,7 @@ class PanopticFPNExt(GeneralizedRCNN):
         """
         super().__init__(**kwargs)
         train_lightly(self.backbone, checkpoint_activations)
-        predict_jointly(self.proposal_generator)
+        predict_picture_by_picture(self.proposal_generator)
         gather_in_poolers(self.roi_heads)
         self.sem_seg_head = sem_seg_head
         self.combiner = combiner
