@@ -86,6 +86,7 @@ def _hooks(
     """detectron2's hooks in its order; ``results`` get those of the last evaluation."""
 
     def evaluate() -> dict[str, Any]:
+        """As the hook calls it."""
         results.clear()
         results.update(evaluate_lazily(cfg, trainer.model))
         return results

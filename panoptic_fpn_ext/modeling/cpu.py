@@ -1,7 +1,7 @@
 """What the fast ways for CPUs share: when they can be gone, and memory that stays for maps that do not.
 
-The C library gives large tensors back to the system as soon as they are freed, and the first touch of new ones takes
-longer than most of what is done with them. So each thread keeps one piece of memory for maps that are made, read
+The C library gives large tensors back to the system as soon as they are freed, and the first touch of new ones is
+slow. So each thread keeps one piece of memory for maps that are made, read
 and forgotten within one call.
 """
 

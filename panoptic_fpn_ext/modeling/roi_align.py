@@ -94,6 +94,7 @@ class _Gather(torch.autograd.Function):
     def forward(
         ctx: Any, features: torch.Tensor, rois: torch.Tensor, cells: tuple[int, int], sampling: "Sampling"
     ) -> torch.Tensor:
+        """Float (N, C, h, w) and (R, 5) to (R, C, P, P)."""
         ctx.save_for_backward(rois)
         ctx.shape, ctx.sampling = features.shape, sampling
         pooled = features.new_empty(len(rois), *cells, features.shape[1])
@@ -103,6 +104,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Of the features only."""
         (rois,) = ctx.saved_tensors
         return scatter_gradients(gradient, ctx.shape, rois, ctx.sampling), None, None, None
 

@@ -28,12 +28,12 @@ class PictureByPictureRPNHead(StandardRPNHead):
 
     def forward(self, features: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Levels float (N, C, h, w) → objectness float (N, A, h, w) and box deltas float (N, 4·A, h, w) a level."""
+        if not self.training or features[0].device.type != "cpu":
+            return super().forward(features)
         objectness, deltas = [], []
         for level in features:
-            is_split = self.training and level.device.type == "cpu" and level[:1].numel() > _LARGE
-            parts = [
-                super(PictureByPictureRPNHead, self).forward([x]) for x in (level.split(1) if is_split else [level])
-            ]
-            objectness.append(torch.cat([part[0][0] for part in parts]) if is_split else parts[0][0][0])
-            deltas.append(torch.cat([part[1][0] for part in parts]) if is_split else parts[0][1][0])
+            parts = level.split(1) if level[:1].numel() > _LARGE else [level]
+            predictions = [StandardRPNHead.forward(self, [part]) for part in parts]
+            objectness.append(torch.cat([scores for (scores,), _ in predictions]))
+            deltas.append(torch.cat([boxes for _, (boxes,) in predictions]))
         return objectness, deltas

@@ -70,6 +70,7 @@ class PanopticFPNSemSegHead(nn.Module):
         if fusion not in ("sum", "concat"):
             raise ValueError(f"MODEL.SEM_SEG_HEAD.FUSION must be 'sum' or 'concat', got {fusion!r}.")
         self.in_features = [name for name, _ in levels]
+        self.fine_features = [name for name, shape in levels if shape.stride == common_stride]
         self.coarse_features = [name for name, shape in levels if shape.stride != common_stride]
         self.common_stride = common_stride
         self.loss_weight = loss_weight
@@ -117,8 +118,8 @@ class PanopticFPNSemSegHead(nn.Module):
 
     def layers(self, features: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Logits at the common stride, float (N, C, h, w)."""
-        fine_features = [name for name in self.in_features if name not in self.coarse_features]
-        joined = [self._join_levels(names, features) for names in (fine_features, self.coarse_features) if names]
+        groups = self.fine_features, self.coarse_features
+        joined = [self._join_levels(names, features) for names in groups if names]
         if self.coarse_features:
             joined[-1] = F.interpolate(joined[-1], scale_factor=2, mode="bilinear", align_corners=False)
         return self.predictor(self._join(joined))

@@ -90,7 +90,19 @@ def roi_align_row(cells: int, rounds: int) -> dict[str, Any]:
         "torchvision": partial(pooler, features, rois),
         "ours": partial(as_class(pooler, GatheringROIAlign), features, rois),
     }
+    for name, call in list(calls.items()):
+        calls[f"{name}, with backward"] = partial(with_backward, call, features)
     return {"cells": f"{cells}×{cells}", **milliseconds(calls, rounds)}
+
+
+@torch.enable_grad()
+def with_backward(pool: Callable[[], torch.Tensor], features: torch.Tensor) -> None:
+    """What training does: pool, and the gradient of the features."""
+    features.requires_grad_()
+    pooled = pool()
+    pooled.backward(torch.ones_like(pooled))
+    features.grad = None
+    features.requires_grad_(False)
 
 
 def block_row(channels: int, height: int, width: int, rounds: int) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """Residual blocks that make no second map.
 
 The widest maps of a ResNet are what its blocks add to. The last convolution of a block adds to the map of the shortcut
-where that stands, and rectifies it at once: for large maps this takes a third of the time, since the first touch of
-new memory costs more than such a convolution.
+where that stands, and rectifies it at once. For large maps this is faster, since the first touch of new memory is slow.
 
 Shapes: N pictures, C input, K output channels, h, w.
 """
