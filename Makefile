@@ -17,7 +17,7 @@ help:  ## list the targets
 setup:  ## make .venv with PyTorch, detectron2 and the tools
 	@$(PYTHON) .ci/setup_env.py
 
-demo: setup  ## make the embedded data set, train, evaluate, leave pictures
+demo: setup  ## make the embedded dataset, train, evaluate, leave images
 	OMP_WAIT_POLICY=PASSIVE $(VENV_PYTHON) -W ignore::FutureWarning projects/panoptic_fpn/run_demo.py
 
 test: setup lint typecheck  ## lint, type-check and run every test

@@ -1,7 +1,7 @@
 """Panoptic FPN for detectron2: one network gives every pixel a class and an identity.
 
 Importing the package registers ``PanopticFPNExt``, ``SeparatePanopticNetworks``, ``PanopticFPNSemSegHead`` and
-``HeuristicCombiner`` and does nothing else: data sets are registered by explicit calls, and configs get this package's
+``HeuristicCombiner`` and does nothing else: datasets are registered by explicit calls, and configs get this package's
 keys from :func:`add_panoptic_fpn_ext_config`.
 """
 

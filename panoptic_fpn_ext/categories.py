@@ -1,4 +1,4 @@
-"""The only mapping between the three id spaces of a panoptic data set.
+"""The only mapping between the three id spaces of a panoptic dataset.
 
 * dataset id: ``categories[].id`` of the COCO panoptic JSON, any non-negative integer, with gaps;
 * contiguous id: things in JSON order, 0 … T-1, what the box and mask heads predict;
@@ -22,7 +22,7 @@ SemSegSpace = Literal["things_as_other", "all_classes"]
 THINGS_AS_OTHER: Final = "things_as_other"
 ALL_CLASSES: Final = "all_classes"
 
-_OTHER_COLOR = (82, 18, 128)  # what detectron2's data sets show "things" in
+_OTHER_COLOR = (82, 18, 128)  # what detectron2's datasets show "things" in
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def _parse_category(index: int, category: Mapping[str, Any]) -> _Category:
 
 
 class PanopticCategories:
-    """Categories of one data set, with every id map that training, inference and evaluation need."""
+    """Categories of one dataset, with every id map that training, inference and evaluation need."""
 
     def __init__(self, categories: Sequence[Mapping[str, Any]], sem_seg_space: SemSegSpace = THINGS_AS_OTHER) -> None:
         """
@@ -87,7 +87,7 @@ class PanopticCategories:
 
     @classmethod
     def from_metadata(cls, metadata: Any) -> "PanopticCategories":
-        """Categories of a data set in detectron2's ``MetadataCatalog``, ours or any of its panoptic ones.
+        """Categories of a dataset in detectron2's ``MetadataCatalog``, ours or any of its panoptic ones.
 
         Args:
             metadata: has ``thing_classes``, ``stuff_classes``, ``thing_dataset_id_to_contiguous_id`` and
@@ -101,7 +101,7 @@ class PanopticCategories:
         missing = [key for key in keys if not hasattr(metadata, key)]
         if missing:
             raise ValueError(
-                f"Metadata of data set {getattr(metadata, 'name', '?')!r} lack {missing}: a panoptic data set has both "
+                f"Metadata of dataset {getattr(metadata, 'name', '?')!r} lack {missing}: a panoptic dataset has both "
                 "thing and stuff categories. Register it with panoptic_fpn_ext.data.register_coco_panoptic."
             )
         things: dict[int, int] = metadata.thing_dataset_id_to_contiguous_id
@@ -119,7 +119,7 @@ class PanopticCategories:
             result.semantic_id(i) != c for i, c in stuff.items()
         ):
             raise ValueError(
-                f"The id maps of data set {getattr(metadata, 'name', '?')!r} are neither of the two spaces this "
+                f"The id maps of dataset {getattr(metadata, 'name', '?')!r} are neither of the two spaces this "
                 "package knows: things must be 0 … T-1 and stuff 1 … S, or both in one row, 0 … T+S-1; "
                 f"got {things}, {sem_seg}."
             )

@@ -17,7 +17,7 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     # "things as other", as on COCO; the ids of all things where it predicts all classes, as on Cityscapes.
     _set_default(combine, "THING_SEM_SEG_IDS", (0,))
 
-    # What inference returns of a picture, and so computes; without "instances", only detections that can enter the
+    # What inference returns of an image, and so computes; without "instances", only detections that can enter the
     # panoptic map get a mask. All three by default, as detectron2's PanopticFPN.
     _set_default(cfg.MODEL.PANOPTIC_FPN, "OUTPUTS", ["panoptic_seg", "instances", "sem_seg"])
 
@@ -44,7 +44,7 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     # time, same gradients.
     _set_default(cfg.MODEL.BACKBONE, "CHECKPOINT_ACTIVATIONS", False)
 
-    # Micro-batches that a batch of SOLVER.IMS_PER_BATCH pictures is split into, for machines that cannot hold it.
+    # Micro-batches that a batch of SOLVER.IMS_PER_BATCH images is split into, for machines that cannot hold it.
     # Losses and gradients are averages over the micro-batches; the learning rate stays that of IMS_PER_BATCH.
     # SOLVER.AMP.ENABLED is detectron2's: float16 with scaled losses on a GPU, bfloat16 on a CPU.
     _set_default(cfg.SOLVER, "ACCUMULATE_STEPS", 1)

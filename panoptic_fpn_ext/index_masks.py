@@ -1,6 +1,6 @@
 """Masks that do not overlap, kept as one map: what the instances of a panoptic map need until they are cut out.
 
-Shapes: K masks, R boxes, M mask size, H, W picture.
+Shapes: K masks, R boxes, M mask size, H, W image.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def index_boxes(index_map: npt.NDArray[np.integer], highest: int) -> npt.NDArray
 
 
 class IndexMasks(BitMasks):
-    """`BitMasks` of one picture whose masks do not overlap, in H·W bytes instead of K·H·W.
+    """`BitMasks` of one image whose masks do not overlap, in H·W bytes instead of K·H·W.
 
     Mask k holds the pixels where ``index_map`` is ``indices[k]``; indexing selects rows of ``indices`` and shares the
     map. Results equal those of `BitMasks` bit for bit. ``tensor`` gives the bool (K, H, W) masks to code that wants

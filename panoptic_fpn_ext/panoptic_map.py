@@ -15,7 +15,7 @@ MAX_UINT8_INDEX = 254
 
 
 def run_starts(ids: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """Where, in the flattened map, each run of equal ids begins: an annotated picture has a few thousand of them."""
+    """Where, in the flattened map, each run of equal ids begins: an annotated image has a few thousand of them."""
     flat = ids.reshape(-1)
     return np.concatenate([np.zeros(min(1, flat.size), np.int64), np.flatnonzero(flat[1:] != flat[:-1]) + 1])
 

@@ -30,7 +30,7 @@ _8_BIT_RGB = b"\x08\x02"  # bit depth 8, colour type 2
 
 
 def rgb2id(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-    """Segment ids of an RGB panoptic picture.
+    """Segment ids of an RGB panoptic image.
 
     Args:
         rgb: uint8 (H, W, 3).
@@ -62,7 +62,7 @@ def _pixels2words(pixels: _Pixels) -> npt.NDArray[np.int32]:
 
 
 def id2rgb(ids: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-    """RGB panoptic picture of segment ids; the inverse of :func:`rgb2id`.
+    """RGB panoptic image of segment ids; the inverse of :func:`rgb2id`.
 
     Args:
         ids: integers (H, W), each in [0, 256³).
@@ -101,7 +101,7 @@ def read_panoptic_png(path: str, decoder: str | None = None) -> npt.NDArray[np.i
 
 
 def read_panoptic_words(path: str, decoder: str | None = None) -> npt.NDArray[np.int32]:
-    """As :func:`read_panoptic_png`, a pass over the picture sooner: only the lowest 24 bits are the segment id, and
+    """As :func:`read_panoptic_png`, a pass over the image sooner: only the lowest 24 bits are the segment id, and
     the others may differ from pixel to pixel.
     """
     return _pixels2words(_read_pixels(path, decoder))
@@ -168,16 +168,16 @@ def _decode_with_opencv(path: str) -> _Pixels:
     cv2 = _cv2()
     in_rgb_order = hasattr(cv2, "IMREAD_COLOR_RGB")  # since OpenCV 4.10
     flag = cv2.IMREAD_COLOR_RGB if in_rgb_order else cv2.IMREAD_COLOR
-    picture = cv2.imread(path, flag | cv2.IMREAD_IGNORE_ORIENTATION)
-    if picture is None:
+    image = cv2.imread(path, flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
         raise ValueError("OpenCV cannot read it")
-    return np.asarray(picture if in_rgb_order else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+    return np.asarray(image if in_rgb_order else cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
 def _decode_with_pillow(path: str) -> _Pixels:
-    with Image.open(path) as picture:
-        data = picture.tobytes("raw", "RGBX")  # as Pillow itself stores it: less work than np.asarray(picture)
-        return np.frombuffer(data, dtype=np.uint8).reshape(picture.height, picture.width, 4)
+    with Image.open(path) as image:
+        data = image.tobytes("raw", "RGBX")  # as Pillow itself stores it: less work than np.asarray(image)
+        return np.frombuffer(data, dtype=np.uint8).reshape(image.height, image.width, 4)
 
 
 def write_panoptic_png(path: str, ids: npt.NDArray[np.integer]) -> None:

@@ -1,4 +1,4 @@
-"""What the results of pictures are called, so that none overwrites another."""
+"""What the results of images are called, so that none overwrites another."""
 
 import os
 

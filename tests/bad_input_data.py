@@ -1,4 +1,4 @@
-"""A tiny data set in COCO panoptic format on disk, to be spoilt by the tests; and scripts of projects/ as modules."""
+"""A tiny dataset in COCO panoptic format on disk, to be spoilt by the tests; and scripts of projects/ as modules."""
 
 import argparse
 import importlib.util
@@ -27,7 +27,7 @@ CATEGORIES = [
     {"id": 7, "name": "grass", "isthing": 0},
     {"id": 9, "name": "sky", "isthing": 0},
 ]
-# The smallest network that this data set fits, an iteration takes 0.1 s.
+# The smallest network that this dataset fits, an iteration takes 0.1 s.
 OPTS = [
     *("MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.NUM_CLASSES", "2", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "3"),
     *("MODEL.FPN.OUT_CHANNELS", "32", "MODEL.RPN.CONV_DIMS", "[32]", "MODEL.SEM_SEG_HEAD.CONVS_DIM", "32"),
@@ -37,7 +37,7 @@ OPTS = [
 
 
 class TinyDataset:
-    """``num`` pictures of a ball and a box on grass under the sky; ``content`` is the JSON, :meth:`save` writes it."""
+    """``num`` images of a ball and a box on grass under the sky; ``content`` is the JSON, :meth:`save` writes it."""
 
     def __init__(self, root: Path, num: int = 2) -> None:
         self.images, self.panoptic, self.json = root / "images", root / "panoptic", root / "panoptic.json"
@@ -54,9 +54,9 @@ class TinyDataset:
         ids[10 : 30 + image_id, 8:24] = 1
         ids[28:40, 36:60] = 4
         noise = np.random.default_rng(image_id).integers(0, 40, (HEIGHT, WIDTH, 3))
-        picture = (ids[..., None] * (20, 12, 16) + noise).astype(np.uint8)
-        name = f"picture_{image_id}"
-        Image.fromarray(picture).save(self.images / f"{name}.jpg", quality=95)
+        image = (ids[..., None] * (20, 12, 16) + noise).astype(np.uint8)
+        name = f"image_{image_id}"
+        Image.fromarray(image).save(self.images / f"{name}.jpg", quality=95)
         write_panoptic_png(str(self.panoptic / f"{name}.png"), ids)
         segments = [{"id": i, "category_id": i, "area": int((ids == i).sum()), "iscrowd": 0} for i in (1, 4, 7, 9)]
         self.content["images"].append({"id": image_id, "file_name": f"{name}.jpg", "height": HEIGHT, "width": WIDTH})
@@ -69,15 +69,15 @@ class TinyDataset:
         self.json.write_text(json.dumps(self.content))
 
     def image(self, number: int = 1) -> Path:
-        """File of a picture, counted from 1."""
-        return self.images / f"picture_{number}.jpg"
+        """File of an image, counted from 1."""
+        return self.images / f"image_{number}.jpg"
 
     def png(self, number: int = 1) -> Path:
         """File of a panoptic map, counted from 1."""
-        return self.panoptic / f"picture_{number}.png"
+        return self.panoptic / f"image_{number}.png"
 
     def segments(self, number: int = 1) -> list[dict[str, Any]]:
-        """The JSON's segments of a picture, counted from 1."""
+        """The JSON's segments of an image, counted from 1."""
         segments: list[dict[str, Any]] = self.content["annotations"][number - 1]["segments_info"]
         return segments
 
@@ -102,7 +102,7 @@ def project_script(path: str) -> ModuleType:
 
 
 def train_net_args(dataset: TinyDataset, name: str, output: Path, *extra: str) -> argparse.Namespace:
-    """Arguments of train_net.py on a tiny data set; ``extra``: more options and ``KEY VALUE`` pairs."""
+    """Arguments of train_net.py on a tiny dataset; ``extra``: more options and ``KEY VALUE`` pairs."""
     flags = [x for x in extra if x.startswith("--")]
     pairs = [x for x in extra if not x.startswith("--")]
     command = ["--config-file", str(CONFIG), "--register", *dataset.registration(name), *flags, *OPTS]
@@ -111,18 +111,18 @@ def train_net_args(dataset: TinyDataset, name: str, output: Path, *extra: str) -
 
 
 def train_net(dataset: TinyDataset, name: str, output: Path, *extra: str) -> Any:
-    """Run train_net.py on a tiny data set, in this process."""
+    """Run train_net.py on a tiny dataset, in this process."""
     return project_script("panoptic_fpn/train_net.py").main(train_net_args(dataset, name, output, *extra))
 
 
 @contextmanager
 def global_state_restored() -> Iterator[None]:
-    """Forgets the data sets and log handlers that come up meanwhile."""
+    """Forgets the datasets and log handlers that come up meanwhile."""
     loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "panoptic_fpn_ext")]
     before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
-    data_sets, metadata = set(DatasetCatalog.list()), set(MetadataCatalog.list())
+    datasets, metadata = set(DatasetCatalog.list()), set(MetadataCatalog.list())
     yield
-    for name in set(DatasetCatalog.list()) - data_sets:
+    for name in set(DatasetCatalog.list()) - datasets:
         DatasetCatalog.remove(name)
     for name in set(MetadataCatalog.list()) - metadata:
         MetadataCatalog.remove(name)

@@ -21,7 +21,7 @@ from panoptic_fpn_ext.data.street.categories import (
     TERRAIN,
     VEGETATION,
 )
-from panoptic_fpn_ext.data.street.scene import StreetPicture, draw_street
+from panoptic_fpn_ext.data.street.scene import StreetImage, draw_street
 
 LABELS = {PERSON: 24, CAR: 26, BUS: 28, SIGN: 20, ROAD: 7, VEGETATION: 21, FENCE: 13, SKY: 23, SIDEWALK: 8}
 LABELS |= {TERRAIN: 22, BUILDING: 11}
@@ -31,22 +31,22 @@ VOID, CARAVAN = 4, 29
 CITIES = {"train": ("aachen", "bochum"), "val": ("lindau",)}
 
 
-def draw_cityscapes(root: Path, height: int = 64, width: int = 128, pictures_per_city: int = 3) -> Path:
+def draw_cityscapes(root: Path, height: int = 64, width: int = 128, images_per_city: int = 3) -> Path:
     """Draw ``leftImg8bit`` and ``gtFine`` with ``train`` (two cities) and ``val`` (one) below ``root``; returns it.
 
-    The first thing of every second picture is a crowd where it can be one; a bus is sometimes a caravan, a label with
+    The first thing of every second image is a crowd where it can be one; a bus is sometimes a caravan, a label with
     instances that Cityscapes ignores.
     """
     for split, cities in CITIES.items():
         for number, city in enumerate(cities):
-            for index in range(pictures_per_city):
+            for index in range(images_per_city):
                 street = draw_street(7, number + 5 * (split == "val"), index, height, width)
-                write_picture(root, split, f"{city}_{index:06d}_{19 + index:06d}", street, with_crowd=index % 2 == 0)
+                write_image(root, split, f"{city}_{index:06d}_{19 + index:06d}", street, with_crowd=index % 2 == 0)
     return root
 
 
-def write_picture(root: Path, split: str, image_id: str, street: StreetPicture, with_crowd: bool) -> None:
-    """Write the files of one picture: ``leftImg8bit``, ``instanceIds``, ``labelIds`` and ``polygons``."""
+def write_image(root: Path, split: str, image_id: str, street: StreetImage, with_crowd: bool) -> None:
+    """Write the files of one image: ``leftImg8bit``, ``instanceIds``, ``labelIds`` and ``polygons``."""
     city = image_id.split("_")[0]
     instance_ids = _instance_ids(street, with_crowd)
     images, truth = root / "leftImg8bit" / split / city, root / "gtFine" / split / city
@@ -61,7 +61,7 @@ def write_picture(root: Path, split: str, image_id: str, street: StreetPicture, 
     (truth / f"{image_id}_gtFine_polygons.json").write_text(json.dumps(content))
 
 
-def _instance_ids(street: StreetPicture, with_crowd: bool) -> np.ndarray:
+def _instance_ids(street: StreetImage, with_crowd: bool) -> np.ndarray:
     ids = np.full(street.ids.shape, VOID, np.int32)
     counts = dict.fromkeys(THINGS, 0)
     crowded = False

@@ -18,27 +18,27 @@ from panoptic_fpn_ext.data.cityscapes_panoptic import register_cityscapes_panopt
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-# Folder of the real pictures, see README.md; tests that need them are skipped where it is absent.
-REAL_PICTURES = Path(os.environ.get("PANOPTIC_FPN_EXT_PICTURES", REPOSITORY.parent / "shared" / "data"))
+# Folder of the real images, see README.md; tests that need them are skipped where it is absent.
+REAL_IMAGES = Path(os.environ.get("PANOPTIC_FPN_EXT_IMAGES", REPOSITORY.parent / "shared" / "data"))
 
 
-def _real_pictures(name: str) -> Path:
-    folder = REAL_PICTURES / name
+def _real_images(name: str) -> Path:
+    folder = REAL_IMAGES / name
     if not folder.is_dir():
-        pytest.skip(f"no real pictures in {folder} (PANOPTIC_FPN_EXT_PICTURES names the folder that has {name})")
+        pytest.skip(f"no real images in {folder} (PANOPTIC_FPN_EXT_IMAGES names the folder that has {name})")
     return folder
 
 
 @pytest.fixture(scope="session")
 def coco_sample_dir() -> Path:
-    """COCO val2017 pictures with official panoptic ground truth, laid out as COCO is."""
-    return _real_pictures("coco_sample")
+    """COCO val2017 images with official panoptic ground truth, laid out as COCO is."""
+    return _real_images("coco_sample")
 
 
 @pytest.fixture(scope="session")
 def labelme_facade_dir() -> Path:
     """Street photographs in COCO panoptic format."""
-    return _real_pictures("labelme_facade")
+    return _real_images("labelme_facade")
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def _seed() -> None:
 
 @pytest.fixture(scope="session")
 def small_street(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Root of a small synthetic street: 8 + 4 pictures of 64×96 px."""
+    """Root of a small synthetic street: 8 + 4 images of 64×96 px."""
     root = tmp_path_factory.mktemp("data") / "street"
     make_synthetic_street(str(root), StreetSettings(num_train=8, num_val=4, height=64, width=96))
     return root
@@ -57,7 +57,7 @@ def small_street(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def register() -> "Callable[..., str]":
-    """Registers data sets in COCO panoptic format and forgets them after the test; returns the name."""
+    """Registers datasets in COCO panoptic format and forgets them after the test; returns the name."""
     names = []
 
     def register_one(name: str, *paths: "str | Path", **kwargs: object) -> str:
@@ -88,7 +88,7 @@ def street_datasets(small_street: Path, register: "Callable[..., str]") -> tuple
 
 @pytest.fixture(scope="session")
 def small_cityscapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Root of a tree as the Cityscapes download: 6 + 3 pictures of 64×128 px."""
+    """Root of a tree as the Cityscapes download: 6 + 3 images of 64×128 px."""
     return draw_cityscapes(tmp_path_factory.mktemp("data") / "cityscapes")
 
 

@@ -105,7 +105,7 @@ def upsampled_cross_entropy_plain(logits, targets, scale_factor, ignore_value):
 
 
 def panoptic_targets_plain(rgb, segments_info, categories):
-    """Targets of a transformed panoptic picture, one full-size mask a segment."""
+    """Targets of a transformed panoptic image, one full-size mask a segment."""
     r, g, b = (torch.from_numpy(rgb[..., c].astype("int64")) for c in range(3))
     ids = r + 256 * g + 256 * 256 * b
     sem_seg = torch.full(ids.shape, 255)

@@ -27,12 +27,12 @@ def tiny_cfg(architecture: str = "PanopticFPNExt", depth: int = 50) -> CfgNode:
 def tiny_batch(
     sizes: tuple[tuple[int, int], ...] = ((64, 96), (96, 64)), seed: int = 0, compact: bool = True
 ) -> list[dict]:
-    """Pictures with two or three instances and random stuff."""
+    """Images with two or three instances and random stuff."""
     generator = torch.Generator().manual_seed(seed)
-    return [_tiny_picture(h, w, generator, 2 + i % 2, compact) for i, (h, w) in enumerate(sizes)]
+    return [_tiny_image(h, w, generator, 2 + i % 2, compact) for i, (h, w) in enumerate(sizes)]
 
 
-def _tiny_picture(h, w, generator, count, compact):
+def _tiny_image(h, w, generator, count, compact):
     index_map = torch.zeros(h, w, dtype=torch.uint8)
     for k in range(count):
         index_map[8 + 18 * k : 24 + 18 * k, 6 + 9 * k : 40 + 9 * k] = k + 1

@@ -72,7 +72,7 @@ def test_pure_modules_know_no_catalogs_and_no_upper_rooms():
         assert not any(_room(module) in {"config", "engine", "model_zoo", "visualization"} for module in imported), name
 
 
-def test_importing_registers_classes_and_no_data_sets():
+def test_importing_registers_classes_and_no_datasets():
     """In a process of its own, which no other test has touched."""
     program = """
 import warnings

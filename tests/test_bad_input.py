@@ -51,7 +51,7 @@ def _change_map(path: Path, change: Callable[[np.ndarray], None]) -> None:
     write_panoptic_png(str(path), ids)
 
 
-def test_a_sound_data_set_trains_and_evaluates(trained: Path):
+def test_a_sound_dataset_trains_and_evaluates(trained: Path):
     assert trained.is_file()
 
 
@@ -82,7 +82,7 @@ def test_json_whose_annotations_are_no_list(dataset: TinyDataset, tmp_path: Path
 def test_json_without_a_field(dataset: TinyDataset, tmp_path: Path, part: str, field: str):
     del dataset.content[part][1][field]
     dataset.save()
-    _fails(dataset, tmp_path, ValueError, str(dataset.json), "picture_2", field)
+    _fails(dataset, tmp_path, ValueError, str(dataset.json), "image_2", field)
 
 
 def test_png_with_ids_that_the_json_does_not_list(dataset: TinyDataset, tmp_path: Path):
@@ -100,16 +100,16 @@ def test_listed_segment_without_pixels(dataset: TinyDataset, tmp_path: Path):
 def test_category_outside_the_list(dataset: TinyDataset, tmp_path: Path):
     dataset.segments(2)[0]["category_id"] = 55
     dataset.save()
-    _fails(dataset, tmp_path, ValueError, str(dataset.json), "picture_2.png", "segment 1", "55", "[1, 4, 7, 9]")
+    _fails(dataset, tmp_path, ValueError, str(dataset.json), "image_2.png", "segment 1", "55", "[1, 4, 7, 9]")
 
 
-def test_png_of_another_size_than_the_picture(dataset: TinyDataset, tmp_path: Path):
+def test_png_of_another_size_than_the_image(dataset: TinyDataset, tmp_path: Path):
     for number in (1, 2):
         write_panoptic_png(str(dataset.png(number)), read_panoptic_png(str(dataset.png(number)))[:, :60])
     _fails(dataset, tmp_path, ValueError, str(dataset.panoptic), str(dataset.images), "60×48", "64×48")
 
 
-def test_picture_of_another_size_than_the_json_says(dataset: TinyDataset, tmp_path: Path):
+def test_image_of_another_size_than_the_json_says(dataset: TinyDataset, tmp_path: Path):
     for image in dataset.content["images"]:
         image["width"] = 65
     dataset.save()
@@ -122,17 +122,17 @@ def test_wrong_num_classes(dataset: TinyDataset, tmp_path: Path):
     _fails(dataset, tmp_path, ValueError, "tiny_spoilt", *words, extra=extra)
 
 
-def test_num_classes_to_be_filled_in_from_an_unknown_data_set(dataset: TinyDataset, tmp_path: Path):
+def test_num_classes_to_be_filled_in_from_an_unknown_dataset(dataset: TinyDataset, tmp_path: Path):
     extra = ("MODEL.ROI_HEADS.NUM_CLASSES", "0", "DATASETS.TRAIN", "('nowhere',)", "DATASETS.TEST", "()")
     _fails(dataset, tmp_path, KeyError, "MODEL.ROI_HEADS.NUM_CLASSES", "nowhere", "--register", extra=extra)
 
 
-def test_unknown_data_set(dataset: TinyDataset, tmp_path: Path):
+def test_unknown_dataset(dataset: TinyDataset, tmp_path: Path):
     extra = ("DATASETS.TRAIN", "('nowhere',)")
     _fails(dataset, tmp_path, KeyError, "nowhere", "DATASETS.TRAIN", "--register", extra=extra)
 
 
-def test_no_data_set(dataset: TinyDataset, tmp_path: Path):
+def test_no_dataset(dataset: TinyDataset, tmp_path: Path):
     _fails(dataset, tmp_path, ValueError, "DATASETS.TRAIN is empty", extra=("DATASETS.TRAIN", "()"))
 
 
@@ -187,7 +187,7 @@ def test_resuming_with_a_config_that_was_changed(dataset: TinyDataset, tmp_path:
 
 
 @pytest.mark.parametrize("spoil", [truncate, lambda path: path.write_bytes(b""), lambda path: path.write_text("text")])
-def test_corrupt_picture(dataset: TinyDataset, tmp_path: Path, spoil: Callable[[Path], object]):
+def test_corrupt_image(dataset: TinyDataset, tmp_path: Path, spoil: Callable[[Path], object]):
     for number in (1, 2):
         spoil(dataset.image(number))
     _fails(dataset, tmp_path, ValueError, str(dataset.images), "Replace the file")
@@ -203,13 +203,13 @@ def test_truncated_panoptic_png(dataset: TinyDataset, tmp_path: Path):
 def test_a_worker_process_ends_in_the_same_message(dataset: TinyDataset, tmp_path: Path, trained: Path):
     truncate(dataset.image(1))
     extra = ("--eval-only", "MODEL.WEIGHTS", str(trained), "DATALOADER.NUM_WORKERS", "1")
-    with pytest.raises(ValueError, match="picture_1") as caught:
+    with pytest.raises(ValueError, match="image_1") as caught:
         train_net(dataset, "tiny_spoilt", tmp_path / "output", *extra)
     last_line = str(caught.value).strip().splitlines()[-1]
-    assert last_line.startswith(f"ValueError: Picture {dataset.image(1)} cannot be read")
+    assert last_line.startswith(f"ValueError: Image {dataset.image(1)} cannot be read")
 
 
-def test_training_that_meets_a_corrupt_picture_keeps_what_it_wrote_and_resumes(dataset: TinyDataset, tmp_path: Path):
+def test_training_that_meets_a_corrupt_image_keeps_what_it_wrote_and_resumes(dataset: TinyDataset, tmp_path: Path):
     output = tmp_path / "output"
     sound = {number: dataset.image(number).read_bytes() for number in (1, 2)}
     args = train_net_args(dataset, "tiny_spoilt", output, "SOLVER.CHECKPOINT_PERIOD", "1", "SOLVER.MAX_ITER", "6")
@@ -236,14 +236,14 @@ def test_training_that_meets_a_corrupt_picture_keeps_what_it_wrote_and_resumes(d
     assert resumed.start_iter == 3
 
 
-def test_evaluation_that_meets_a_corrupt_picture_keeps_the_trained_model(dataset: TinyDataset, tmp_path: Path):
+def test_evaluation_that_meets_a_corrupt_image_keeps_the_trained_model(dataset: TinyDataset, tmp_path: Path):
     output = tmp_path / "output"
     spoilt = TinyDataset(tmp_path / "spoilt")
     truncate(spoilt.image(2))
     args = train_net_args(dataset, "tiny_spoilt", output, "DATASETS.TEST", "('tiny_test',)")
     args.register.append(spoilt.registration("tiny_test"))
     trainer = Trainer(setup(args))
-    with pytest.raises(ValueError, match="picture_2"):
+    with pytest.raises(ValueError, match="image_2"):
         trainer.train()
     model = Trainer.build_model(trainer.cfg)
     PanopticCheckpointer(model, complete=True).load(str(output / "model_final.pth"))
@@ -262,4 +262,4 @@ def test_categories_that_are_none(dataset: TinyDataset, tmp_path: Path, field: s
 def test_segments_that_are_no_list(dataset: TinyDataset, tmp_path: Path):
     dataset.content["annotations"][1]["segments_info"] = None
     dataset.save()
-    _fails(dataset, tmp_path, ValueError, str(dataset.json), "picture_2.png", "segments_info must be a list, got None")
+    _fails(dataset, tmp_path, ValueError, str(dataset.json), "image_2.png", "segments_info must be a list, got None")

@@ -78,6 +78,6 @@ def test_unknown_ids_name_what_exists():
         categories.dataset_id(0, isthing=False)
 
 
-def test_metadata_of_other_data_sets_are_refused():
+def test_metadata_of_other_datasets_are_refused():
     with pytest.raises(ValueError, match="thing_classes"):
         PanopticCategories.from_metadata(MetadataCatalog.get("ade20k_sem_seg_val"))

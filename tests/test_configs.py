@@ -53,7 +53,7 @@ PAPER = {
     "panoptic_fpn_R_50_3x": {**PANOPTIC, **RESNET_50, **THREE_TIMES},
     "panoptic_fpn_R_101_1x": {**PANOPTIC, **RESNET_101, **ONE_TIME},
     "panoptic_fpn_R_101_3x": {**PANOPTIC, **RESNET_101, **THREE_TIMES},
-    # As many pictures and as many epochs before each step as THREE_TIMES.
+    # As many images and as many epochs before each step as THREE_TIMES.
     "panoptic_fpn_R_101_dconv_cascade_gn_3x": {
         **PANOPTIC,
         "MODEL.RESNETS.DEPTH": 101,
@@ -99,7 +99,7 @@ TWINS = {
         "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x",
         {"MODEL.SEM_SEG_HEAD.NAME", "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT"},
     ),
-    # Its data set has no annotations that could be empty, and the model no masks.
+    # Its dataset has no annotations that could be empty, and the model no masks.
     "semantic_fpn_R_50_1x": (
         "Misc/semantic_R_50_FPN_1x",
         {"MODEL.SEM_SEG_HEAD.NAME", "MODEL.MASK_ON", "DATALOADER.FILTER_EMPTY_ANNOTATIONS"},

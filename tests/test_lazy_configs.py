@@ -191,13 +191,13 @@ def test_data_are_the_same(name):
 @pytest.mark.parametrize("name", [name for name in LAZY if "panoptic_fpn" in name or "separate" in name])
 def test_mappers_are_the_same(name):
     cfg, lazy = load_pair(name)
-    register_categories([])  # of the embedded data set
+    register_categories([])  # of the embedded dataset
     if "User" in name:
         cfg.DATASETS.TRAIN, lazy.dataloader.train.dataset.names = ("synthetic_street_train",), "synthetic_street_train"
     assert_same(instantiate(lazy.dataloader.train.mapper), PanopticDatasetMapper(cfg, is_train=True))
     ours, theirs = instantiate(lazy.dataloader.test.mapper), PanopticDatasetMapper(cfg, is_train=False)
     assert ours.image_format == theirs.image_format
     for size in ((480, 640), (300, 900)):
-        pictures = [T.AugInput(np.zeros((*size, 3), np.uint8)) for _ in range(2)]
-        transforms = [mapper.augmentations(x) for mapper, x in zip((ours, theirs), pictures, strict=True)]
+        images = [T.AugInput(np.zeros((*size, 3), np.uint8)) for _ in range(2)]
+        transforms = [mapper.augmentations(x) for mapper, x in zip((ours, theirs), images, strict=True)]
         assert_same(*transforms)

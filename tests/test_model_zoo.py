@@ -151,7 +151,7 @@ def test_lazy_model_by_name():
 
 @pytest.mark.slow
 def test_evaluation_gives_the_recorded_figures(tmp_path, register):
-    """Draws the validation pictures, all 100, and evaluates the released checkpoint on them."""
+    """Draws the validation images, all 100, and evaluates the released checkpoint on them."""
     make_synthetic_street(str(tmp_path / "street"), StreetSettings(num_train=0))
     paths = ("val", "panoptic_val", "annotations/panoptic_val.json")
     name = register("whole_street_val", *(tmp_path / "street" / path for path in paths))

@@ -57,7 +57,7 @@ def test_publishes_what_it_evaluated(trained, zoo, capsys):
     command.main(["publish", *arguments, "--opts", *map(str, options(trained))])
     row = capsys.readouterr().out.splitlines()[-1]
     ((name, entry),) = published(zoo).items()
-    assert (name, entry["data_set"], entry["command"], entry["training"]) == (NAME, trained.DATASETS.TEST[0], "a", "b")
+    assert (name, entry["dataset"], entry["command"], entry["training"]) == (NAME, trained.DATASETS.TEST[0], "a", "b")
     assert set(entry["versions"]) == {"panoptic_fpn_ext", "detectron2", "torch"}
     path = zoo / entry["file"]
     assert sorted(zoo.iterdir()) == sorted([path, zoo / "model_zoo.json"])
@@ -66,7 +66,7 @@ def test_publishes_what_it_evaluated(trained, zoo, capsys):
     PanopticCheckpointer(model, complete=True).load(str(path))
     results = Trainer.test(trained, model)
     assert entry["metrics"] == metrics_of_results(results, frozenset(["panoptic_seg", "instances", "sem_seg"]))
-    assert row.startswith(f"| `{NAME}` | `{entry['data_set']}` | {entry['metrics']['PQ']:.1f} | ")
+    assert row.startswith(f"| `{NAME}` | `{entry['dataset']}` | {entry['metrics']['PQ']:.1f} | ")
 
 
 def test_takes_the_metrics_of_the_training(trained, zoo):

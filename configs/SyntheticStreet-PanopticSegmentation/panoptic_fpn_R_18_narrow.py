@@ -10,7 +10,7 @@ from ..common.train import train
 model.roi_heads.num_classes = 4
 model.sem_seg_head.num_classes = 8
 model.sem_seg_head.loss_weight = 1.0
-model.combiner.stuff_area_threshold = 128  # the data set has no stuff segments below 150 px
+model.combiner.stuff_area_threshold = 128  # the dataset has no stuff segments below 150 px
 
 dataloader.train.dataset.names = "synthetic_street_train"
 dataloader.test.dataset.names = "synthetic_street_val"
@@ -18,7 +18,7 @@ dataloader.train.mapper.instance_mask_format = "bitmask"
 dataloader.train.mapper.augmentations[0].update(short_edge_length=[200, 220, 240, 260, 280], max_size=448)
 dataloader.test.mapper.augmentations[0].update(short_edge_length=240, max_size=384)
 dataloader.train.total_batch_size = 4
-dataloader.train.num_workers = dataloader.test.num_workers = 0  # reading these pictures costs less than a process
+dataloader.train.num_workers = dataloader.test.num_workers = 0  # reading these images costs less than a process
 
 optimizer.lr, optimizer.weight_decay = 0.002, 0.02
 lr_multiplier = L(WarmupParamScheduler)(

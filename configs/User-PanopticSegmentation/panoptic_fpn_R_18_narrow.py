@@ -7,7 +7,7 @@ dataloader, lr_multiplier, model, optimizer, train = (
     _street[name] for name in ("dataloader", "lr_multiplier", "model", "optimizer", "train")
 )
 
-model.roi_heads.num_classes = model.sem_seg_head.num_classes = 0  # taken from the data set
+model.roi_heads.num_classes = model.sem_seg_head.num_classes = 0  # taken from the dataset
 model.combiner.stuff_area_threshold = 1024
 
 dataloader.train.dataset.names = "user_train"

@@ -1,9 +1,9 @@
-"""Data sets, targets and the mapper that joins them."""
+"""Datasets, targets and the mapper that joins them."""
 
 from .coco_panoptic import describe_coco_panoptic, load_coco_panoptic, register_coco_panoptic
 from .dataset_mapper import PanopticDatasetMapper
+from .images import read_image
 from .panoptic_catalog import dataset_categories
-from .pictures import read_picture
 from .targets import panoptic_targets
 
 __all__ = [
@@ -12,6 +12,6 @@ __all__ = [
     "describe_coco_panoptic",
     "load_coco_panoptic",
     "panoptic_targets",
-    "read_picture",
+    "read_image",
     "register_coco_panoptic",
 ]

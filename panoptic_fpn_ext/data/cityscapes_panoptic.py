@@ -108,27 +108,27 @@ def load_cityscapes_panoptic(
         categories: those of the JSON.
 
     Raises:
-        FileNotFoundError: pictures or PNGs are missing; the first ten are named.
+        FileNotFoundError: images or PNGs are missing; the first ten are named.
         ValueError: the JSON is not in COCO panoptic format.
     """
-    pictures = _pictures(image_root)
+    images = _images(image_root)
     dicts = panoptic_dicts(image_root, panoptic_root, panoptic_json, categories)
-    # The JSON's own names lead nowhere: it has neither the cities' folders nor the pictures' endings.
-    dicts = [{**d, "file_name": pictures.get(d["image_id"], _usual_place(image_root, d["image_id"]))} for d in dicts]
+    # The JSON's own names lead nowhere: it has neither the cities' folders nor the images' endings.
+    dicts = [{**d, "file_name": images.get(d["image_id"], _usual_place(image_root, d["image_id"]))} for d in dicts]
     check_files_exist(dicts)
-    if len(dicts) < len(pictures):
+    if len(dicts) < len(images):
         logger.warning(
-            f"{panoptic_json} does not list {len(pictures) - len(dicts)} of {len(pictures)} pictures in {image_root}; "
+            f"{panoptic_json} does not list {len(images) - len(dicts)} of {len(images)} images in {image_root}; "
             "they are left out. If it is older than they are, delete it to have it made again."
         )
     return dicts
 
 
-def _pictures(image_root: str) -> dict[str, str]:
-    """Paths of the pictures in the cities' folders, by id (``CITY_SEQUENCE_FRAME``)."""
+def _images(image_root: str) -> dict[str, str]:
+    """Paths of the images in the cities' folders, by id (``CITY_SEQUENCE_FRAME``)."""
     if not PathManager.isdir(image_root):
         raise FileNotFoundError(
-            f"Folder {image_root} with the pictures of Cityscapes does not exist. Unpack "
+            f"Folder {image_root} with the images of Cityscapes does not exist. Unpack "
             "leftImg8bit_trainvaltest.zip of the standard download there."
         )
     cities = [os.path.join(image_root, city) for city in sorted(PathManager.ls(image_root))]

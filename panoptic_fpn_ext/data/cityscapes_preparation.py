@@ -75,7 +75,7 @@ def _instance_files(root: str, split: str) -> list[str]:
 def _write(paths: list[str], folder: str) -> None:
     os.makedirs(folder, exist_ok=True)
     images, annotations = [], []
-    for path in tqdm(paths, desc=f"Panoptic ground truth into {folder}", unit="picture"):
+    for path in tqdm(paths, desc=f"Panoptic ground truth into {folder}", unit="image"):
         image_id = os.path.basename(path).removesuffix(_SUFFIX)
         png_name = f"{image_id}_gtFine_panoptic.png"
         try:
@@ -86,7 +86,7 @@ def _write(paths: list[str], folder: str) -> None:
         write_panoptic_png(f"{folder}/{png_name}.tmp", panoptic)
         os.replace(f"{folder}/{png_name}.tmp", f"{folder}/{png_name}")
         height, width = ids.shape
-        # No such picture exists: the official tool's slip, which readers of its JSON know how to mend.
+        # No such image exists: the official tool's slip, which readers of its JSON know how to mend.
         file_name = f"{image_id}_gtFine_leftImg8bit.png"
         images.append({"id": image_id, "width": width, "height": height, "file_name": file_name})
         annotations.append({"image_id": image_id, "file_name": png_name, "segments_info": segments})

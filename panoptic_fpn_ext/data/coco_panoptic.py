@@ -1,4 +1,4 @@
-"""Data sets in COCO panoptic format: one JSON, one folder of pictures, one folder of panoptic PNGs, nothing else."""
+"""Datasets in COCO panoptic format: one JSON, one folder of images, one folder of panoptic PNGs, nothing else."""
 
 import json
 import logging
@@ -35,18 +35,18 @@ def register_coco_panoptic(
     instances_json: str | None = None,
     sem_seg_space: SemSegSpace = THINGS_AS_OTHER,
 ) -> None:
-    """Register a data set in COCO panoptic format with detectron2's catalogs.
+    """Register a dataset in COCO panoptic format with detectron2's catalogs.
 
     Categories, things and stuff, colours and id maps come from the JSON. Calling it again with the same arguments is
     harmless.
 
     Args:
         name: what ``DATASETS.TRAIN`` and ``DATASETS.TEST`` call it.
-        image_root: folder of the pictures; their names are the JSON's ``images[].file_name``, any extension.
+        image_root: folder of the images; their names are the JSON's ``images[].file_name``, any extension.
         panoptic_root: folder of the panoptic PNGs; their names are ``annotations[].file_name``.
         panoptic_json: the COCO panoptic annotation file.
         instances_json: COCO instance annotations (polygons, which may overlap) to train and measure AP on instead of
-            the thing segments of the panoptic map, as the paper does on COCO. Pictures it does not list are left out.
+            the thing segments of the panoptic map, as the paper does on COCO. Images it does not list are left out.
         sem_seg_space: id space of the semantic head, see :mod:`panoptic_fpn_ext.categories`.
 
     Raises:
@@ -58,7 +58,7 @@ def register_coco_panoptic(
         roots["json_file"] = str(instances_json)
     for argument, path in roots.items():
         if not PathManager.exists(path):
-            raise FileNotFoundError(f"Data set {name!r}: {argument} {path} does not exist.")
+            raise FileNotFoundError(f"Dataset {name!r}: {argument} {path} does not exist.")
     content = read_panoptic_json(roots["panoptic_json"])
     try:
         categories = PanopticCategories(content["categories"], sem_seg_space)
@@ -70,7 +70,7 @@ def register_coco_panoptic(
         dicts = load_coco_panoptic(
             roots["image_root"], roots["panoptic_root"], roots["panoptic_json"], categories, instances_json
         )
-        if instances_json is not None:  # then there may be fewer pictures than in the panoptic JSON
+        if instances_json is not None:  # then there may be fewer images than in the panoptic JSON
             MetadataCatalog.get(name).set(image_ids=tuple(d["image_id"] for d in dicts))
         return dicts
 
@@ -80,7 +80,7 @@ def register_coco_panoptic(
 def describe_coco_panoptic(
     name: str, categories: list[dict[str, Any]], *, sem_seg_space: SemSegSpace = THINGS_AS_OTHER
 ) -> None:
-    """Make the categories of a data set known without its files: enough to predict and to draw.
+    """Make the categories of a dataset known without its files: enough to predict and to draw.
 
     :func:`register_coco_panoptic` may follow, or come first.
 
@@ -102,19 +102,19 @@ def load_coco_panoptic(
     categories: PanopticCategories,
     instances_json: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Read a data set into detectron2's standard dicts.
+    """Read a dataset into detectron2's standard dicts.
 
     Arguments are those of :func:`register_coco_panoptic`.
 
     Returns:
-        One dict a picture: ``file_name``, ``image_id``, ``height``, ``width``, ``pan_seg_file_name`` and
+        One dict an image: ``file_name``, ``image_id``, ``height``, ``width``, ``pan_seg_file_name`` and
         ``segments_info``, a list of ``id``, ``category_id`` (contiguous for things, semantic for stuff),
         ``isthing``, ``iscrowd``, ``area`` (px) and ``bbox`` (XYWH, px). With ``instances_json`` also ``annotations``
         as `load_coco_json` gives them.
 
     Raises:
-        FileNotFoundError: pictures or PNGs are missing; the first ten are named.
-        ValueError: annotations without a picture, twice the same picture, categories outside the list.
+        FileNotFoundError: images or PNGs are missing; the first ten are named.
+        ValueError: annotations without an image, twice the same image, categories outside the list.
     """
     dicts = panoptic_dicts(image_root, panoptic_root, panoptic_json, categories)
     if instances_json is not None:
@@ -140,7 +140,7 @@ def panoptic_dicts(
     image_ids = [d["image_id"] for d in dicts]
     if len(set(image_ids)) < len(image_ids):
         twice = sorted(str(i) for i, times in Counter(image_ids).items() if times > 1)
-        raise ValueError(f"{panoptic_json} annotates the same picture more than once: {', '.join(twice[:10])}.")
+        raise ValueError(f"{panoptic_json} annotates the same image more than once: {', '.join(twice[:10])}.")
     return dicts
 
 
@@ -221,14 +221,14 @@ def _segment_info(segment: dict[str, Any], categories: PanopticCategories, where
 def _with_polygons(
     dicts: list[dict[str, Any]], instances_json: str, image_root: str, categories: PanopticCategories
 ) -> list[dict[str, Any]]:
-    """The same pictures with the polygons of an instance annotation file; those that it does not list are left out."""
+    """The same images with the polygons of an instance annotation file; those that it does not list are left out."""
     annotations = {d["image_id"]: d["annotations"] for d in load_coco_json(instances_json, image_root)}
     kept = [d for d in dicts if d["image_id"] in annotations]
     if not kept:
-        raise ValueError(f"{instances_json} lists none of the pictures of the panoptic annotation file.")
+        raise ValueError(f"{instances_json} lists none of the images of the panoptic annotation file.")
     if len(kept) < len(dicts):
         logger.warning(
-            f"{instances_json} does not list {len(dicts) - len(kept)} of {len(dicts)} pictures; they are left out."
+            f"{instances_json} does not list {len(dicts) - len(kept)} of {len(dicts)} images; they are left out."
         )
     result = []
     for d in kept:
@@ -238,9 +238,9 @@ def _with_polygons(
 
 
 def check_files_exist(dicts: list[dict[str, Any]]) -> None:
-    """Raise ``FileNotFoundError`` if pictures or PNGs of standard dicts are missing; the first ten are named."""
+    """Raise ``FileNotFoundError`` if images or PNGs of standard dicts are missing; the first ten are named."""
     paths = [d[key] for d in dicts for key in ("file_name", "pan_seg_file_name")]
     missing = [path for path in paths if not PathManager.isfile(path)]
     if missing:
         shown = "\n  ".join(missing[:10])
-        raise FileNotFoundError(f"{len(missing)} of {len(paths)} files of the data set do not exist:\n  {shown}")
+        raise FileNotFoundError(f"{len(missing)} of {len(paths)} files of the dataset do not exist:\n  {shown}")

@@ -15,7 +15,7 @@ _HUE = 18  # at most, of 180 that OpenCV has in a circle
 
 
 class ColorShift(NamedTuple):
-    """What is done to the colours of a picture; each at its default changes nothing.
+    """What is done to the colours of an image; each at its default changes nothing.
 
     ``brightness`` is added, of 255; ``contrast`` and ``saturation`` are factors; ``hue`` is added, in 2°.
     ``contrast_last`` says whether the contrast comes after saturation and hue instead of before.
@@ -29,20 +29,20 @@ class ColorShift(NamedTuple):
 
 
 class ColorDistortion(T.Augmentation):
-    """Draws a :class:`ColorShift` for each picture: each of its four parts in half of all cases.
+    """Draws a :class:`ColorShift` for each image: each of its four parts in half of all cases.
 
     Draws come from NumPy's global generator, which detectron2 seeds in every worker.
     """
 
     def __init__(self, image_format: str) -> None:
-        """``image_format``: channel order of the pictures, ``"BGR"`` or ``"RGB"``; ``ValueError`` for another."""
+        """``image_format``: channel order of the images, ``"BGR"`` or ``"RGB"``; ``ValueError`` for another."""
         super().__init__()
         if image_format not in ("BGR", "RGB"):
             raise ValueError(f"INPUT.COLOR_AUG_SSD needs INPUT.FORMAT 'BGR' or 'RGB', got {image_format!r}.")
         self._init({"image_format": image_format})
 
     def get_transform(self, image: npt.NDArray[Any]) -> T.Transform:
-        """What is done to a picture."""
+        """What is done to an image."""
         shift = ColorShift(
             brightness=self._draw(-_BRIGHTNESS, _BRIGHTNESS, 0.0),
             contrast=self._draw(*_CONTRAST, 1.0),
@@ -57,7 +57,7 @@ class ColorDistortion(T.Augmentation):
 
 
 def distort_colors(image: npt.NDArray[np.uint8], shift: ColorShift, image_format: str) -> npt.NDArray[np.uint8]:
-    """Change the colours of a picture; each step rounds down to whole numbers and keeps to 0 … 255.
+    """Change the colours of an image; each step rounds down to whole numbers and keeps to 0 … 255.
 
     Args:
         image: uint8 (H, W, 3); it is not changed.

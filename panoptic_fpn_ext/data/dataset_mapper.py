@@ -1,4 +1,4 @@
-"""From a data set dict to what the models take: reads, transforms and turns panoptic maps into training targets."""
+"""From a dataset dict to what the models take: reads, transforms and turns panoptic maps into training targets."""
 
 import copy
 import inspect
@@ -18,8 +18,8 @@ from ..panoptic_map import check_panoptic_map, segment_index_map
 from ..panoptic_png import read_panoptic_rgb, rgb2id
 from ..structures import IGNORE_LABEL, PanopticTargets
 from .color_distortion import ColorDistortion
+from .images import read_image, to_planes
 from .panoptic_catalog import dataset_categories
-from .pictures import read_picture, to_planes
 from .targets import panoptic_targets, semantic_labels, targets_of_indices
 from .vectorized_resize import vectorized
 
@@ -29,13 +29,13 @@ _Map = tuple[npt.NDArray[np.uint8], npt.NDArray[np.integer]]
 
 
 class PanopticDatasetMapper:
-    """Maps dicts of any panoptic data set of detectron2 to training or inference inputs.
+    """Maps dicts of any panoptic dataset of detectron2 to training or inference inputs.
 
     Each target is taken from the best source a dict has. Instances: ``annotations`` (polygons or RLE) if there are
     any, else the panoptic map. Semantics: ``sem_seg_file_name`` (detectron2's ``*_separated`` sets) if there is one,
-    else the panoptic map. Pictures and maps go through the same geometric transforms. Unlike detectron2's mapper,
-    the crop comes after the resize (Panoptic FPN, section 5, Cityscapes), a picture without instances has (empty)
-    ``gt_masks`` too, and from a config training pictures are resized by
+    else the panoptic map. Images and maps go through the same geometric transforms. Unlike detectron2's mapper,
+    the crop comes after the resize (Panoptic FPN, section 5, Cityscapes), an image without instances has (empty)
+    ``gt_masks`` too, and from a config training images are resized by
     :class:`~panoptic_fpn_ext.data.vectorized_resize.VectorizedResizeShortestEdge`.
     """
 
@@ -52,8 +52,8 @@ class PanopticDatasetMapper:
         """
         Args:
             is_train: whether to make targets.
-            categories: id spaces of the data set; needed only to make targets from panoptic maps.
-            augmentations: applied in order to the picture and, geometrically, to its targets. They may ask for
+            categories: id spaces of the dataset; needed only to make targets from panoptic maps.
+            augmentations: applied in order to the image and, geometrically, to its targets. They may ask for
                 ``sem_seg``, uint8 (h, w) semantic ids, ``IGNORE_LABEL`` for void.
             image_format: channel order, ``"BGR"`` or ``"RGB"``.
             instance_mask_format: ``"polygon"`` or ``"bitmask"``, of masks that come from ``annotations``.
@@ -69,7 +69,7 @@ class PanopticDatasetMapper:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
-        """Arguments from ``cfg.INPUT`` and the metadata of the first training (or test) data set."""
+        """Arguments from ``cfg.INPUT`` and the metadata of the first training (or test) dataset."""
         augmentations = utils.build_augmentation(cfg, is_train)
         if is_train:
             augmentations[1:1] = _crop_and_color(cfg)  # right after the resize
@@ -93,19 +93,19 @@ class PanopticDatasetMapper:
 
         Raises:
             FileNotFoundError, ValueError: a missing or broken file, or a panoptic map that does not agree with its
-                picture or its JSON. Each message names the file.
+                image or its JSON. Each message names the file.
         """
         dataset_dict = copy.copy(dataset_dict)
         annotations = copy.deepcopy(dataset_dict.pop("annotations", None))  # transforming changes them
         segments_info = dataset_dict.pop("segments_info", None)
         if not self.is_train or segments_info is None:
-            transforms = self._transform_picture(dataset_dict)
+            transforms = self._transform_image(dataset_dict)
             targets = None
         else:
-            # Decoders let go of the interpreter: the map is read beside the picture.
+            # Decoders let go of the interpreter: the map is read beside the image.
             with ThreadPoolExecutor(1) as pool:
                 reading = pool.submit(_read_map, dataset_dict, segments_info)
-                transforms = self._transform_picture(dataset_dict, segments_info, reading)
+                transforms = self._transform_image(dataset_dict, segments_info, reading)
             targets = self._targets_from_map(*reading.result(), segments_info, transforms)
         if not self.is_train:
             return dataset_dict
@@ -121,13 +121,13 @@ class PanopticDatasetMapper:
             dataset_dict["instances"] = targets.instances
         return dataset_dict
 
-    def _transform_picture(
+    def _transform_image(
         self,
         dataset_dict: dict[str, Any],
         segments_info: list[dict[str, Any]] | None = None,
         reading: "Future[_Map] | None" = None,
     ) -> T.TransformList:
-        """Read the picture, put it into the dict as ``image``, and return what was done to it."""
+        """Read the image, put it into the dict as ``image``, and return what was done to it."""
         aug_input = T.AugInput(self._read_image(dataset_dict))
         if self._shows_sem_seg:
             aug_input.sem_seg = self._sem_seg_to_show(dataset_dict, segments_info, reading)
@@ -145,22 +145,22 @@ class PanopticDatasetMapper:
             return np.asarray(utils.read_image(dataset_dict["sem_seg_file_name"], "L").squeeze(2))
         if reading is None or segments_info is None:
             raise ValueError(
-                f"Picture {dataset_dict['file_name']} has no semantic ground truth, which INPUT.CROP."
-                "SINGLE_CATEGORY_MAX_AREA below 1 looks at. Set it to 1.0, or train on a panoptic data set."
+                f"Image {dataset_dict['file_name']} has no semantic ground truth, which INPUT.CROP."
+                "SINGLE_CATEGORY_MAX_AREA below 1 looks at. Set it to 1.0, or train on a panoptic dataset."
             )
-        assert self.categories is not None, "targets from panoptic maps need the data set's categories"
+        assert self.categories is not None, "targets from panoptic maps need the dataset's categories"
         return semantic_labels(reading.result()[1], segments_info, self.categories)
 
     def _read_image(self, dataset_dict: dict[str, Any]) -> npt.NDArray[np.uint8]:
-        image = read_picture(dataset_dict["file_name"], self.image_format)
+        image = read_image(dataset_dict["file_name"], self.image_format)
         try:
             utils.check_image_size(dataset_dict, image)
         except utils.SizeMismatchError as error:
             if image.shape[1::-1] != (dataset_dict["height"], dataset_dict["width"]):
                 raise
             raise ValueError(
-                f"{error} If EXIF data turn the picture, JSON and panoptic PNG must be of the turned "
-                "picture: turn them too, or take the orientation out of the EXIF data."
+                f"{error} If EXIF data turn the image, JSON and panoptic PNG must be of the turned "
+                "image: turn them too, or take the orientation out of the EXIF data."
             ) from error
         return image
 
@@ -171,11 +171,11 @@ class PanopticDatasetMapper:
         segments_info: list[dict[str, Any]],
         transforms: T.TransformList,
     ) -> PanopticTargets:
-        assert self.categories is not None, "targets from panoptic maps need the data set's categories"
+        assert self.categories is not None, "targets from panoptic maps need the dataset's categories"
         if indices.dtype == np.uint8 and _pads_with_void(transforms):
             # One 8-bit channel instead of three: transforms pick the same pixels, in a third of the time.
             return targets_of_indices(transforms.apply_segmentation(indices), segments_info, self.categories)
-        # As 8-bit RGB, so that resizing picks the same pixels as for any picture; ids are taken only afterwards.
+        # As 8-bit RGB, so that resizing picks the same pixels as for any image; ids are taken only afterwards.
         return panoptic_targets(rgb2id(transforms.apply_segmentation(rgb)), segments_info, self.categories)
 
     def _instances_from_annotations(
@@ -220,7 +220,7 @@ def _read_map(dataset_dict: dict[str, Any], segments_info: list[dict[str, Any]])
     size = (dataset_dict.get("height", height), dataset_dict.get("width", width))
     if (height, width) != size:
         raise ValueError(
-            f"Panoptic map {path} is {width}×{height} px, but its picture {dataset_dict['file_name']} is "
+            f"Panoptic map {path} is {width}×{height} px, but its image {dataset_dict['file_name']} is "
             f"{size[1]}×{size[0]} px (width × height)."
         )
     ids = rgb2id(rgb)
@@ -229,7 +229,7 @@ def _read_map(dataset_dict: dict[str, Any], segments_info: list[dict[str, Any]])
 
 
 def _pads_with_void(transforms: T.TransformList) -> bool:
-    """Whether what transforms add is void in an index map: 0 and 255 are, as in the RGB picture, other numbers would
+    """Whether what transforms add is void in an index map: 0 and 255 are, as in the RGB image, other numbers would
     be segments.
     """
     return all(getattr(t, "seg_pad_value", 0) in (0, 255) for t in transforms.transforms)

@@ -1,4 +1,4 @@
-"""Panoptic data sets in detectron2's catalogs: what their metadata hold, and one name for one data set."""
+"""Panoptic datasets in detectron2's catalogs: what their metadata hold, and one name for one dataset."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -20,19 +20,19 @@ __all__ = [
 
 COCO_PANOPTIC: Final = "coco_panoptic_seg"
 CITYSCAPES_PANOPTIC: Final = "cityscapes_panoptic_seg"
-"""The ``evaluator_type`` of panoptic data sets, by what measures them; detectron2's names."""
+"""The ``evaluator_type`` of panoptic datasets, by what measures them; detectron2's names."""
 
 
 def is_panoptic(name: str) -> bool:
-    """Whether a data set of this name is known to be panoptic, ours or detectron2's."""
+    """Whether a dataset of this name is known to be panoptic, ours or detectron2's."""
     return MetadataCatalog.get(name).get("evaluator_type") in (COCO_PANOPTIC, CITYSCAPES_PANOPTIC)
 
 
 def dataset_categories(name: str) -> PanopticCategories:
-    """Categories and id spaces of a registered panoptic data set; for configs, which can only name data sets.
+    """Categories and id spaces of a registered panoptic dataset; for configs, which can only name datasets.
 
     Raises:
-        ValueError: its metadata are not those of a panoptic data set.
+        ValueError: its metadata are not those of a panoptic dataset.
     """
     return PanopticCategories.from_metadata(MetadataCatalog.get(name))
 
@@ -44,7 +44,7 @@ def class_metadata(categories: PanopticCategories, evaluator_type: str) -> dict[
 
 
 def register_panoptic(name: str, load: Callable[[], list[dict[str, Any]]], metadata: dict[str, Any]) -> None:
-    """Register a data set. Again with the same metadata it is harmless.
+    """Register a dataset. Again with the same metadata it is harmless.
 
     Args:
         name: what ``DATASETS.TRAIN`` and ``DATASETS.TEST`` call it.
@@ -61,7 +61,7 @@ def register_panoptic(name: str, load: Callable[[], list[dict[str, Any]]], metad
 
 
 def describe_panoptic(name: str, metadata: dict[str, Any]) -> None:
-    """Make the classes of a data set known without its files; arguments and errors as :func:`register_panoptic`."""
+    """Make the classes of a dataset known without its files; arguments and errors as :func:`register_panoptic`."""
     _check_same(name, metadata)
     MetadataCatalog.get(name).set(**metadata)
 
@@ -73,5 +73,5 @@ def _check_same(name: str, entries: dict[str, Any]) -> None:
     different = [key for key, value in entries.items() if getattr(known, key, absent.get(key)) != value]
     if different:
         raise ValueError(
-            f"Data set name {name!r} is taken by other data ({', '.join(different)} differ); choose another."
+            f"Dataset name {name!r} is taken by other data ({', '.join(different)} differ); choose another."
         )

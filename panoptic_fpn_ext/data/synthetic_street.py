@@ -1,4 +1,4 @@
-"""The embedded data set: street scenes drawn by a seeded generator, in COCO panoptic format.
+"""The embedded dataset: street scenes drawn by a seeded generator, in COCO panoptic format.
 
 ``register_synthetic_street()`` makes ``synthetic_street_train`` and ``synthetic_street_val`` known
 to detectron2 and draws them first if they are not on disk.
@@ -41,7 +41,7 @@ _LICENSE = {"id": 1, "name": "Apache-2.0", "url": "https://www.apache.org/licens
 
 @dataclass(frozen=True)
 class StreetSettings:
-    """What determines the data set: number of pictures, size in pixels, seed."""
+    """What determines the dataset: number of images, size in pixels, seed."""
 
     num_train: int = 1200
     num_val: int = 100
@@ -63,7 +63,7 @@ def register_synthetic_street(root: str | None = None) -> None:
     """Register ``synthetic_street_train`` and ``_val``; draw them if ``root`` has none yet.
 
     Args:
-        root: folder of the data set; :func:`default_root` if not given.
+        root: folder of the dataset; :func:`default_root` if not given.
 
     Raises:
         ValueError: ``root`` holds something else, as :func:`make_synthetic_street`.
@@ -80,17 +80,17 @@ def register_synthetic_street(root: str | None = None) -> None:
 
 
 def make_synthetic_street(root: str, settings: StreetSettings = StreetSettings()) -> None:
-    """Draw the data set into ``root``, unless it is there already.
+    """Draw the dataset into ``root``, unless it is there already.
 
     Safe against interruption and several processes: the files are made in ``<root>.part``, which
     becomes ``root`` when all are written; whoever comes second waits.
 
     Args:
-        root: a folder that does not exist, is empty, or holds this very data set.
+        root: a folder that does not exist, is empty, or holds this very dataset.
         settings: what to draw.
 
     Raises:
-        ValueError: ``root`` holds a data set of other settings or of another generator version,
+        ValueError: ``root`` holds a dataset of other settings or of another generator version,
             or other files.
     """
     root = os.path.abspath(root)
@@ -103,7 +103,7 @@ def make_synthetic_street(root: str, settings: StreetSettings = StreetSettings()
 
 
 def _is_complete(root: str, settings: StreetSettings) -> bool:
-    """Is the wanted data set in ``root``? Missing or empty: False; anything else: ValueError."""
+    """Is the wanted dataset in ``root``? Missing or empty: False; anything else: ValueError."""
     if not os.path.isdir(root) or not os.listdir(root):
         return False
     found = _read_text(os.path.join(root, "info.json"))
@@ -122,7 +122,7 @@ def _draw_and_rename(root: str, settings: StreetSettings) -> None:
     part = f"{root}.part"
     shutil.rmtree(part, ignore_errors=True)
     counts = (settings.num_train, settings.num_val)
-    with tqdm(total=sum(counts), desc=f"Drawing the synthetic street into {root}", unit="picture") as progress:
+    with tqdm(total=sum(counts), desc=f"Drawing the synthetic street into {root}", unit="image") as progress:
         for split, count in enumerate(counts):
             _write_split(part, split, count, settings, progress)
     _write_json(os.path.join(part, "info.json"), settings.info())
@@ -149,7 +149,7 @@ def _write_split(root: str, split: int, count: int, settings: StreetSettings, pr
 
 
 def _write_pair(root: str, split: int, index: int, file_name: str, settings: StreetSettings) -> list[dict[str, Any]]:
-    """Write a picture and its panoptic PNG, return its ``segments_info``."""
+    """Write an image and its panoptic PNG, return its ``segments_info``."""
     street = draw_street(settings.seed, split, index, settings.height, settings.width)
     # Level 1: decoded pixels are the same at every level, and this one is several times faster.
     bgr = np.ascontiguousarray(street.image[..., ::-1])
@@ -183,9 +183,9 @@ def _read_text(path: str) -> str | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw a data set from the command line."""
+    """Draw a dataset from the command line."""
     default = StreetSettings()
-    parser = argparse.ArgumentParser(description="Draw the synthetic street data set in COCO panoptic format.")
+    parser = argparse.ArgumentParser(description="Draw the synthetic street dataset in COCO panoptic format.")
     parser.add_argument("--root", default=default_root(), help="folder to write to (default: %(default)s)")
     for key, value in asdict(default).items():
         parser.add_argument(f"--{key.replace('_', '-')}", type=int, default=value, help="default: %(default)s")

@@ -1,7 +1,7 @@
-"""Resizing training pictures by PyTorch's vector instructions.
+"""Resizing training images by PyTorch's vector instructions.
 
 Pillow's bilinear filter takes more time than anything else between a file and a training input. PyTorch has the same
-filter for 8-bit pictures with fixed-point weights of fewer bits: it is faster, and values differ by at most 1 of 255.
+filter for 8-bit images with fixed-point weights of fewer bits: it is faster, and values differ by at most 1 of 255.
 """
 
 import copy
@@ -14,7 +14,7 @@ from detectron2.data import transforms as T
 from PIL import Image
 from torch.nn import functional as F
 
-from .pictures import in_row_order
+from .images import in_row_order
 
 __all__ = ["VectorizedResizeShortestEdge", "VectorizedResizeTransform", "vectorized"]
 
@@ -32,7 +32,7 @@ class VectorizedResizeShortestEdge(T.ResizeShortestEdge):
     """detectron2's `ResizeShortestEdge`: the same sizes, and values within 1 of 255."""
 
     def get_transform(self, image: npt.NDArray[Any]) -> T.Transform:
-        """For a picture (H, W, c)."""
+        """For an image (H, W, c)."""
         transform = super().get_transform(image)
         if type(transform) is T.ResizeTransform:
             transform.__class__ = VectorizedResizeTransform
@@ -40,7 +40,7 @@ class VectorizedResizeShortestEdge(T.ResizeShortestEdge):
 
 
 class VectorizedResizeTransform(T.ResizeTransform):
-    """detectron2's `ResizeTransform`; other pictures than 8-bit ones with three channels, other filters than the
+    """detectron2's `ResizeTransform`; other images than 8-bit ones with three channels, other filters than the
     bilinear one, and labels are resized as there.
     """
 

@@ -1,4 +1,4 @@
-"""Does a config fit its data sets? What users stumble over most is found before anything is built."""
+"""Does a config fit its datasets? What users stumble over most is found before anything is built."""
 
 import logging
 from typing import Any
@@ -29,14 +29,14 @@ HOW_TO_REGISTER = (
 
 
 def fill_in_num_classes(cfg: CfgNode) -> None:
-    """Take head sizes that are 0 from the first training data set.
+    """Take head sizes that are 0 from the first training dataset.
 
     Fills ``MODEL.ROI_HEADS.NUM_CLASSES``, ``MODEL.SEM_SEG_HEAD.NUM_CLASSES`` and, with the latter,
     ``COMBINE.THING_SEM_SEG_IDS``. Without things, which box heads cannot do without, they get one class that is never
     detected.
 
     Raises:
-        KeyError: a size is 0 and no data set is known to take it from.
+        KeyError: a size is 0 and no dataset is known to take it from.
     """
     model = cfg.MODEL
     if model.ROI_HEADS.NUM_CLASSES != 0 and model.SEM_SEG_HEAD.NUM_CLASSES != 0:
@@ -45,7 +45,7 @@ def fill_in_num_classes(cfg: CfgNode) -> None:
     if not names:
         wanted = ", ".join((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)) or "none"
         raise KeyError(
-            "MODEL.ROI_HEADS.NUM_CLASSES or MODEL.SEM_SEG_HEAD.NUM_CLASSES is 0, to be taken from the first data set "
+            "MODEL.ROI_HEADS.NUM_CLASSES or MODEL.SEM_SEG_HEAD.NUM_CLASSES is 0, to be taken from the first dataset "
             "of DATASETS.TRAIN or DATASETS.TEST, but none of these is registered as a panoptic one: "
             f"{wanted}. {HOW_TO_REGISTER}"
         )
@@ -57,42 +57,42 @@ def fill_in_num_classes(cfg: CfgNode) -> None:
         model.SEM_SEG_HEAD.NUM_CLASSES = fits["num_sem_seg_classes"]
         model.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS = tuple(fits["thing_sem_seg_ids"])
     logger.info(
-        f"From the data set: MODEL.ROI_HEADS.NUM_CLASSES {model.ROI_HEADS.NUM_CLASSES}, "
+        f"From the dataset: MODEL.ROI_HEADS.NUM_CLASSES {model.ROI_HEADS.NUM_CLASSES}, "
         f"MODEL.SEM_SEG_HEAD.NUM_CLASSES {model.SEM_SEG_HEAD.NUM_CLASSES}."
     )
 
 
 def check_config(cfg: CfgNode) -> None:
-    """Check the sizes of the heads against every panoptic data set of a config.
+    """Check the sizes of the heads against every panoptic dataset of a config.
 
     Raises:
-        KeyError: a data set is not registered.
+        KeyError: a dataset is not registered.
         ValueError: a wrong size; the message names the key and the value that fits.
     """
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         if name not in DatasetCatalog:
-            raise KeyError(f"Data set {name!r} (DATASETS.TRAIN or DATASETS.TEST) is not registered. {HOW_TO_REGISTER}")
+            raise KeyError(f"Dataset {name!r} (DATASETS.TRAIN or DATASETS.TEST) is not registered. {HOW_TO_REGISTER}")
     for name in _panoptic_datasets(cfg):
         check_head_sizes(cfg, name)
 
 
 def prediction_dataset(cfg: CfgNode) -> str:
-    """Name of the data set whose classes a model predicts: the first of ``DATASETS.TEST``, else of ``DATASETS.TRAIN``.
+    """Name of the dataset whose classes a model predicts: the first of ``DATASETS.TEST``, else of ``DATASETS.TRAIN``.
 
     Raises:
-        ValueError: the config names no data set.
+        ValueError: the config names no dataset.
         KeyError: its categories are not known.
     """
     names = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
     if not names:
-        raise ValueError("DATASETS.TEST is empty: set it to the data set whose classes the model predicts.")
+        raise ValueError("DATASETS.TEST is empty: set it to the dataset whose classes the model predicts.")
     if not hasattr(MetadataCatalog.get(names[0]), "thing_classes"):
-        raise KeyError(f"The categories of data set {names[0]!r} (DATASETS.TEST) are not known. {HOW_TO_REGISTER}")
+        raise KeyError(f"The categories of dataset {names[0]!r} (DATASETS.TEST) are not known. {HOW_TO_REGISTER}")
     return str(names[0])
 
 
 def check_head_sizes(cfg: CfgNode, name: str) -> None:
-    """Check the sizes of the heads against one panoptic data set, of which only the metadata are needed.
+    """Check the sizes of the heads against one panoptic dataset, of which only the metadata are needed.
 
     Raises:
         ValueError: a wrong size; the message names the key and the value that fits.
@@ -110,7 +110,7 @@ def check_head_sizes(cfg: CfgNode, name: str) -> None:
 
 
 def dataset_head_sizes(name: str) -> dict[str, Any]:
-    """What a panoptic data set asks of a model: ``num_things``, ``num_sem_seg_classes`` and ``thing_sem_seg_ids``.
+    """What a panoptic dataset asks of a model: ``num_things``, ``num_sem_seg_classes`` and ``thing_sem_seg_ids``.
 
     Without things, which box heads cannot do without, they get one class, and the ``score_threshold`` that none passes.
     """
@@ -124,12 +124,12 @@ def dataset_head_sizes(name: str) -> dict[str, Any]:
 
 
 def refuse_misfits(sizes: dict[str, tuple[str, Any]], name: str) -> None:
-    """Compare a config with a panoptic data set.
+    """Compare a config with a panoptic dataset.
 
     Args:
         sizes: those of the keys of :func:`dataset_head_sizes` that matter to the model, each with what the config
             calls it and its value there.
-        name: the data set.
+        name: the dataset.
 
     Raises:
         ValueError: a wrong size; the message names the key and the value that fits.
@@ -138,7 +138,7 @@ def refuse_misfits(sizes: dict[str, tuple[str, Any]], name: str) -> None:
     wrong = [f"  {key} is {came}: set it to {fits[what]}" for what, (key, came) in sizes.items() if came != fits[what]]
     if wrong:
         raise ValueError(
-            f"The config does not fit data set {name!r} ({categories.num_things} things, {categories.num_stuff} stuff, "
+            f"The config does not fit dataset {name!r} ({categories.num_things} things, {categories.num_stuff} stuff, "
             f"semantic space {categories.sem_seg_space!r}):\n" + "\n".join(wrong)
         )
 

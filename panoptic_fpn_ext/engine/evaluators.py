@@ -1,4 +1,4 @@
-"""Which evaluators a data set gets."""
+"""Which evaluators a dataset gets."""
 
 import os
 from collections.abc import Iterable
@@ -62,7 +62,7 @@ def build_dataset_evaluator(
     has_masks: bool = True,
     panoptic_evaluator: str = "PanopticQualityEvaluator",
 ) -> DatasetEvaluator:
-    """mIoU, AP and PQ, as far as a data set's ground truth has them and the model predicts what they measure.
+    """mIoU, AP and PQ, as far as a dataset's ground truth has them and the model predicts what they measure.
 
     Args:
         dataset_name: its metadata's ``evaluator_type`` decides: ``coco_panoptic_seg`` gets all three, and so does
@@ -74,7 +74,7 @@ def build_dataset_evaluator(
 
     Raises:
         ValueError: another ``evaluator_type``, an unknown panoptic evaluator, or a model that predicts nothing that the
-            data set can measure.
+            dataset can measure.
     """
     PathManager.mkdirs(output_folder)
     measured = _measured_outputs(dataset_name, frozenset(outputs))
@@ -90,17 +90,17 @@ def build_dataset_evaluator(
 
 
 def _measured_outputs(dataset_name: str, predicted: frozenset[str]) -> frozenset[str]:
-    """Of what a model predicts, what the data set has ground truth for: not nothing."""
+    """Of what a model predicts, what the dataset has ground truth for: not nothing."""
     evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type")
     if evaluator_type not in _MEASURED_OUTPUTS:
         raise ValueError(
-            f"No evaluator for data set {dataset_name!r}: its metadata have evaluator_type {evaluator_type!r}; known "
+            f"No evaluator for dataset {dataset_name!r}: its metadata have evaluator_type {evaluator_type!r}; known "
             f"are {sorted(_MEASURED_OUTPUTS)}."
         )
     measured = predicted.intersection(_MEASURED_OUTPUTS[evaluator_type])
     if not measured:
         raise ValueError(
-            f"Data set {dataset_name!r} has ground truth for {list(_MEASURED_OUTPUTS[evaluator_type])}, but the model "
+            f"Dataset {dataset_name!r} has ground truth for {list(_MEASURED_OUTPUTS[evaluator_type])}, but the model "
             f"predicts {sorted(predicted)} (MODEL.META_ARCHITECTURE, MODEL.PANOPTIC_FPN.OUTPUTS)."
         )
     if len(measured) > 1 and not MetadataCatalog.get(dataset_name).get("thing_classes"):

@@ -63,7 +63,7 @@ def run_series(
     Args:
         experiments: with different names.
         output: folder of the series.
-        registrations: data sets, ``(name, image_root, panoptic_root, panoptic_json)`` each.
+        registrations: datasets, ``(name, image_root, panoptic_root, panoptic_json)`` each.
         opts: ``KEY VALUE …`` for all runs; an experiment's own come after them and win.
 
     Returns:
@@ -89,9 +89,9 @@ def _command(
     experiment: Experiment, folder: Path, registrations: Iterable[Sequence[str]], opts: Sequence[str]
 ) -> list[str]:
     """Arguments of this module's :func:`main`."""
-    data_sets = [word for one in registrations for word in ("--register", *one)]
+    datasets = [word for one in registrations for word in ("--register", *one)]
     options = [*opts, *experiment.opts, "OUTPUT_DIR", str(folder)]
-    return ["--config-file", experiment.config_file, "--resume", *data_sets, *map(str, options)]
+    return ["--config-file", experiment.config_file, "--resume", *datasets, *map(str, options)]
 
 
 def _without_folder(command: list[str]) -> list[str]:

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 _PARTS = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
 _DATASETS = {split: f"dataloader.{split}.dataset.names" for split in ("train", "test")}
-# Where a config has what `checks` compares with a data set.
+# Where a config has what `checks` compares with a dataset.
 _HEAD_SIZES = {
     "num_things": "model.roi_heads.num_classes",
     "num_sem_seg_classes": "model.sem_seg_head.num_classes",
@@ -46,11 +46,11 @@ def setup_lazy(args: argparse.Namespace) -> DictConfig:
 def load_lazy_config(config_file: str, overrides: list[str], registrations: list[list[str]]) -> DictConfig:
     """Config of a ``.py`` file, or of the ``config.yaml`` that a run left, and ``key=value`` overrides.
 
-    Data sets are registered, head sizes of 0 are taken from the training set and all of them checked, and
+    Datasets are registered, head sizes of 0 are taken from the training set and all of them checked, and
     ``train.device`` becomes ``cpu`` where there is no GPU.
 
     Raises:
-        FileNotFoundError, KeyError, ValueError: missing files, parts or data sets, sizes that do not fit.
+        FileNotFoundError, KeyError, ValueError: missing files, parts or datasets, sizes that do not fit.
     """
     if not PathManager.isfile(config_file):
         raise FileNotFoundError(f"Config file {config_file!r} (--config-file) does not exist.")
@@ -96,7 +96,7 @@ def _check(cfg: DictConfig, names: list[str]) -> None:
     """Fill in and check the sizes of the heads that the model has."""
     unknown = [name for name in names if name not in DatasetCatalog]
     if unknown:
-        raise KeyError(f"Data sets {unknown} ({', '.join(_DATASETS.values())}) are not registered. {HOW_TO_REGISTER}")
+        raise KeyError(f"Datasets {unknown} ({', '.join(_DATASETS.values())}) are not registered. {HOW_TO_REGISTER}")
     panoptic = [name for name in names if is_panoptic(name)]
     if panoptic:
         _fill_in(cfg, panoptic[0])
@@ -112,7 +112,7 @@ def _fill_in(cfg: DictConfig, name: str) -> None:
     for what in ("num_things", "num_sem_seg_classes"):
         if _value(cfg, _HEAD_SIZES[what]) == 0:
             OmegaConf.update(cfg, _HEAD_SIZES[what], fits[what])
-            logger.info(f"From the data set: {_HEAD_SIZES[what]} {fits[what]}.")
+            logger.info(f"From the dataset: {_HEAD_SIZES[what]} {fits[what]}.")
 
 
 def _value(cfg: DictConfig, key: str) -> object:

@@ -12,7 +12,7 @@ WITHOUT_SEM_SEG_HEAD = ("GeneralizedRCNN",)
 
 
 def model_outputs(cfg: CfgNode) -> frozenset[str]:
-    """Those of ``panoptic_seg``, ``instances`` and ``sem_seg`` that the model gives of a picture."""
+    """Those of ``panoptic_seg``, ``instances`` and ``sem_seg`` that the model gives of an image."""
     if cfg.MODEL.META_ARCHITECTURE in WITHOUT_ROI_HEADS:
         return frozenset(["sem_seg"])
     if cfg.MODEL.META_ARCHITECTURE in WITHOUT_SEM_SEG_HEAD:

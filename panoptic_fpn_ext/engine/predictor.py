@@ -1,4 +1,4 @@
-"""A model and its weights as a function of one picture."""
+"""A model and its weights as a function of one image."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ class PanopticPredictor:
     """detectron2's `DefaultPredictor`, except that weights which do not fit the model are an error.
 
     Attributes:
-        metadata: names and colours of the classes, those of the first data set of ``DATASETS.TEST``.
+        metadata: names and colours of the classes, those of the first dataset of ``DATASETS.TEST``.
         model: in evaluation mode; it may be moved to any device.
     """
 
@@ -32,7 +32,7 @@ class PanopticPredictor:
 
         Raises:
             FileNotFoundError: there is no such file of weights.
-            ValueError: no weights, or those of another architecture; head sizes that do not fit the data set.
+            ValueError: no weights, or those of another architecture; head sizes that do not fit the dataset.
         """
         cfg = cfg.clone()
         use_available_device(cfg)
@@ -46,20 +46,20 @@ class PanopticPredictor:
         self._input_format = cfg.INPUT.FORMAT
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> dict[str, Any]:
-        """Predict one picture.
+        """Predict one image.
 
         Args:
             image: uint8 (H, W, 3) in BGR order, as OpenCV and detectron2's `read_image(path, "BGR")` give it.
 
         Returns:
-            The model's output for this picture, at its size: ``panoptic_seg``, ``instances``, ``sem_seg``.
+            The model's output for this image, at its size: ``panoptic_seg``, ``instances``, ``sem_seg``.
 
         Raises:
             ValueError: another dtype or shape.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise ValueError(
-                f"PanopticPredictor needs a uint8 picture of shape (H, W, 3), got {image.dtype} {image.shape}."
+                f"PanopticPredictor needs a uint8 image of shape (H, W, 3), got {image.dtype} {image.shape}."
             )
         height, width = image.shape[:2]
         if self._input_format == "RGB":

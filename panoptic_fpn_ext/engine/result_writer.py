@@ -1,4 +1,4 @@
-"""Predictions of any pictures on disk, in COCO's panoptic format."""
+"""Predictions of any images on disk, in COCO's panoptic format."""
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
@@ -19,17 +19,17 @@ __all__ = ["PanopticResultWriter"]
 
 
 class PanopticResultWriter:
-    """Writes ``OUTPUT_DIR/predictions/*.png`` picture by picture and ``OUTPUT_DIR/predictions.json`` when it is closed.
+    """Writes ``OUTPUT_DIR/predictions/*.png`` image by image and ``OUTPUT_DIR/predictions.json`` when it is closed.
 
-    A context manager: the JSON lists what was finished, also when an exception ends the block. A PNG has its picture's
-    stem for a name; pictures with the same stem get ``_2``, ``_3`` … and the JSON tells which is which.
+    A context manager: the JSON lists what was finished, also when an exception ends the block. A PNG has its image's
+    stem for a name; images with the same stem get ``_2``, ``_3`` … and the JSON tells which is which.
     """
 
     def __init__(self, output_dir: str, categories: PanopticCategories) -> None:
         """
         Args:
             output_dir: a local folder, made if need be; results in it are replaced.
-            categories: of the data set whose classes the model predicts.
+            categories: of the dataset whose classes the model predicts.
         """
         self._json_path = os.path.join(output_dir, "predictions.json")
         self._png_dir = os.path.join(output_dir, "predictions")
@@ -56,15 +56,15 @@ class PanopticResultWriter:
         *,
         png_name: str | None = None,
     ) -> None:
-        """Write one picture.
+        """Write one image.
 
         Args:
-            image_id: number or text, once a picture.
-            file_name: of the picture, for the JSON's list of images.
+            image_id: number or text, once an image.
+            file_name: of the image, for the JSON's list of images.
             panoptic_seg: integer (H, W) segment ids, 0 is void; on any device.
             segments_info: ``id``, ``category_id`` (contiguous for things, semantic for stuff) and ``isthing`` of each
                 segment, and ``score`` if it has one.
-            png_name: name of the PNG instead of the picture's stem.
+            png_name: name of the PNG instead of the image's stem.
 
         Raises:
             ValueError: an image id or a PNG name for the second time, or a map that does not agree with its segments.
@@ -72,21 +72,21 @@ class PanopticResultWriter:
         """
         if image_id in self._images:
             raise ValueError(
-                f"Picture {file_name}: image id {image_id!r} is that of {self._images[image_id]['file_name']}."
+                f"Image {file_name}: image id {image_id!r} is that of {self._images[image_id]['file_name']}."
             )
         ids = _as_array(panoptic_seg)
         segments = self._segments(file_name, ids, segments_info)
         wanted = png_name or file_name
         name = self._names.take(wanted) + ".png"
         if png_name is not None and name != png_name:
-            raise ValueError(f"Picture {file_name}: a PNG of the name {png_name} is written already.")
+            raise ValueError(f"Image {file_name}: a PNG of the name {png_name} is written already.")
         write_panoptic_png(os.path.join(self._png_dir, name), ids)
         height, width = ids.shape
         self._images[image_id] = {"id": image_id, "file_name": file_name, "height": height, "width": width}
         self._annotations.append({"image_id": image_id, "file_name": name, "segments_info": segments})
 
     def close(self) -> None:
-        """Write the JSON of the pictures so far, as a whole; writing may go on afterwards."""
+        """Write the JSON of the images so far, as a whole; writing may go on afterwards."""
         content = {
             "images": list(self._images.values()),
             "annotations": self._annotations,
@@ -100,7 +100,7 @@ class PanopticResultWriter:
         present = set(np.unique(ids).tolist()) - {VOID_ID}
         listed = [int(s["id"]) for s in segments_info]
         if sorted(listed) != sorted(present):
-            raise ValueError(f"Picture {file_name}: the map has segments {sorted(present)}, the list {sorted(listed)}.")
+            raise ValueError(f"Image {file_name}: the map has segments {sorted(present)}, the list {sorted(listed)}.")
         return [self._segment(ids == s["id"], s) for s in segments_info]
 
     def _segment(self, mask: npt.NDArray[np.bool_], segment: Mapping[str, Any]) -> dict[str, Any]:

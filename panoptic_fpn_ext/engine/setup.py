@@ -35,7 +35,7 @@ _REGISTER = ("NAME", "IMAGE_ROOT", "PANOPTIC_ROOT", "PANOPTIC_JSON")
 
 
 def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
-    """detectron2's arguments, plus ``--register`` for data sets in COCO panoptic format."""
+    """detectron2's arguments, plus ``--register`` for datasets in COCO panoptic format."""
     parser = default_argument_parser(epilog)
     add_register_argument(parser)
     return parser
@@ -49,20 +49,20 @@ def add_register_argument(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar=_REGISTER,
-        help="register a data set in COCO panoptic format under NAME, for DATASETS.TRAIN and DATASETS.TEST; may be "
+        help="register a dataset in COCO panoptic format under NAME, for DATASETS.TRAIN and DATASETS.TEST; may be "
         "repeated. ~ and environment variables in the paths are resolved.",
     )
 
 
 def register_datasets(cfg: CfgNode, registrations: list[list[str]]) -> None:
-    """Register the data sets of the command line and, if ``cfg`` uses them, the embedded one, drawn if it is missing,
+    """Register the datasets of the command line and, if ``cfg`` uses them, the embedded one, drawn if it is missing,
     and Cityscapes, prepared if need be.
     """
     register_used_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST), registrations)
 
 
 def register_used_datasets(used: Collection[str], registrations: list[list[str]]) -> None:
-    """:func:`register_datasets` for the names of the data sets that a run uses."""
+    """:func:`register_datasets` for the names of the datasets that a run uses."""
     for name, *paths in registrations:
         register_coco_panoptic(name, *(_resolve(path) for path in paths))
     if any(name.startswith("synthetic_street_") for name in used):
@@ -74,7 +74,7 @@ def register_used_datasets(used: Collection[str], registrations: list[list[str]]
 
 
 def register_categories(registrations: list[list[str]]) -> None:
-    """Make the categories of the command line's data sets, of the embedded one and of Cityscapes known: all that
+    """Make the categories of the command line's datasets, of the embedded one and of Cityscapes known: all that
     prediction needs.
 
     Only the JSON files are read; folders need not exist, and nothing is drawn.
@@ -103,10 +103,10 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
 
 def load_config(config_file: str, opts: list[str], registrations: list[list[str]]) -> CfgNode:
-    """Config of a file and ``KEY VALUE`` pairs, with data sets registered and head sizes checked, frozen.
+    """Config of a file and ``KEY VALUE`` pairs, with datasets registered and head sizes checked, frozen.
 
     Raises:
-        FileNotFoundError, KeyError, ValueError: missing files, unknown data sets or keys, sizes that do not fit.
+        FileNotFoundError, KeyError, ValueError: missing files, unknown datasets or keys, sizes that do not fit.
     """
     cfg = _read_config(config_file, opts)
     register_datasets(cfg, registrations)
@@ -117,7 +117,7 @@ def load_config(config_file: str, opts: list[str], registrations: list[list[str]
 
 
 def load_prediction_config(config_file: str, opts: list[str], registrations: list[list[str]]) -> CfgNode:
-    """As :func:`load_config`, for predicting only: of the data sets it needs no more than the categories.
+    """As :func:`load_config`, for predicting only: of the datasets it needs no more than the categories.
 
     See :func:`register_categories`.
     """

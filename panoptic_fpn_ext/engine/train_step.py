@@ -115,7 +115,7 @@ class TrainStep(SimpleTrainer):
         size, rest = divmod(len(batch), self.accumulate_steps)
         if rest or not size:
             raise ValueError(
-                f"A batch of {len(batch)} pictures a process cannot be split into SOLVER.ACCUMULATE_STEPS = "
+                f"A batch of {len(batch)} images a process cannot be split into SOLVER.ACCUMULATE_STEPS = "
                 f"{self.accumulate_steps} equal parts."
             )
         for i in range(self.accumulate_steps):

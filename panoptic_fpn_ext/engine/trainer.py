@@ -25,14 +25,14 @@ __all__ = ["Trainer"]
 
 
 class Trainer(DefaultTrainer):
-    """`DefaultTrainer` for panoptic data sets. Differences: the config is checked against the data sets first,
-    panoptic maps are mapped to targets, evaluators are chosen by the data set, and several processes also work
+    """`DefaultTrainer` for panoptic datasets. Differences: the config is checked against the datasets first,
+    panoptic maps are mapped to targets, evaluators are chosen by the dataset, and several processes also work
     without a GPU."""
 
     def __init__(self, cfg: CfgNode) -> None:
-        """Build everything that ``cfg`` describes; raises ``ValueError`` where it does not fit its data sets."""
+        """Build everything that ``cfg`` describes; raises ``ValueError`` where it does not fit its datasets."""
         if not cfg.DATASETS.TRAIN:
-            raise ValueError("DATASETS.TRAIN is empty: set it to the data sets to train on.")
+            raise ValueError("DATASETS.TRAIN is empty: set it to the datasets to train on.")
         check_config(cfg)
         # As DefaultTrainer.__init__, which wraps the model for GPUs only.
         TrainerBase.__init__(self)
@@ -76,7 +76,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
-        """detectron2's test loader with the same way to read pictures."""
+        """detectron2's test loader with the same way to read images."""
         return build_detection_test_loader(cfg, dataset_name, mapper=PanopticDatasetMapper(cfg, is_train=False))
 
     @classmethod

@@ -1,6 +1,6 @@
 """AP as Cityscapes defines it, by its own script, without the script's files: one PNG for each instance.
 
-Shapes: P predicted instances, G ids in a picture's ``instanceIds``.
+Shapes: P predicted instances, G ids in an image's ``instanceIds``.
 """
 
 import copy
@@ -21,13 +21,13 @@ from detectron2.utils import comm
 from ..cityscapes_labels import IGNORED, categories, label_of, read_instance_ids
 from ..panoptic_map import run_starts, segment_index_map
 
-__all__ = ["CityscapesInstanceEvaluator", "PictureOverlaps", "picture_overlaps"]
+__all__ = ["CityscapesInstanceEvaluator", "ImageOverlaps", "image_overlaps"]
 
 logger = logging.getLogger(__name__)
 
 
-class PictureOverlaps(NamedTuple):
-    """All that AP needs of a picture.
+class ImageOverlaps(NamedTuple):
+    """All that AP needs of an image.
 
     ``ids``: int64 (G,), ascending. ``areas``: int64 (G,), px. ``labels``: int64 (P,), ids 24 … 33. ``scores``: float64
     (P,). ``overlaps``: int64 (P, G), px that a prediction shares with an id; a row's sum is the prediction's area.
@@ -40,9 +40,9 @@ class PictureOverlaps(NamedTuple):
     overlaps: npt.NDArray[np.int64]
 
 
-def picture_overlaps(
+def image_overlaps(
     instance_ids: npt.NDArray[np.integer], instances: Instances, label_ids: Sequence[int]
-) -> PictureOverlaps:
+) -> ImageOverlaps:
     """Compare a prediction with the ground truth.
 
     Args:
@@ -62,7 +62,7 @@ def picture_overlaps(
     overlaps = np.array([count(columns[np.flatnonzero(mask)])[1:] for mask in masks], np.int64)
     labels = np.asarray(label_ids, np.int64)[instances.pred_classes.cpu().numpy()]
     scores = instances.scores.cpu().numpy().astype(np.float64)
-    return PictureOverlaps(
+    return ImageOverlaps(
         ids.astype(np.int64), count(columns)[1:], labels, scores, overlaps.reshape(len(masks), len(ids))
     )
 
@@ -92,22 +92,22 @@ class CityscapesInstanceEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all pictures."""
-        self._pictures: list[PictureOverlaps] = []
+        """Forget all images."""
+        self._images: list[ImageOverlaps] = []
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Count a batch: ``inputs`` give ``file_name``, ``outputs`` give ``instances`` at the picture's size.
+        """Count a batch: ``inputs`` give ``file_name``, ``outputs`` give ``instances`` at the image's size.
 
         Raises:
-            ValueError: no ground truth for a picture, a broken one, or one of another size.
+            ValueError: no ground truth for an image, a broken one, or one of another size.
         """
         for one_input, output in zip(inputs, outputs, strict=True):
             path = self._ground_truth(one_input["file_name"])
             try:
-                overlaps = picture_overlaps(read_instance_ids(path), output["instances"], self._label_ids)
+                overlaps = image_overlaps(read_instance_ids(path), output["instances"], self._label_ids)
             except ValueError as error:
                 raise ValueError(f"Instance PNG {path}: {error}") from error
-            self._pictures.append(overlaps)
+            self._images.append(overlaps)
 
     def _ground_truth(self, file_name: str) -> str:
         folder, name = os.path.split(file_name)
@@ -116,7 +116,7 @@ class CityscapesInstanceEvaluator(DatasetEvaluator):
 
     def evaluate(self) -> dict[str, Any] | None:
         """``{"segm": {"AP", "AP50", "AP-NAME" …}}`` on the main process, ``None`` elsewhere; to be called by all."""
-        gathered = comm.gather(self._pictures)
+        gathered = comm.gather(self._images)
         if not comm.is_main_process():
             return None
         names = dict(zip(self._label_ids, self._classes, strict=True))
@@ -143,18 +143,18 @@ class CityscapesInstanceEvaluator(DatasetEvaluator):
         return result
 
 
-def _official_matches(picture: PictureOverlaps, names: Mapping[int, str]) -> dict[str, dict[str, list[Any]]]:
-    """What the script's `assignGt2Preds` makes of a picture: matches know each other by copies with the overlap."""
+def _official_matches(image: ImageOverlaps, names: Mapping[int, str]) -> dict[str, dict[str, list[Any]]]:
+    """What the script's `assignGt2Preds` makes of an image: matches know each other by copies with the overlap."""
     truth: dict[str, list[Any]] = {name: [] for name in names.values()}
     predicted: dict[str, list[Any]] = {name: [] for name in names.values()}
     columns: dict[int, list[int]] = {label: [] for label in names}
-    for column, (id_, area) in enumerate(zip(picture.ids.tolist(), picture.areas.tolist(), strict=True)):
+    for column, (id_, area) in enumerate(zip(image.ids.tolist(), image.areas.tolist(), strict=True)):
         if (label := label_of(id_)) in names:
             columns[label].append(column)
             truth[names[label]].append({**_instance(id_, area), "matchedPred": []})
     # As in the script: an ignored label's instances (29000, a caravan) are not among these, only the label itself.
-    void = picture.overlaps[:, np.isin(picture.ids, list(IGNORED))].sum(axis=1).tolist()
-    rows = zip(picture.labels.tolist(), picture.scores.tolist(), void, picture.overlaps, strict=True)
+    void = image.overlaps[:, np.isin(image.ids, list(IGNORED))].sum(axis=1).tolist()
+    rows = zip(image.labels.tolist(), image.scores.tolist(), void, image.overlaps, strict=True)
     for label, score, void_area, overlaps in rows:
         prediction = {"pixelCount": int(overlaps.sum()), "confidence": score, "voidIntersection": void_area}
         if prediction["pixelCount"] == 0:

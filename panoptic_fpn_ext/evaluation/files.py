@@ -8,9 +8,9 @@ from detectron2.utils.file_io import PathManager
 
 from ..panoptic_png import read_panoptic_png
 from .ground_truth import GroundTruth, read_json
-from .panoptic_quality import PictureCounts, PQCounts, count_picture
+from .panoptic_quality import ImageCounts, PQCounts, count_image
 from .problems import Problems
-from .records import PictureRecords, fold_records
+from .records import ImageRecords, fold_records
 from .report import warn_of_wrong_areas
 from .segments import parse_segments
 
@@ -29,7 +29,7 @@ def pq_compute(
 
     Args:
         gt_json_file: COCO panoptic JSON of the ground truth.
-        pred_json_file: COCO panoptic JSON of the predictions; pictures that the ground truth lacks are left out.
+        pred_json_file: COCO panoptic JSON of the predictions; images that the ground truth lacks are left out.
         gt_folder: the ground truth's PNGs; the JSON's path without ``.json`` where None.
         pred_folder: the predictions' PNGs; the same rule.
 
@@ -57,8 +57,8 @@ def count_files(
     problems = Problems()
     problems.include([truth.problems])
     predictions = _predictions_by_image(read_json(os.fspath(pred_json_file)), problems)
-    records = PictureRecords()
-    for position, counts in _count_pictures(truth, predictions, folder, problems):
+    records = ImageRecords()
+    for position, counts in _count_images(truth, predictions, folder, problems):
         records.add(position, counts)
     problems.raise_if_any()
     warn_of_wrong_areas(records.num_wrong_areas)
@@ -76,30 +76,30 @@ def _predictions_by_image(content: dict[str, Any], problems: Problems) -> dict[H
             problems.add(f"prediction {index}: the JSON lacks the field 'image_id'")
             continue
         if annotation["image_id"] in result:
-            problems.add(f"picture {annotation['image_id']!r}, prediction: the JSON has it more than once")
+            problems.add(f"image {annotation['image_id']!r}, prediction: the JSON has it more than once")
         result[annotation["image_id"]] = annotation
     return result
 
 
-def _count_pictures(
+def _count_images(
     truth: GroundTruth, predictions: dict[Hashable, dict[str, Any]], folder: str, problems: Problems
-) -> Iterator[tuple[int, PictureCounts]]:
+) -> Iterator[tuple[int, ImageCounts]]:
     for position, image_id in enumerate(truth.image_ids):
         try:
             if image_id not in predictions:
                 raise ValueError("no prediction for it")
             yield position, _count_annotation(truth, position, predictions[image_id], folder)
         except (ValueError, FileNotFoundError) as error:
-            problems.add(f"picture {image_id!r}: {error}", position)
+            problems.add(f"image {image_id!r}: {error}", position)
         except KeyError as error:
-            problems.add(f"picture {image_id!r}, prediction: the JSON lacks the field {error}", position)
+            problems.add(f"image {image_id!r}, prediction: the JSON lacks the field {error}", position)
         except TypeError as error:  # a list that is null, say
-            problems.add(f"picture {image_id!r}, prediction: the JSON is not as COCO has it ({error})", position)
+            problems.add(f"image {image_id!r}, prediction: the JSON is not as COCO has it ({error})", position)
 
 
-def _count_annotation(truth: GroundTruth, position: int, annotation: dict[str, Any], folder: str) -> PictureCounts:
+def _count_annotation(truth: GroundTruth, position: int, annotation: dict[str, Any], folder: str) -> ImageCounts:
     segments, problems = parse_segments(annotation["segments_info"], truth.category_index, predicted=True)
     if problems:
         raise ValueError(f"prediction: {'; '.join(problems)}")
     ids = read_panoptic_png(os.path.join(folder, annotation["file_name"]))
-    return count_picture(*truth.compare(position, ids, segments))
+    return count_image(*truth.compare(position, ids, segments))

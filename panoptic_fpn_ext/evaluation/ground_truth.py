@@ -1,4 +1,4 @@
-"""The ground truth of a panoptic data set, in COCO's format, read picture by picture."""
+"""The ground truth of a panoptic dataset, in COCO's format, read image by image."""
 
 import json
 import os
@@ -35,12 +35,12 @@ def read_json(path: str) -> dict[str, Any]:
 
 
 class GroundTruth:
-    """Annotations of all pictures by position in the JSON, and their maps on demand.
+    """Annotations of all images by position in the JSON, and their maps on demand.
 
     Attributes:
         categories: those of the JSON, in its order; ``category_list`` has them as they are written there.
-        category_index: data set id → index in ``categories.dataset_ids``.
-        problems: what is wrong with the JSON; what is wrong with a PNG shows itself when the picture is read.
+        category_index: dataset id → index in ``categories.dataset_ids``.
+        problems: what is wrong with the JSON; what is wrong with a PNG shows itself when the image is read.
         png_names: by position, what a prediction's PNG is called: as the ground truth's, with ``_2``, ``_3`` … where
             PNGs of different folders are called the same.
     """
@@ -50,8 +50,8 @@ class GroundTruth:
         Args:
             json_file: COCO panoptic JSON.
             folder: where its PNGs are.
-            cache_bytes: how much memory decoded maps may take (about 20 KB a COCO picture as runs). When it is full the
-                maps in it stay: every evaluation goes through all pictures in turn, so replacing them would help none.
+            cache_bytes: how much memory decoded maps may take (about 20 KB a COCO image as runs). When it is full the
+                maps in it stay: every evaluation goes through all images in turn, so replacing them would help none.
             png_decoder: see ``panoptic_png.read_panoptic_rgb``.
 
         Raises:
@@ -90,9 +90,9 @@ class GroundTruth:
         image_id = annotation["image_id"]
         segments, problems = parse_segments(annotation["segments_info"], self.category_index)
         if image_id in self._positions:
-            problems.insert(0, "the ground truth's JSON has this picture more than once")
+            problems.insert(0, "the ground truth's JSON has this image more than once")
         for problem in problems:
-            self.problems.add(f"picture {image_id!r}, ground truth: {problem}", position)
+            self.problems.add(f"image {image_id!r}, ground truth: {problem}", position)
         self._positions[image_id] = position
         self.image_ids.append(image_id)
         self._file_names.append(annotation["file_name"])
@@ -102,13 +102,13 @@ class GroundTruth:
         return len(self.image_ids)
 
     def position(self, image_id: Hashable) -> int | None:
-        """Where the JSON has a picture, None if nowhere."""
+        """Where the JSON has an image, None if nowhere."""
         return self._positions.get(image_id)
 
     def compare(
         self, position: int, pred_ids: npt.NDArray[np.integer], pred_segments: Segments
     ) -> tuple[SegmentMap, SegmentMap]:
-        """The map of a picture and that of a prediction (integers (H, W), 0 is void).
+        """The map of an image and that of a prediction (integers (H, W), 0 is void).
 
         Raises:
             FileNotFoundError: there is no PNG.

@@ -21,11 +21,11 @@ __all__ = ["instance_annotations", "instance_dataset"]
 def instance_dataset(dataset_name: str, instances_json: str) -> str:
     """Give detectron2's `COCOEvaluator` something to measure AP against.
 
-    Writes the thing segments of a panoptic data set as COCO instance annotations, on the main process. Must be
+    Writes the thing segments of a panoptic dataset as COCO instance annotations, on the main process. Must be
     called from all processes.
 
     Args:
-        dataset_name: a registered panoptic data set without instance annotations of its own.
+        dataset_name: a registered panoptic dataset without instance annotations of its own.
         instances_json: where they are written; an older file is replaced.
 
     Returns:
@@ -55,7 +55,7 @@ def instance_annotations(panoptic_json: str, panoptic_root: str) -> dict[str, An
     categories = [c for c in panoptic["categories"] if c["isthing"]]
     things = {c["id"] for c in categories}
     annotations: list[dict[str, Any]] = []
-    for annotation in tqdm(panoptic["annotations"], desc="instance annotations from panoptic PNGs", unit="picture"):
+    for annotation in tqdm(panoptic["annotations"], desc="instance annotations from panoptic PNGs", unit="image"):
         path = f"{panoptic_root}/{annotation['file_name']}"
         ids = read_panoptic_png(path)
         check_panoptic_map(ids, annotation["segments_info"], path)

@@ -1,4 +1,4 @@
-"""From the ids of a model's output to those of the data set, on a copy."""
+"""From the ids of a model's output to those of the dataset, on a copy."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ VOID_LABEL = -1
 
 
 class ModelIds:
-    """The inverse of the id maps in a data set's metadata, whatever registered it.
+    """The inverse of the id maps in a dataset's metadata, whatever registered it.
 
     detectron2's own sets do not all keep to one layout (the things of its Cityscapes have ids 11 … 18), so this reads
     their maps as its evaluator does instead of demanding a layout.
@@ -31,11 +31,11 @@ class ModelIds:
     def to_dataset(
         self, panoptic_seg: npt.NDArray[np.integer], segments_info: Sequence[Mapping[str, Any]] | None
     ) -> tuple[npt.NDArray[np.integer], list[dict[str, int]], list[str]]:
-        """Segment ids (H, W), their ``{"id", "category_id"}`` with data set ids, and why some segments were left out.
+        """Segment ids (H, W), their ``{"id", "category_id"}`` with dataset ids, and why some segments were left out.
 
         Args:
             panoptic_seg: integers (H, W), segment ids, or panoptic labels where ``segments_info`` is None.
-            segments_info: ``id``, ``category_id``, and ``isthing`` unless ``category_id`` is a data set id already.
+            segments_info: ``id``, ``category_id``, and ``isthing`` unless ``category_id`` is a dataset id already.
 
         Raises:
             ValueError: labels without segments, and the metadata have no ``label_divisor``.

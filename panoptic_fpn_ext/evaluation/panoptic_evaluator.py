@@ -1,4 +1,4 @@
-"""Panoptic Quality while the model runs: a detectron2 evaluator that keeps numbers, not pictures."""
+"""Panoptic Quality while the model runs: a detectron2 evaluator that keeps numbers, not images."""
 
 import logging
 import os
@@ -16,10 +16,10 @@ from detectron2.utils import comm
 
 from .ground_truth import GroundTruth
 from .model_ids import ModelIds
-from .panoptic_quality import PictureCounts, PQCounts, count_picture
+from .panoptic_quality import ImageCounts, PQCounts, count_image
 from .prediction_writer import PredictionWriter, write_json
 from .problems import Problems
-from .records import PictureRecords, fold_records, picture_positions
+from .records import ImageRecords, fold_records, image_positions
 from .report import class_table, detectron2_results, group_table, json_report, warn_of_wrong_areas
 from .segments import parse_segments
 from .worker import BackgroundWorker
@@ -27,7 +27,7 @@ from .worker import BackgroundWorker
 __all__ = ["PanopticQualityEvaluator"]
 
 MAX_WAITING = 8
-"""Pictures between the model and the worker: enough to even out hard pictures, 10 MB at 480×640."""
+"""Images between the model and the worker: enough to even out hard images, 10 MB at 480×640."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,19 +45,19 @@ class _Refused(NamedTuple):
 
 @dataclass
 class _State:
-    """What one process knows of its pictures; all that travels between the processes."""
+    """What one process knows of its images; all that travels between the processes."""
 
-    records: PictureRecords = field(default_factory=PictureRecords)
+    records: ImageRecords = field(default_factory=ImageRecords)
     failed: "array[int]" = field(default_factory=lambda: array("q"))
     problems: Problems = field(default_factory=Problems)
     written: str | None = None
 
 
 class PanopticQualityEvaluator(DatasetEvaluator):
-    """PQ, SQ and RQ of a data set in COCO's panoptic format, with the bits of panopticapi's single-core loop.
+    """PQ, SQ and RQ of a dataset in COCO's panoptic format, with the bits of panopticapi's single-core loop.
 
     The outputs are detectron2's: ``output["panoptic_seg"] = (map, segments_info)``, the map integers (H, W) on any
-    device. ``category_id`` and ``isthing`` are the model's; a segment without ``isthing`` has a data set id already.
+    device. ``category_id`` and ``isthing`` are the model's; a segment without ``isthing`` has a dataset id already.
     ``segments_info`` None (Panoptic-DeepLab) means labels ``category_id * label_divisor + instance``, -1 for void.
 
     ``process`` copies the map, since a model may use its buffers again, and leaves the rest to one thread. Everything
@@ -77,7 +77,7 @@ class PanopticQualityEvaluator(DatasetEvaluator):
             dataset_name: its metadata have ``panoptic_json`` and ``panoptic_root``, as all panoptic sets of detectron2.
             output_dir: a local folder, shared by all ranks, for ``panoptic_quality.json`` and the predictions in COCO's
                 format (``predictions.json``, ``predictions/``, PNGs called as the ground truth's); None writes nothing.
-            gt_cache_bytes: memory for decoded ground truth (20 KB a COCO picture) that later evaluations with this
+            gt_cache_bytes: memory for decoded ground truth (20 KB a COCO image) that later evaluations with this
                 object use again; 0 for none.
             png_decoder: one of ``panoptic_png.png_decoders()``; None is the fastest.
 
@@ -89,7 +89,7 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         missing = [key for key in ("panoptic_json", "panoptic_root") if not hasattr(metadata, key)]
         if missing:
             raise ValueError(
-                f"Metadata of data set {dataset_name!r} lack {missing}: where the panoptic ground truth is. Register "
+                f"Metadata of dataset {dataset_name!r} lack {missing}: where the panoptic ground truth is. Register "
                 "it with panoptic_fpn_ext.data.register_coco_panoptic or detectron2's register_coco_panoptic."
             )
         self._metadata = metadata
@@ -105,7 +105,7 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         self._state = _State()
 
     def reset(self) -> None:
-        """Forget all pictures; the cache of the ground truth stays."""
+        """Forget all images; the cache of the ground truth stays."""
         self._worker.finish()
         if self._writer is not None:
             self._writer.close()
@@ -155,16 +155,16 @@ class PanopticQualityEvaluator(DatasetEvaluator):
 
     def _find_absent_and_duplicate(self, states: list[_State]) -> Problems:
         failed = [np.frombuffer(state.failed, np.int64) for state in states]
-        positions = np.concatenate([picture_positions([state.records for state in states]), *failed])
+        positions = np.concatenate([image_positions([state.records for state in states]), *failed])
         times = np.bincount(positions, minlength=len(self._truth))
         problems = Problems()
         for position in np.flatnonzero((times > 1) | ((times == 0) & self._wanted())).tolist():
             what = "no prediction for it" if not times[position] else f"{times[position]} predictions for it"
-            problems.add(f"picture {self._truth.image_ids[position]!r}: {what}", position)
+            problems.add(f"image {self._truth.image_ids[position]!r}: {what}", position)
         return problems
 
     def _wanted(self) -> npt.NDArray[np.bool_]:
-        """Which pictures of the ground truth the data set has: all, unless its metadata have ``image_ids``."""
+        """Which images of the ground truth the dataset has: all, unless its metadata have ``image_ids``."""
         wanted = set(getattr(self._metadata, "image_ids", self._truth.image_ids))
         return np.array([image_id in wanted for image_id in self._truth.image_ids], dtype=bool)
 
@@ -183,7 +183,7 @@ class PanopticQualityEvaluator(DatasetEvaluator):
             raise ValueError(f"its output cannot be read ({type(prediction.error).__name__}: {prediction.error})")
         position = self._truth.position(prediction.image_id)
         if position is None:
-            raise ValueError("the ground truth's JSON has no such picture")
+            raise ValueError("the ground truth's JSON has no such image")
         ids, segments, problems = self._ids.to_dataset(prediction.panoptic_seg, prediction.segments_info)
         if self._writer is not None:
             self._writer.write(prediction.image_id, self._truth.png_names[position], ids, segments)
@@ -191,21 +191,21 @@ class PanopticQualityEvaluator(DatasetEvaluator):
             raise ValueError(f"prediction: {'; '.join(problems)}")
         self._state.records.add(position, self._count(position, ids, segments))
 
-    def _count(self, position: int, ids: npt.NDArray[np.integer], segments: list[dict[str, int]]) -> PictureCounts:
+    def _count(self, position: int, ids: npt.NDArray[np.integer], segments: list[dict[str, int]]) -> ImageCounts:
         parsed, problems = parse_segments(segments, self._truth.category_index, predicted=True)
         if problems:
             raise ValueError(f"prediction: {'; '.join(problems)}")
-        return count_picture(*self._truth.compare(position, ids, parsed))
+        return count_image(*self._truth.compare(position, ids, parsed))
 
     def _explain(self, prediction: _Prediction | _Refused, error: Exception) -> None:
         text = str(error)
         if not isinstance(error, (ValueError, FileNotFoundError)):
-            logger.error(f"Picture {prediction.image_id!r} could not be evaluated.", exc_info=error)
+            logger.error(f"Image {prediction.image_id!r} could not be evaluated.", exc_info=error)
             text = f"{type(error).__name__}: {error}"
         position = self._truth.position(prediction.image_id)
         if position is not None:
             self._state.failed.append(position)
-        self._state.problems.add(f"picture {prediction.image_id!r}: {text}", -1 if position is None else position)
+        self._state.problems.add(f"image {prediction.image_id!r}: {text}", -1 if position is None else position)
 
 
 def _take_over(input_: Mapping[str, Any], output: Mapping[str, Any]) -> _Prediction | _Refused:

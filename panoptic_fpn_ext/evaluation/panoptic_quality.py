@@ -1,6 +1,6 @@
 """Panoptic Quality (Kirillov et al., "Panoptic Segmentation", CVPR 2019), bit for bit as panopticapi counts it.
 
-This module is pure: arrays and dicts in, numbers out. Shapes: H, W picture size, C categories, U known ids of a map
+This module is pure: arrays and dicts in, numbers out. Shapes: H, W image size, C categories, U known ids of a map
 (see ``segments.py`` for *label*).
 
 The rules, as in panopticapi's ``pq_compute_single_core``:
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from ..categories import PanopticCategories
 from .segments import NO_CATEGORY, SegmentMap, as_segment_maps, check_sizes, parse_segments, sum_by
 
-__all__ = ["MATCH_DTYPE", "PQCounts", "PictureCounts", "count_panoptic_quality", "count_picture"]
+__all__ = ["MATCH_DTYPE", "ImageCounts", "PQCounts", "count_image", "count_panoptic_quality"]
 
 MATCH_DTYPE = np.dtype([("category", np.int32), ("iou", np.float64)])
 """One true positive: index of its category, and its IoU."""
@@ -31,8 +31,8 @@ MATCH_DTYPE = np.dtype([("category", np.int32), ("iou", np.float64)])
 _MAX_CELLS = 1 << 20  # labels × labels up to which a dense histogram is the fastest one
 
 
-class PictureCounts(NamedTuple):
-    """What one picture adds: category indices of each match, false positive and false negative.
+class ImageCounts(NamedTuple):
+    """What one image adds: category indices of each match, false positive and false negative.
 
     ``matches`` (``MATCH_DTYPE``) is ordered by ground-truth id, then predicted id: the order in which panopticapi sums.
     """
@@ -45,11 +45,11 @@ class PictureCounts(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PQCounts:
-    """Counts by category, in the order of ``categories.dataset_ids``; ``a + b`` is what a's pictures and then b's give.
+    """Counts by category, in the order of ``categories.dataset_ids``; ``a + b`` is what a's images and then b's give.
 
     ``tp``, ``fp``, ``fn``: int64 (C,). ``matches``: the IoU of each true positive, 12 bytes each, in the order of the
-    pictures. They are kept because a float sum depends on its order: with them any grouping of ``+`` gives the bits of
-    panopticapi's one loop over all pictures. ``num_wrong_areas``: ground-truth segments with a JSON area other than
+    images. They are kept because a float sum depends on its order: with them any grouping of ``+`` gives the bits of
+    panopticapi's one loop over all images. ``num_wrong_areas``: ground-truth segments with a JSON area other than
     their pixels.
     """
 
@@ -62,13 +62,13 @@ class PQCounts:
 
     @classmethod
     def zero(cls, categories: PanopticCategories) -> "PQCounts":
-        """No picture yet: the start of ``sum(counts, PQCounts.zero(categories))``."""
+        """No image yet: the start of ``sum(counts, PQCounts.zero(categories))``."""
         nothing = np.zeros(len(categories), dtype=np.int64)
         return cls(categories, nothing, nothing, nothing)
 
     @classmethod
-    def from_picture(cls, categories: PanopticCategories, counts: PictureCounts) -> "PQCounts":
-        """Counts of one picture, or of several whose lists were joined in order."""
+    def from_image(cls, categories: PanopticCategories, counts: ImageCounts) -> "PQCounts":
+        """Counts of one image, or of several whose lists were joined in order."""
         size = len(categories)
         return cls(
             categories=categories,
@@ -105,7 +105,7 @@ class PQCounts:
 
         Returns:
             ``"All"``, ``"Things"``, ``"Stuff"``: ``{"pq", "sq", "rq", "n"}``; n is the number of categories that occur,
-            and where it is 0 the others are NaN (panopticapi divides by zero there). ``"per_class"``: data set id →
+            and where it is 0 the others are NaN (panopticapi divides by zero there). ``"per_class"``: dataset id →
             ``{"pq", "sq", "rq"}``, zeros for a category that does not occur.
         """
         per_class = self._per_class()
@@ -127,7 +127,7 @@ class PQCounts:
 def _join(
     left: tuple[npt.NDArray[np.void], ...], right: tuple[npt.NDArray[np.void], ...]
 ) -> tuple[npt.NDArray[np.void], ...]:
-    """All chunks in order; short ones are merged, so that summing n pictures copies n log n matches, not n²."""
+    """All chunks in order; short ones are merged, so that summing n images copies n log n matches, not n²."""
     chunks = list(left)
     for chunk in right:
         chunks.append(chunk)
@@ -163,18 +163,18 @@ def count_panoptic_quality(
     pred_segments: Sequence[Mapping[str, Any]],
     categories: PanopticCategories,
 ) -> PQCounts:
-    """Matches, false positives and false negatives of one picture, as panopticapi's ``pq_compute_single_core``.
+    """Matches, false positives and false negatives of one image, as panopticapi's ``pq_compute_single_core``.
 
     Args:
         gt_map: integers (H, W), segment ids in [0, 256³), 0 is void.
-        gt_segments: ``segments_info`` of the ground truth: ``id``, ``category_id`` (data set id), ``area`` (px; its
+        gt_segments: ``segments_info`` of the ground truth: ``id``, ``category_id`` (dataset id), ``area`` (px; its
             number of pixels where absent) and ``iscrowd`` (0 where absent).
         pred_map: integers (H, W), segment ids in [0, 256³), 0 is void.
-        pred_segments: ``segments_info`` of the prediction: ``id`` and ``category_id`` (data set id).
-        categories: all categories of the data set.
+        pred_segments: ``segments_info`` of the prediction: ``id`` and ``category_id`` (dataset id).
+        categories: all categories of the dataset.
 
     Returns:
-        Counts to add up over the pictures, in the order of the ground truth's JSON for panopticapi's bits.
+        Counts to add up over the images, in the order of the ground truth's JSON for panopticapi's bits.
 
     Raises:
         ValueError: maps of different sizes or not integer (H, W); duplicate ids, ids out of range, unknown categories;
@@ -186,8 +186,8 @@ def count_panoptic_quality(
     problems = [f"ground truth: {p}" for p in gt_problems] + [f"prediction: {p}" for p in pred_problems]
     if problems:
         raise ValueError("; ".join(problems))
-    counts = count_picture(*as_segment_maps(gt_map, gt_parsed, pred_map, pred_parsed))
-    return PQCounts.from_picture(categories, counts)
+    counts = count_image(*as_segment_maps(gt_map, gt_parsed, pred_map, pred_parsed))
+    return PQCounts.from_image(categories, counts)
 
 
 def _check(gt: SegmentMap, pred: SegmentMap) -> None:
@@ -201,8 +201,8 @@ def _check(gt: SegmentMap, pred: SegmentMap) -> None:
         raise ValueError("; ".join(problems))
 
 
-def count_picture(gt: SegmentMap, pred: SegmentMap) -> PictureCounts:
-    """Counts of one picture; rules and errors of the maps as :func:`count_panoptic_quality`."""
+def count_image(gt: SegmentMap, pred: SegmentMap) -> ImageCounts:
+    """Counts of one image; rules and errors of the maps as :func:`count_panoptic_quality`."""
     _check(gt, pred)
     g, p, pixels = _intersections(gt, pred)
     on_void = sum_by(p, pixels * (g == 0), len(pred.pixels))
@@ -220,7 +220,7 @@ def count_picture(gt: SegmentMap, pred: SegmentMap) -> PictureCounts:
     missed[g_compared[hit]] = False
     wrong[p_compared[hit]] = False
     wrong[wrong] = (on_void[wrong] + on_crowd[wrong]) / pred.pixels[wrong] <= 0.5
-    return PictureCounts(matches, pred.categories[wrong], gt.categories[missed], gt.num_wrong_areas)
+    return ImageCounts(matches, pred.categories[wrong], gt.categories[missed], gt.num_wrong_areas)
 
 
 def _intersections(

@@ -21,7 +21,7 @@ def write_json(path: str, content: Any) -> None:
 
 
 class PredictionWriter:
-    """Writes each picture at once: the PNG, then a line of JSON in a file of this process.
+    """Writes each image at once: the PNG, then a line of JSON in a file of this process.
 
     So nothing is held in memory, and what is on disk stays whatever happens later. :meth:`merge` makes
     ``predictions.json`` of the lines of all processes; they must share the folder.
@@ -43,7 +43,7 @@ class PredictionWriter:
         ids: npt.NDArray[np.integer],
         segments: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Write one picture: its segment ids (H, W) as ``file_name``, and its segments with data set ids.
+        """Write one image: its segment ids (H, W) as ``file_name``, and its segments with dataset ids.
 
         Raises:
             ValueError: ids outside [0, 256³).
@@ -51,12 +51,12 @@ class PredictionWriter:
         write_panoptic_png(os.path.join(self._png_dir, file_name), ids)
         line = {"image_id": image_id, "file_name": file_name, "segments_info": list(segments)}
         if self._lines is None:
-            self._lines = open(self._lines_path, "w", encoding="utf-8")  # noqa: SIM115 (open from picture to picture)
+            self._lines = open(self._lines_path, "w", encoding="utf-8")  # noqa: SIM115 (open from image to image)
         self._lines.write(json.dumps(line) + "\n")
         self._lines.flush()
 
     def close(self) -> str | None:
-        """End this process's part; the file with its lines, None when there is no picture."""
+        """End this process's part; the file with its lines, None when there is no image."""
         if self._lines is None:
             return None
         self._lines.close()

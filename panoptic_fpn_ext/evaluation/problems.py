@@ -10,19 +10,19 @@ NUM_SHOWN = 10
 
 @dataclass
 class Problems:
-    """``count`` cases, of which the first ten are kept with the position of their picture (-1: of none)."""
+    """``count`` cases, of which the first ten are kept with the position of their image (-1: of none)."""
 
     count: int = 0
     first: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, text: str, position: int = -1) -> None:
-        """Count one case; ``position`` is the picture's in the ground truth's JSON."""
+        """Count one case; ``position`` is the image's in the ground truth's JSON."""
         self.count += 1
         if len(self.first) < NUM_SHOWN:
             self.first.append((position, text))
 
     def include(self, others: Iterable["Problems"]) -> None:
-        """Count the cases of others, other ranks' say, too; those of the first pictures are kept."""
+        """Count the cases of others, other ranks' say, too; those of the first images are kept."""
         for other in others:
             self.count += other.count
             self.first += other.first

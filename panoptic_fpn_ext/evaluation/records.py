@@ -1,4 +1,4 @@
-"""What an evaluation keeps of its pictures (12 bytes each, 12 a match, 2 an error) and how it becomes one result."""
+"""What an evaluation keeps of its images (12 bytes each, 12 a match, 2 an error) and how it becomes one result."""
 
 from array import array
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..categories import PanopticCategories
-from .panoptic_quality import MATCH_DTYPE, PictureCounts, PQCounts
+from .panoptic_quality import MATCH_DTYPE, ImageCounts, PQCounts
 
-__all__ = ["PictureRecords", "fold_records", "picture_positions"]
+__all__ = ["ImageRecords", "fold_records", "image_positions"]
 
 
-class PictureRecords:
-    """Counts of many pictures, column by column; small enough to be gathered from all ranks."""
+class ImageRecords:
+    """Counts of many images, column by column; small enough to be gathered from all ranks."""
 
     def __init__(self) -> None:
         self.positions = array("q")
@@ -26,8 +26,8 @@ class PictureRecords:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def add(self, position: int, counts: PictureCounts) -> None:
-        """Keep the counts of the picture at a position of the ground truth's JSON."""
+    def add(self, position: int, counts: ImageCounts) -> None:
+        """Keep the counts of the image at a position of the ground truth's JSON."""
         self.positions.append(position)
         self.num_matches.append(len(counts.matches))
         self.num_wrong_areas += counts.num_wrong_areas
@@ -36,23 +36,23 @@ class PictureRecords:
         self.false_negatives.extend(counts.false_negatives.tolist())
 
 
-def picture_positions(records: Sequence[PictureRecords]) -> npt.NDArray[np.int64]:
-    """Positions of all pictures, int64 (N,), in no particular order."""
+def image_positions(records: Sequence[ImageRecords]) -> npt.NDArray[np.int64]:
+    """Positions of all images, int64 (N,), in no particular order."""
     return np.concatenate([np.frombuffer(r.positions, np.int64) for r in records])
 
 
-def fold_records(records: Sequence[PictureRecords], categories: PanopticCategories) -> PQCounts:
-    """Counts of all pictures, added in the order of the ground truth's JSON whoever saw them in whatever order.
+def fold_records(records: Sequence[ImageRecords], categories: PanopticCategories) -> PQCounts:
+    """Counts of all images, added in the order of the ground truth's JSON whoever saw them in whatever order.
 
-    ``records``: one an evaluating process, at least one, no picture twice.
+    ``records``: one an evaluating process, at least one, no image twice.
     """
     repeats = np.concatenate([np.frombuffer(r.num_matches, np.uint32) for r in records])
     matches = np.concatenate([np.frombuffer(bytes(r.matches), MATCH_DTYPE) for r in records])
-    order = np.argsort(np.repeat(picture_positions(records), repeats), kind="stable")
-    counts = PictureCounts(
+    order = np.argsort(np.repeat(image_positions(records), repeats), kind="stable")
+    counts = ImageCounts(
         matches=matches[order],
         false_positives=np.concatenate([np.array(r.false_positives, np.int64) for r in records]),
         false_negatives=np.concatenate([np.array(r.false_negatives, np.int64) for r in records]),
         num_wrong_areas=sum(r.num_wrong_areas for r in records),
     )
-    return PQCounts.from_picture(categories, counts)
+    return PQCounts.from_image(categories, counts)

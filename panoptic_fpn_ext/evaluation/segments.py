@@ -1,7 +1,7 @@
 """Panoptic maps as runs of equal pixels, together with what the JSON says of their segments.
 
-Shapes: H, W picture size, R runs of a map, K listed segments, U known ids (the listed ones and void).
-A *label* is the rank of an id among the known ids of its picture, so label 0 is void; label U stands for all others.
+Shapes: H, W image size, R runs of a map, K listed segments, U known ids (the listed ones and void).
+A *label* is the rank of an id among the known ids of its image, so label 0 is void; label U stands for all others.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -29,7 +29,7 @@ ALL_BITS = -1
 
 
 class Segments(NamedTuple):
-    """The K listed segments of one picture, in JSON order.
+    """The K listed segments of one image, in JSON order.
 
     ``ids`` int64, ``categories`` int64 (index of the category, not its id), ``areas`` float64 in px (NaN where the JSON
     has none), ``crowd`` bool.
@@ -42,7 +42,7 @@ class Segments(NamedTuple):
 
 
 class SegmentMap(NamedTuple):
-    """One picture: where its runs start (row by row), their labels, and by label (U + 1) its category index and area.
+    """One image: where its runs start (row by row), their labels, and by label (U + 1) its category index and area.
 
     ``starts`` int32 or int64 (R,), ``labels`` small unsigned (R,), ``ids`` int64 (U,), ``pixels`` float64 (U + 1,),
     ``areas`` float64 (U + 1,): px as the JSON says; ``categories`` int64 (U + 1,), -1 where a label is no segment to
@@ -78,8 +78,8 @@ def parse_segments(
     """Segments of a ``segments_info`` list, and what is wrong with it (empty for sound data).
 
     Args:
-        infos: dicts with ``id`` and ``category_id`` (data set id); ground truth has ``iscrowd`` and ``area`` (px) too.
-        category_index: data set id → index in the category list.
+        infos: dicts with ``id`` and ``category_id`` (dataset id); ground truth has ``iscrowd`` and ``area`` (px) too.
+        category_index: dataset id → index in the category list.
         predicted: the list is a prediction's, whose ``iscrowd`` and ``area`` mean nothing.
     """
     ids = [int(info["id"]) for info in infos]

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class PanopticSemSegEvaluator(DatasetEvaluator):
-    """detectron2's `SemSegEvaluator` for data sets that have only panoptic PNGs.
+    """detectron2's `SemSegEvaluator` for datasets that have only panoptic PNGs.
 
     Void pixels do not count; crowd segments count as their category. The results have detectron2's keys: ``mIoU``,
     ``fwIoU``, ``mACC``, ``pACC`` and ``IoU-NAME``, ``ACC-NAME``, in percent. Must be called from all processes.
@@ -32,7 +32,7 @@ class PanopticSemSegEvaluator(DatasetEvaluator):
     def __init__(self, dataset_name: str, output_dir: str | None = None, *, count_absent_classes: bool = False) -> None:
         """
         Args:
-            dataset_name: a data set whose dicts have ``pan_seg_file_name`` and ``segments_info``.
+            dataset_name: a dataset whose dicts have ``pan_seg_file_name`` and ``segments_info``.
             output_dir: where ``sem_seg_confusion.json`` goes; nothing is written without.
             count_absent_classes: see :func:`summarize_confusion`.
         """
@@ -43,7 +43,7 @@ class PanopticSemSegEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all pictures."""
+        """Forget all images."""
         size = self._categories.num_sem_seg_classes
         self._confusion = np.zeros((size, size), dtype=np.int64)  # ground truth × prediction
 

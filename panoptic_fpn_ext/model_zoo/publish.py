@@ -75,7 +75,7 @@ def publish(
             evaluated on ``DATASETS.TEST``.
         output_dir: folder of file and table, by default the package's.
         opts: ``KEY VALUE`` pairs on top of the config.
-        registrations: of data sets, as for ``--register``.
+        registrations: of datasets, as for ``--register``.
 
     Returns:
         Its row for the README.
@@ -96,7 +96,7 @@ def publish(
         file.replace(folder / file.name)
     entry = Entry(
         file=file.name,
-        data_set=cfg.DATASETS.TEST[0],
+        dataset=cfg.DATASETS.TEST[0],
         metrics=metrics,
         source="panoptic_fpn_ext",
         command=command,
@@ -108,10 +108,10 @@ def publish(
 
 
 def readme_row(key: str, entry: Entry, folder: Path = CHECKPOINTS) -> str:
-    """Row of the README's table: config, data set, metrics, size of the file."""
+    """Row of the README's table: config, dataset, metrics, size of the file."""
     figures = (f"{entry['metrics'][name]:.1f}" if name in entry["metrics"] else "" for name in _README_METRICS)
     size = (folder / entry["file"]).stat().st_size / 1e6
-    return " | ".join([f"| `{key}`", f"`{entry['data_set']}`", *figures, f"{size:.1f} MB |"])
+    return " | ".join([f"| `{key}`", f"`{entry['dataset']}`", *figures, f"{size:.1f} MB |"])
 
 
 def _load_config(config: str, opts: Sequence[str], registrations: Sequence[list[str]], *, needs_data: bool) -> CfgNode:
@@ -125,7 +125,7 @@ def _load_config(config: str, opts: Sequence[str], registrations: Sequence[list[
         cfg.merge_from_list(list(opts))
         use_available_device(cfg)
     if len(cfg.DATASETS.TEST) != 1:
-        raise ValueError(f"DATASETS.TEST must be the one data set that the metrics are of, got {cfg.DATASETS.TEST}.")
+        raise ValueError(f"DATASETS.TEST must be the one dataset that the metrics are of, got {cfg.DATASETS.TEST}.")
     return cfg
 
 

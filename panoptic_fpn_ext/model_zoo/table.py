@@ -16,9 +16,9 @@ class Entry(TypedDict):
 
     file: str
     """Name of a file beside the table, or a URL that detectron2's ``PathManager`` resolves."""
-    data_set: str
+    dataset: str
     metrics: dict[str, float]
-    """On ``data_set``, in percent."""
+    """On ``dataset``, in percent."""
     source: str
     """Who trained and measured."""
     command: str

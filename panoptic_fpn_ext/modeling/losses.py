@@ -1,9 +1,9 @@
 """Cross entropy of upsampled logits that never holds the upsampled logits.
 
 Shapes: N images, C classes, h, w logits, s = scale factor, H = s·h, W = s·w targets; a band is some rows of one
-    picture's logits.
+    image's logits.
 
-The plain way makes four tensors of (N, C, H, W): 0.75 GB for one picture of 800×1088 with 54 classes. Here a few rows
+The plain way makes four tensors of (N, C, H, W): 0.75 GB for one image of 800×1088 with 54 classes. Here a few rows
 at a time are upsampled, turned into their share of the loss and of the gradient, and forgotten, all in a core's cache.
 What stays is the gradient at the size of the logits.
 """
@@ -85,7 +85,7 @@ def _check_labels(targets: torch.Tensor, labelled: torch.Tensor, num_classes: in
         raise ValueError(
             f"Target {worst} is out of bounds: semantic targets must be in [0, {num_classes}) or the ignore label, "
             f"where {num_classes} "
-            "is MODEL.SEM_SEG_HEAD.NUM_CLASSES. Set it to the number of semantic classes of the data set, or mend "
+            "is MODEL.SEM_SEG_HEAD.NUM_CLASSES. Set it to the number of semantic classes of the dataset, or mend "
             "the targets."
         )
 

@@ -22,22 +22,22 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from ..structures import RawOutputs
-from .backbone.training import train_lightly
+from .backbone.training import use_inplace_frozen_bn
 from .box_branch import detect_with_masks_above
 from .branches import BOTH, Branches, Features, split_features, split_shapes
 from .combiner import build_panoptic_combiner
 from .combiner.build import PanopticCombiner
 from .global_average import Counts, average_over_processes, count_rois
 from .postprocessing import postprocess_instances, upsample_sem_seg_logits
-from .roi_align import gather_in_poolers
-from .rpn_head import predict_picture_by_picture
+from .roi_align import use_multicore_roi_align
+from .rpn_head import use_per_image_rpn_head
 from .sem_seg_head import PanopticFPNSemSegHead, logits_stride, raw_logits
 from .training_inputs import gt_instances, sem_seg_targets
 
 __all__ = ["OUTPUTS", "PanopticFPNExt"]
 
 OUTPUTS = ("panoptic_seg", "instances", "sem_seg")
-"""What a model can return of a picture."""
+"""What a model can return of an image."""
 
 _INSTANCE_LOSSES = ("loss_cls", "loss_box_reg", "loss_mask")
 
@@ -76,7 +76,7 @@ class PanopticFPNExt(GeneralizedRCNN):
         """
         Args:
             sem_seg_head: a semantic head of detectron2's registry.
-            combiner: merges the raw outputs of one picture.
+            combiner: merges the raw outputs of one image.
             instance_loss_weight: λ_i of the paper.
             outputs: those of ``OUTPUTS`` that inference returns; only what they need is computed.
             alternate_losses: train the instance branch (RPN included) in even iterations and the semantic branch in odd
@@ -90,9 +90,9 @@ class PanopticFPNExt(GeneralizedRCNN):
             ValueError: no output, or an unknown one.
         """
         super().__init__(**kwargs)
-        train_lightly(self.backbone, checkpoint_activations)
-        predict_picture_by_picture(self.proposal_generator)
-        gather_in_poolers(self.roi_heads)
+        use_inplace_frozen_bn(self.backbone, checkpoint_activations)
+        use_per_image_rpn_head(self.proposal_generator)
+        use_multicore_roi_align(self.roi_heads)
         self.sem_seg_head = sem_seg_head
         self.combiner = combiner
         self.instance_loss_weight = instance_loss_weight
@@ -133,13 +133,13 @@ class PanopticFPNExt(GeneralizedRCNN):
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """
         Args:
-            batched_inputs: one dict a picture with ``image`` (float or uint8 (3, h, w)). Training also needs
+            batched_inputs: one dict an image with ``image`` (float or uint8 (3, h, w)). Training also needs
                 ``sem_seg`` (int64 (h, w)) and ``instances``; in inference ``height`` and ``width`` give the output
                 size.
 
         Returns:
             In training a dict of scalar losses: ``loss_sem_seg``, ``loss_rpn_cls``, ``loss_rpn_loc``, ``loss_cls``,
-            ``loss_box_reg``, ``loss_mask``. In inference one dict a picture with those of ``outputs``, in detectron2's
+            ``loss_box_reg``, ``loss_mask``. In inference one dict an image with those of ``outputs``, in detectron2's
             format: ``panoptic_seg``, a pair of int32 (H, W) and a list of segments; ``instances``; ``sem_seg``, float
             (C, H, W) logits.
         """
@@ -279,7 +279,7 @@ class PanopticFPNExt(GeneralizedRCNN):
         image_size: tuple[int, int],
         inputs: dict[str, Any],
     ) -> dict[str, Any]:
-        """The outputs of one picture at output size; what none of them needs may be None."""
+        """The outputs of one image at output size; what none of them needs may be None."""
         output_size = (int(inputs.get("height", image_size[0])), int(inputs.get("width", image_size[1])))
         result: dict[str, Any] = {}
         if "sem_seg" in self.outputs:

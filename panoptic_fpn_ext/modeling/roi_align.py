@@ -5,7 +5,7 @@ feature vectors around it, and its weights are products of weights along y and a
 is a weighted sum of the gradients of the cells that see it. Sums of rows of a table are what `embedding_bag` computes,
 on all cores and with vector instructions.
 
-Shapes: N pictures, C channels, h, w map; R RoIs; P cells, G samples a cell and T taps a cell along one axis.
+Shapes: N images, C channels, h, w map; R RoIs; P cells, G samples a cell and T taps a cell along one axis.
 """
 
 import math
@@ -21,7 +21,14 @@ from torch.nn import functional as F
 
 from .cpu import is_float32_on_cpu, scratch
 
-__all__ = ["GatheringROIAlign", "Sampling", "TrainingROIAlign", "gather_in_poolers", "gather_rois", "scatter_gradients"]
+__all__ = [
+    "GatheringROIAlign",
+    "Sampling",
+    "TrainingROIAlign",
+    "gather_rois",
+    "scatter_gradients",
+    "use_multicore_roi_align",
+]
 
 # Of indices and weights made at a time: 12 bytes each.
 _CHUNK_TAPS = 2**22
@@ -29,7 +36,7 @@ _CHUNK_TAPS = 2**22
 _POSITIONS_PER_CELL = 10
 
 
-def gather_in_poolers(roi_heads: nn.Module) -> None:
+def use_multicore_roi_align(roi_heads: nn.Module) -> None:
     """Let the poolers of ROI heads pool on all cores of a CPU in training; names and results stay, up to rounding."""
     for module in roi_heads.modules():
         if type(module) is ROIAlign:
@@ -40,7 +47,7 @@ class GatheringROIAlign(ROIAlign):
     """detectron2's `ROIAlign`, faster for float32 on a CPU and as it is for the rest."""
 
     def forward(self, input: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
-        """Float (N, C, h, w) and (R, 5), index of the picture and XYXY, to (R, C, P, P)."""
+        """Float (N, C, h, w) and (R, 5), index of the image and XYXY, to (R, C, P, P)."""
         if not (is_float32_on_cpu(input) and self._is_worth_it(input, len(rois))):
             usual: torch.Tensor = super().forward(input, rois)
             return usual
@@ -54,7 +61,7 @@ class GatheringROIAlign(ROIAlign):
             pooled: float32 (R, P, P, C); what is in ``rows`` is overwritten.
             rows: int64 (R',).
             features: float32 (N, C, h, w) on a CPU.
-            rois: float (R, 5): index of the picture, XYXY in network input pixels.
+            rois: float (R, 5): index of the image, XYXY in network input pixels.
         """
         if self._is_worth_it(features, len(rows)):
             if not features.is_contiguous(memory_format=torch.channels_last):
@@ -132,7 +139,7 @@ def gather_rois(
         pooled: float32 (R, P, P, C); what is in ``rows`` is overwritten.
         rows: int64 (R',), the RoIs to pool.
         features: float32 (N, C, h, w), best with channels last.
-        rois: float32 (R, 5): index of the picture, XYXY in network input pixels.
+        rois: float32 (R, 5): index of the image, XYXY in network input pixels.
         sampling: how RoIs are sampled.
     """
     table = features.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).flatten(0, 2)
@@ -169,8 +176,8 @@ def scatter_gradients(
     cell, weight = cell[order], weight[order]
     result = gradient.new_empty(n, c, h * w)
     bounds = torch.searchsorted(position, torch.arange(n + 1, dtype=position.dtype, device=position.device) * h * w)
-    for picture, (begin, end) in enumerate(pairwise(bounds.tolist())):  # each needs memory for its sums
-        counts = torch.bincount(position[begin:end] - picture * h * w, minlength=h * w)
+    for image, (begin, end) in enumerate(pairwise(bounds.tolist())):  # each needs memory for its sums
+        counts = torch.bincount(position[begin:end] - image * h * w, minlength=h * w)
         sums = F.embedding_bag(
             cell[begin:end],
             by_cell,
@@ -178,7 +185,7 @@ def scatter_gradients(
             mode="sum",
             per_sample_weights=weight[begin:end],
         )
-        result[picture] = sums.t()
+        result[image] = sums.t()
     return result.view(n, c, h, w)
 
 
@@ -242,12 +249,12 @@ def _taps(start: torch.Tensor, cell: torch.Tensor, cells: int, count: int, lengt
     return _Taps((first + torch.arange(width, device=start.device)).clamp(max=length - 1), weight)
 
 
-def _products(picture: torch.Tensor, y: _Taps, x: _Taps, size: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:
+def _products(image: torch.Tensor, y: _Taps, x: _Taps, size: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows of the table and their weights, both (R · P · P, T · T), of taps along both axes of RoIs, float (R,)
-    pictures.
+    images.
     """
     h, w = size
-    rows = (picture.int()[:, None, None] * h + y.position.int()) * w  # R, P, T
+    rows = (image.int()[:, None, None] * h + y.position.int()) * w  # R, P, T
     index = rows[:, :, None, :, None] + x.position.int()[:, None, :, None, :]  # R, P, P, T, T
     weight = y.weight[:, :, None, :, None] * x.weight[:, None, :, None, :]
     return index.flatten(0, 2).flatten(1), weight.flatten(0, 2).flatten(1)

@@ -1,29 +1,29 @@
 """Training detectron2's RPN in less memory, with the same results and parameter names.
 
-Shapes: N pictures, C channels, A anchors a position, h, w of a level.
+Shapes: N images, C channels, A anchors a position, h, w of a level.
 """
 
 import torch
 from detectron2.modeling.proposal_generator import StandardRPNHead
 from torch import nn
 
-__all__ = ["PictureByPictureRPNHead", "predict_picture_by_picture"]
+__all__ = ["PerImageRPNHead", "use_per_image_rpn_head"]
 
-_LARGE = 2**20  # numbers in the map of a picture
+_LARGE = 2**20  # numbers in the map of an image
 
 
-def predict_picture_by_picture(proposal_generator: nn.Module) -> None:
-    """Let the head of a proposal generator take one picture at a time in training, if it is detectron2's."""
+def use_per_image_rpn_head(proposal_generator: nn.Module) -> None:
+    """Let the head of a proposal generator take one image at a time in training, if it is detectron2's."""
     head = getattr(proposal_generator, "rpn_head", None)
     if type(head) is StandardRPNHead:
-        head.__class__ = PictureByPictureRPNHead
+        head.__class__ = PerImageRPNHead
 
 
-class PictureByPictureRPNHead(StandardRPNHead):
+class PerImageRPNHead(StandardRPNHead):
     """`StandardRPNHead` that, in training on a CPU, takes large maps one by one.
 
     Its hidden map of the finest level is among the largest of the whole network, and its backward pass, where the peak
-    of a training step's memory is, needs several of that size. One picture is enough work for all cores.
+    of a training step's memory is, needs several of that size. One image is enough work for all cores.
     """
 
     def forward(self, features: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

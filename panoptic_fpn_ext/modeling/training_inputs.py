@@ -18,12 +18,12 @@ __all__ = ["gt_instances", "sem_seg_targets"]
 def sem_seg_targets(
     batched_inputs: Sequence[Mapping[str, Any]], images: ImageList, backbone: Backbone, ignore_value: int
 ) -> torch.Tensor:
-    """Semantic targets of a batch, padded as its pictures are; a picture without ``sem_seg`` is all ignore label.
+    """Semantic targets of a batch, padded as its images are; an image without ``sem_seg`` is all ignore label.
 
     Args:
         batched_inputs: ``sem_seg``, int64 (height, width), semantic ids or ``ignore_value``.
-        images: the padded pictures, on the device where the targets are needed.
-        backbone: tells how pictures are padded.
+        images: the padded images, on the device where the targets are needed.
+        backbone: tells how images are padded.
         ignore_value: label that takes no part in the loss.
 
     Returns:
@@ -35,7 +35,7 @@ def sem_seg_targets(
         if target is None:
             log_first_n(
                 logging.WARNING,
-                "A training picture has no 'sem_seg': it teaches the semantic head nothing. Does the data set have "
+                "A training image has no 'sem_seg': it teaches the semantic head nothing. Does the dataset have "
                 "semantic or panoptic ground truth, and the trainer PanopticDatasetMapper?",
             )
             target = torch.full((height, width), ignore_value)
@@ -49,7 +49,7 @@ def sem_seg_targets(
 
 
 def gt_instances(batched_inputs: Sequence[Mapping[str, Any]], device: torch.device) -> list[Instances]:
-    """The ``instances`` of a batch, which may be empty; ``ValueError`` where a picture has none."""
+    """The ``instances`` of a batch, which may be empty; ``ValueError`` where an image has none."""
     if any("instances" not in inputs for inputs in batched_inputs):
-        raise ValueError("Every training picture needs 'instances' (which may be empty); does the mapper make them?")
+        raise ValueError("Every training image needs 'instances' (which may be empty); does the mapper make them?")
     return [inputs["instances"].to(device) for inputs in batched_inputs]

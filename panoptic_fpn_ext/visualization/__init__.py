@@ -1,4 +1,4 @@
-"""Pictures of panoptic maps for people to look at."""
+"""Images of panoptic maps for people to look at."""
 
 from .overlay import draw_panoptic
 from .sheet import contact_sheet

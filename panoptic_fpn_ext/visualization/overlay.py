@@ -1,4 +1,4 @@
-"""A panoptic map drawn over its picture."""
+"""A panoptic map drawn over its image."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,14 +35,14 @@ def draw_panoptic(
         alpha: opacity of the colours, 0 to 1.
 
     Returns:
-        uint8 (H', W', 3), RGB: the picture's size, or so much larger that the longer side has 960 px.
+        uint8 (H', W', 3), RGB: the image's size, or so much larger that the longer side has 960 px.
 
     Raises:
-        ValueError: picture and map differ in size.
+        ValueError: image and map differ in size.
     """
     ids = np.asarray(panoptic_seg.cpu() if isinstance(panoptic_seg, torch.Tensor) else panoptic_seg).astype(np.int64)
     if ids.shape != image.shape[:2]:
-        raise ValueError(f"The panoptic map has size {ids.shape}, its picture {image.shape[:2]} (height, width).")
+        raise ValueError(f"The panoptic map has size {ids.shape}, its image {image.shape[:2]} (height, width).")
     height, width = ids.shape
     scale = max(1.0, _READABLE_SIDE / max(height, width))
     size = (round(width * scale), round(height * scale))

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""A whole model on a CPU, picture in, outputs out: detectron2's `PanopticFPN` against `optimize_for_inference`.
+"""A whole model on a CPU, image in, outputs out: detectron2's `PanopticFPN` against `optimize_for_inference`.
 
     OMP_NUM_THREADS=2 python projects/benchmark/network.py
 
 R50, 800×1067 px in, 480×640 px out, 1,000 proposals, 100 detections, 20 of them above the score threshold. Weights are
-random, with norms set to the statistics of the picture so that activations are as large as a trained network's; all
+random, with norms set to the statistics of the image so that activations are as large as a trained network's; all
 sides have the same. They alternate in one process. See README.md.
 """
 
@@ -64,7 +64,7 @@ def main() -> None:
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image", type=Path, help="a picture; without one, smooth colours and noise")
+    parser.add_argument("--image", type=Path, help="an image; without one, smooth colours and noise")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="of PyTorch; 0 is its own choice")
     parser.add_argument("--profile", action="store_true", help="print the operators that take longest, too")
@@ -74,17 +74,17 @@ def parse_args() -> argparse.Namespace:
 
 
 def read_inputs(path: Path | None) -> Inputs:
-    """One picture at the size of the benchmark."""
+    """One image at the size of the benchmark."""
     generator = torch.Generator().manual_seed(0)
     if path:
-        picture = torch.tensor(detection_utils.read_image(str(path), "BGR").copy()).permute(2, 0, 1).float()
+        image = torch.tensor(detection_utils.read_image(str(path), "BGR").copy()).permute(2, 0, 1).float()
     else:
-        picture = torch.rand(3, 12, 16, generator=generator) * 255
-    picture = F.interpolate(picture[None], size=INPUT_SIZE, mode="bicubic")[0]
+        image = torch.rand(3, 12, 16, generator=generator) * 255
+    image = F.interpolate(image[None], size=INPUT_SIZE, mode="bicubic")[0]
     if not path:
-        picture += torch.randn(picture.shape, generator=generator) * 20
+        image += torch.randn(image.shape, generator=generator) * 20
     height, width = OUTPUT_SIZE
-    return [{"image": picture.clamp(0, 255).byte(), "height": height, "width": width}]
+    return [{"image": image.clamp(0, 255).byte(), "height": height, "width": width}]
 
 
 def build_sides(inputs: Inputs) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def backbone_sides(models: dict[str, Any], inputs: Inputs) -> Sides:
 
 
 def as_side(name: str, model: Any, inputs: Inputs, outputs: dict[str, Any]) -> Callable[[int], None]:
-    """The same picture each round; what comes out goes into ``outputs``."""
+    """The same image each round; what comes out goes into ``outputs``."""
 
     def predict(_: int) -> None:
         outputs[name] = model(inputs)[0]

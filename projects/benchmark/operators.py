@@ -28,7 +28,7 @@ from panoptic_fpn_ext.modeling.inference.mask_head import PredictedClassMaskHead
 from panoptic_fpn_ext.modeling.inference.residual import InPlaceBottleneckBlock
 from panoptic_fpn_ext.modeling.roi_align import GatheringROIAlign
 
-# Pictures or RoIs, input channels, output channels, height, width.
+# Images or RoIs, input channels, output channels, height, width.
 CONVOLUTIONS = [
     (1, 256, 256, 200, 272),
     (1, 256, 128, 200, 272),
@@ -74,9 +74,9 @@ def convolution_row(shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
     n, inputs, outputs, h, w = shape
     x = torch.randn(n, inputs, h, w).contiguous(memory_format=torch.channels_last)
     weight, bias = torch.randn(outputs, inputs, 3, 3) / inputs**0.5, torch.randn(outputs)
-    names = ["direct", "winograd", *(["winograd_by_picture"] if n > 1 else [])]
+    names = ["direct", "winograd", *(["winograd_by_image"] if n > 1 else [])]
     calls: dict[str, Callable[[], Any]] = {name: partial(ALGORITHMS[name], x, weight, bias) for name in names}
-    row: dict[str, Any] = {"shape": shape, "winograd_by_picture_wall": None, "winograd_by_picture_cpu": None}
+    row: dict[str, Any] = {"shape": shape, "winograd_by_image_wall": None, "winograd_by_image_cpu": None}
     return {**row, **milliseconds(calls, rounds)}
 
 

@@ -43,7 +43,7 @@ Run = Callable[[Outputs], float]
 
 
 class Data:
-    """Pictures of one size, repeated under new ids, as inputs and outputs of a model."""
+    """Images of one size, repeated under new ids, as inputs and outputs of a model."""
 
     def __init__(self, gt_json: Path, gt_folder: Path, size: tuple[int, int], repeats: int, folder: str) -> None:
         content = json.loads(gt_json.read_text())
@@ -51,7 +51,7 @@ class Data:
         maps = {a["file_name"]: read_panoptic_png(str(gt_folder / a["file_name"])) for a in content["annotations"]}
         chosen = [a for a in content["annotations"] if maps[a["file_name"]].shape == size]
         if not chosen:
-            raise SystemExit(f"{gt_json} has no picture of {size[0]}×{size[1]} px.")
+            raise SystemExit(f"{gt_json} has no image of {size[0]}×{size[1]} px.")
         annotations = [{**a, "image_id": i} for i, a in enumerate(chosen * repeats)]
         self.gt_json, self.gt_folder = os.path.join(folder, "gt.json"), str(gt_folder)
         Path(self.gt_json).write_text(json.dumps({"categories": content["categories"], "annotations": annotations}))
@@ -133,7 +133,7 @@ def peers(data: Data) -> dict[str, Run]:
 
 
 def measure(runs: dict[str, Run], outputs: Outputs, rounds: int) -> dict[str, dict[str, Any]]:
-    """CPU milliseconds a picture of every peer, by turns; all must give the same PQ to 1e-9 of a percent."""
+    """CPU milliseconds an image of every peer, by turns; all must give the same PQ to 1e-9 of a percent."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     quality = {}
     for _ in range(rounds + 1):
@@ -152,7 +152,7 @@ def measure(runs: dict[str, Run], outputs: Outputs, rounds: int) -> dict[str, di
 
 
 def measure_hold_up(data: Data, model_ms: float) -> dict[str, float]:
-    """Wall milliseconds a picture inside ``process``, between forwards of a model that takes ``model_ms``."""
+    """Wall milliseconds an image inside ``process``, between forwards of a model that takes ``model_ms``."""
     evaluator = PanopticQualityEvaluator(DATASET)
     evaluator.reset()
     waits = []
@@ -169,7 +169,7 @@ def measure_hold_up(data: Data, model_ms: float) -> dict[str, float]:
 def table(results: dict[str, dict[str, Any]]) -> str:
     """Markdown rows with the ratios to the peers."""
     rivals = [name for name in ("detectron2", "hotcoco") if name in results]
-    lines = ["| evaluator | CPU ms a picture | spread |" + "".join(f" {r} ÷ it |" for r in rivals)]
+    lines = ["| evaluator | CPU ms an image | spread |" + "".join(f" {r} ÷ it |" for r in rivals)]
     lines.append("|---|---|---|" + "---|" * len(rivals))
     for name, result in results.items():
         ratios = "".join(f" {results[r]['cpu_ms'] / result['cpu_ms']:.1f} |" for r in rivals)
@@ -182,12 +182,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("gt_json", type=Path, help="COCO panoptic JSON")
     parser.add_argument("gt_folder", type=Path, help="its PNGs")
-    parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"), help="pictures to take")
-    parser.add_argument("--repeats", type=int, default=10, help="how often each picture occurs")
+    parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"), help="images to take")
+    parser.add_argument("--repeats", type=int, default=10, help="how often each image occurs")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument(
-        "--model-ms", type=float, default=20, help="pause between pictures when the hold-up is measured"
-    )
+    parser.add_argument("--model-ms", type=float, default=20, help="pause between images when the hold-up is measured")
     parser.add_argument("--json", type=Path, help="write everything here")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -199,11 +197,11 @@ def main() -> None:
         data = Data(args.gt_json, args.gt_folder, tuple(args.size), args.repeats, folder)
         results = measure(peers(data), data.outputs, args.rounds)
         hold_up = measure_hold_up(data, args.model_ms)
-    print(f"{len(data.inputs)} pictures of {args.size[0]}×{args.size[1]}, {args.rounds} rounds\n\n{table(results)}\n")
-    print("Model held up for {mean_ms:.2f} ms a picture (median {median_ms:.2f}, p95 {p95_ms:.2f}).".format(**hold_up))
+    print(f"{len(data.inputs)} images of {args.size[0]}×{args.size[1]}, {args.rounds} rounds\n\n{table(results)}\n")
+    print("Model held up for {mean_ms:.2f} ms an image (median {median_ms:.2f}, p95 {p95_ms:.2f}).".format(**hold_up))
     if args.json:
         report = {
-            "pictures": len(data.inputs),
+            "images": len(data.inputs),
             "cpu": results,
             "hold_up": hold_up,
             "environment": environment(more_packages=PACKAGES),

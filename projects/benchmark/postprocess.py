@@ -129,7 +129,7 @@ def _synchronize(device: str) -> None:
 
 
 def plot(cases: list[dict[str, Any]], path: Path) -> None:
-    """Time and memory against picture size and against the number of instances."""
+    """Time and memory against image size and against the number of instances."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 7), layout="constrained")

@@ -1,4 +1,4 @@
-"""Raw outputs of one picture, drawn at random: what a Panoptic FPN says of an 800×1067 px input, without a network."""
+"""Raw outputs of one image, drawn at random: what a Panoptic FPN says of an 800×1067 px input, without a network."""
 
 from typing import Literal
 

@@ -68,7 +68,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--size", type=int, nargs=2, default=(800, 1088), help="height and width, px")
     parser.add_argument("--output", default="training_step.json")
     for name in ("image-root", "panoptic-root", "panoptic-json", "instances-json"):
-        parser.add_argument(f"--{name}", help="of a COCO panoptic data set, for the mapper")
+        parser.add_argument(f"--{name}", help="of a COCO panoptic dataset, for the mapper")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -96,7 +96,7 @@ def loss_sides(args: argparse.Namespace) -> Sides:
 
 
 def mapper_sides(args: argparse.Namespace) -> Sides:
-    """One pass over the pictures that both can map; detectron2's mapper reads separated semantic files, made here."""
+    """One pass over the images that both can map; detectron2's mapper reads separated semantic files, made here."""
     register_coco_panoptic("benchmark", args.image_root, args.panoptic_root, args.panoptic_json)
     ours = {d["file_name"]: d for d in DatasetCatalog.get("benchmark")}
     theirs = {d["file_name"]: d for d in load_coco_json(args.instances_json, args.image_root)}
@@ -127,7 +127,7 @@ def separated(dataset_dict: dict[str, Any], folder: str) -> str:
 
 
 def step_sides(args: argparse.Namespace) -> Sides:
-    """Forward and backward pass and update of R50, batch 2, ten instances a picture."""
+    """Forward and backward pass and update of R50, batch 2, ten instances an image."""
     return {name: step_side(name, args) for name in ("detectron2", "ours")}
 
 
@@ -136,7 +136,7 @@ def step_side(name: str, args: argparse.Namespace) -> Callable[[int], None]:
     torch.manual_seed(0)
     model = build_model(zoo_cfg({"detectron2": "PanopticFPN", "ours": "PanopticFPNExt"}[name], args.device)).train()
     optimizer = torch.optim.SGD(model.parameters(), 1e-9, momentum=0.9)
-    batch = [picture(i, args.size[0], args.size[1], compact=name == "ours") for i in range(2)]
+    batch = [random_image(i, args.size[0], args.size[1], compact=name == "ours") for i in range(2)]
 
     def step(seed: int) -> None:
         torch.manual_seed(seed)
@@ -158,8 +158,8 @@ def zoo_cfg(architecture: str, device: str) -> CfgNode:
     return cfg
 
 
-def picture(seed: int, h: int, w: int, compact: bool) -> dict[str, Any]:
-    """A random picture with ten ellipses as instances and stripes of stuff."""
+def random_image(seed: int, h: int, w: int, compact: bool) -> dict[str, Any]:
+    """A random image with ten ellipses as instances and stripes of stuff."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:h, :w]
     index_map = np.zeros((h, w), np.uint8)

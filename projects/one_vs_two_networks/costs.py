@@ -5,7 +5,7 @@
 
 Weights are random, as they are before training, so hardly anything is detected. A detection adds the same to all
 models: its share of the mask head. Times come by turns from one process; memory comes from a process for each model
-and is what one picture needs beyond the model and what the process held before.
+and is what one image needs beyond the model and what the process held before.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def load(config_file: str, args: argparse.Namespace) -> torch.nn.Module:
     return build_model(load_prediction_config(config_file, args.opts, args.register)).eval()
 
 
-def picture(size: tuple[int, int]) -> dict[str, Any]:
+def noise_image(size: tuple[int, int]) -> dict[str, Any]:
     """Noise with four objects."""
     height, width = size
     index_map = torch.zeros(height, width, dtype=torch.uint8)
@@ -53,25 +53,25 @@ def picture(size: tuple[int, int]) -> dict[str, Any]:
 
 
 def infer(model: torch.nn.Module, size: tuple[int, int]) -> None:
-    """One picture through the whole model, post-processing included."""
+    """One image through the whole model, post-processing included."""
     with torch.no_grad():
-        model([picture(size)])
+        model([noise_image(size)])
 
 
 def train_step(model: torch.nn.Module, size: tuple[int, int]) -> None:
-    """Losses and gradients of one picture."""
+    """Losses and gradients of one image."""
     with EventStorage():
-        sum(model.train()([picture(size)]).values()).backward()
+        sum(model.train()([noise_image(size)]).values()).backward()
 
 
 def multiply_adds(model: torch.nn.Module, size: tuple[int, int]) -> float:
-    """In 10⁹, of one picture."""
-    counted = FlopCountAnalysis(model, [picture(size)])
+    """In 10⁹, of one image."""
+    counted = FlopCountAnalysis(model, [noise_image(size)])
     return float(counted.unsupported_ops_warnings(False).uncalled_modules_warnings(False).total()) / 1e9
 
 
 def seconds(models: list[torch.nn.Module], size: tuple[int, int], rounds: int) -> list[list[float]]:
-    """Of one picture, by model; the first round does not count."""
+    """Of one image, by model; the first round does not count."""
     samples: list[list[float]] = [[] for _ in models]
     for round_ in range(rounds + 1):
         for model, found in zip(models, samples, strict=True):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Predict pictures with a trained model: overlays to look at and, on request, results in COCO panoptic format."""
+"""Predict images with a trained model: overlays to look at and, on request, results in COCO panoptic format."""
 
 import argparse
 import os
@@ -12,10 +12,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from panoptic_fpn_ext.categories import PanopticCategories
-from panoptic_fpn_ext.data import read_picture
+from panoptic_fpn_ext.data import read_image
 from panoptic_fpn_ext.engine import PanopticPredictor, PanopticResultWriter
+from panoptic_fpn_ext.engine.images import find_images
 from panoptic_fpn_ext.engine.model_outputs import model_outputs
-from panoptic_fpn_ext.engine.pictures import find_pictures
 from panoptic_fpn_ext.engine.setup import add_register_argument, load_prediction_config
 from panoptic_fpn_ext.unique_names import UniqueNames
 from panoptic_fpn_ext.visualization import draw_panoptic
@@ -47,7 +47,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def load_cfg(args: argparse.Namespace) -> CfgNode:
-    """Config of the command line; of the data sets it needs only the categories."""
+    """Config of the command line; of the datasets it needs only the categories."""
     opts = list(args.opts)
     if args.confidence_threshold is not None:
         keys = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH")
@@ -64,12 +64,12 @@ def load_cfg(args: argparse.Namespace) -> CfgNode:
 def predict(
     paths: Sequence[str], predictor: PanopticPredictor, output: str, writer: PanopticResultWriter | None
 ) -> int:
-    """Write an overlay and, with a writer, a result of each picture; returns how many pictures could not be read."""
+    """Write an overlay and, with a writer, a result of each image; returns how many images could not be read."""
     names, failed = UniqueNames(), 0
-    for index, path in enumerate(tqdm(paths, desc="Predicting", unit="picture"), start=1):
+    for index, path in enumerate(tqdm(paths, desc="Predicting", unit="image"), start=1):
         name = names.take(path) + ".png"
         try:
-            image = read_picture(path, "BGR")
+            image = read_image(path, "BGR")
         except (OSError, ValueError) as error:
             tqdm.write(str(error), file=sys.stderr)
             failed += 1
@@ -83,11 +83,11 @@ def predict(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 1 when a picture could not be read."""
+    """Run the command line; returns the exit code: 1 when an image could not be read."""
     args = get_parser().parse_args(arguments)
     setup_logger(name="fvcore")
     setup_logger(name="panoptic_fpn_ext")
-    paths = find_pictures(args.input, args.output)
+    paths = find_images(args.input, args.output)
     predictor = PanopticPredictor(load_cfg(args))
     os.makedirs(args.output, exist_ok=True)
     if args.save_results:
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failed = predict(paths, predictor, args.output, None)
     print(f"{len(paths) - failed} overlays are in {args.output}.")
     if failed:
-        print(f"{failed} of {len(paths)} pictures could not be read; they are named above.", file=sys.stderr)
+        print(f"{failed} of {len(paths)} images could not be read; they are named above.", file=sys.stderr)
     return 1 if failed else 0
 
 

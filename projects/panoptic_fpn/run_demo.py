@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The whole road in one command: draw the embedded data set, train on it, evaluate, leave pictures.
+"""The whole road in one command: draw the embedded dataset, train on it, evaluate, leave images.
 
 A run that was interrupted goes on from its last checkpoint; after one that ended, the next starts afresh.
 """
@@ -24,14 +24,14 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from panoptic_fpn_ext import model_zoo
-from panoptic_fpn_ext.data import read_picture
+from panoptic_fpn_ext.data import read_image
 from panoptic_fpn_ext.engine import PanopticPredictor, Trainer
 from panoptic_fpn_ext.engine.setup import load_config
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png
 from panoptic_fpn_ext.visualization import contact_sheet, draw_panoptic
 
 DEMO_CONFIG = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow_demo.yaml"
-NUM_PICTURES = 8
+NUM_IMAGES = 8
 # What is shown of detectron2's log besides warnings; all of it is in log.txt.
 SHOWN_LOGGERS = ("detectron2.utils.events", "detectron2.evaluation.evaluator")
 
@@ -68,23 +68,23 @@ def train(cfg: CfgNode) -> dict[str, Any]:
     return results
 
 
-def write_pictures(cfg: CfgNode, folder: Path) -> None:
-    """Overlays of some validation pictures, and a sheet of picture, ground truth and prediction."""
+def write_images(cfg: CfgNode, folder: Path) -> None:
+    """Overlays of some validation images, and a sheet of image, ground truth and prediction."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.WEIGHTS = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
     predictor = PanopticPredictor(cfg)
     dicts = DatasetCatalog.get(cfg.DATASETS.TEST[0])
     rows = []
-    for record in tqdm(dicts[:: math.ceil(len(dicts) / NUM_PICTURES)], desc="Writing pictures", unit="picture"):
-        bgr = read_picture(record["file_name"], "BGR")
+    for record in tqdm(dicts[:: math.ceil(len(dicts) / NUM_IMAGES)], desc="Writing images", unit="image"):
+        bgr = read_image(record["file_name"], "BGR")
         rgb, truth = bgr[:, :, ::-1], read_panoptic_png(record["pan_seg_file_name"])
         drawn_truth = draw_panoptic(rgb, truth, record["segments_info"], predictor.metadata)
         panoptic_seg, segments_info = predictor(bgr)["panoptic_seg"]
         overlay = draw_panoptic(rgb, panoptic_seg, segments_info, predictor.metadata)
         Image.fromarray(overlay).save(folder / f"{Path(record['file_name']).stem}.png")
         rows.append((rgb, drawn_truth, overlay))
-    sheet = contact_sheet(rows, ("picture", "ground truth", "prediction"), cell_width=640)
+    sheet = contact_sheet(rows, ("image", "ground truth", "prediction"), cell_width=640)
     Image.fromarray(sheet).save(folder / "sheet.jpg", quality=90)
 
 
@@ -104,20 +104,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", default="output/demo", metavar="DIR", help="default: %(default)s")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options")
     args = parser.parse_args(arguments)
-    output, pictures = Path(args.output), Path(args.output, "pictures")
-    pictures.mkdir(parents=True, exist_ok=True)
-    print("1/3  Data set: synthetic street scenes", flush=True)
+    output, images = Path(args.output), Path(args.output, "images")
+    images.mkdir(parents=True, exist_ok=True)
+    print("1/3  Dataset: synthetic street scenes", flush=True)
     cfg = load_config(args.config_file, ["OUTPUT_DIR", str(output), *args.opts], [])
     set_up(cfg)
     print(f"2/3  Training ({cfg.SOLVER.MAX_ITER} iterations; eta is the time left) and evaluation", flush=True)
     forget_finished_run(output)
     results = train(cfg)
-    print(f"3/3  Pictures, in {pictures}", flush=True)
-    write_pictures(cfg, pictures)
+    print(f"3/3  Images, in {images}", flush=True)
+    write_images(cfg, images)
     (output / "results.json").write_text(json.dumps(results, indent=2))
     print(f"\nOn {cfg.DATASETS.TEST[0]}, in percent:\n\n{pq_table(results['panoptic_seg'])}\n")
-    print(f"Picture, ground truth and prediction side by side: {pictures / 'sheet.jpg'}")
-    print(f"Single overlays: {pictures}; model, log and all numbers: {output}")
+    print(f"Image, ground truth and prediction side by side: {images / 'sheet.jpg'}")
+    print(f"Single overlays: {images}; model, log and all numbers: {output}")
 
 
 if __name__ == "__main__":

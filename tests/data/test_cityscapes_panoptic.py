@@ -21,7 +21,7 @@ NAMES = ("cityscapes_panoptic_train", "cityscapes_panoptic_val")
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    return draw_cityscapes(tmp_path / "cityscapes", pictures_per_city=1)
+    return draw_cityscapes(tmp_path / "cityscapes", images_per_city=1)
 
 
 def _official(root: Path, folder: Path, train_ids: bool = False) -> Path:
@@ -121,7 +121,7 @@ def test_one_city_of_one_split(tree, no_cityscapes):
 
 
 def test_what_an_interruption_leaves_is_made_again(tree):
-    """The second of two pictures ends the first attempt."""
+    """The second of two images ends the first attempt."""
     second = sorted((tree / "gtFine" / "train").rglob("*_instanceIds.png"))[1]
     whole = second.read_bytes()
     second.write_bytes(whole[: len(whole) // 2])
@@ -170,9 +170,9 @@ def test_ground_truth_of_another_kind(tree):
         prepare_cityscapes_panoptic(str(tree), "train")
 
 
-def test_pictures_without_ground_truth_are_left_out_with_a_word(tree, caplog, no_cityscapes):
+def test_images_without_ground_truth_are_left_out_with_a_word(tree, caplog, no_cityscapes):
     register_cityscapes_panoptic(str(tree), ["val"])
-    picture = tree / "leftImg8bit" / "val" / "lindau" / "lindau_000000_000019_leftImg8bit.png"
-    shutil.copy(picture, picture.with_name("lindau_000009_000019_leftImg8bit.png"))
+    image = tree / "leftImg8bit" / "val" / "lindau" / "lindau_000000_000019_leftImg8bit.png"
+    shutil.copy(image, image.with_name("lindau_000009_000019_leftImg8bit.png"))
     assert len(DatasetCatalog.get(NAMES[1])) == 1
-    assert "does not list 1 of 2 pictures" in caplog.text
+    assert "does not list 1 of 2 images" in caplog.text

@@ -16,7 +16,7 @@ CATEGORIES = [
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict:
-    """Two pictures, one with a dot in its name and no .jpg, with their annotations."""
+    """Two images, one with a dot in its name and no .jpg, with their annotations."""
     content = {"images": [], "annotations": [], "categories": CATEGORIES}
     for image_id, name in ((1, "a.b.bmp"), (2, "c.jpeg")):
         Image.new("RGB", (6, 4)).save(tmp_path / name)
@@ -32,7 +32,7 @@ def files(tmp_path: Path) -> dict:
     return {"root": tmp_path, "json": tmp_path / "panoptic.json", "content": content}
 
 
-def _register(files, register, name="two_pictures", **kwargs):
+def _register(files, register, name="two_images", **kwargs):
     files["json"].write_text(json.dumps(files["content"]))
     return register(name, files["root"], files["root"], files["json"], **kwargs)
 
@@ -69,7 +69,7 @@ def test_polygons_of_an_instance_file_are_the_other_truth(files, register):
     path = files["root"] / "instances.json"
     path.write_text(json.dumps(instances))
     name = _register(files, register, instances_json=str(path))
-    (only,) = DatasetCatalog.get(name)  # the first picture is not in the instance file
+    (only,) = DatasetCatalog.get(name)  # the first image is not in the instance file
     assert only["image_id"] == 2
     assert only["annotations"][0]["category_id"] == 0
     assert only["annotations"][0]["segmentation"] == polygon["segmentation"]
@@ -81,7 +81,7 @@ def test_missing_paths_are_named_at_once(files, register):
         register("missing", "/nowhere", files["root"], files["json"])
 
 
-def test_missing_pictures_are_counted_and_named(files, register):
+def test_missing_images_are_counted_and_named(files, register):
     name = _register(files, register)
     (files["root"] / "c.jpeg").unlink()
     (files["root"] / "1.png").unlink()

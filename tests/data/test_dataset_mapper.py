@@ -47,7 +47,7 @@ def test_input_is_not_changed(street_datasets):
     assert record == before
 
 
-def test_flip_moves_picture_and_targets_together(street_datasets):
+def test_flip_moves_image_and_targets_together(street_datasets):
     record = DatasetCatalog.get(street_datasets[0])[0]
     plain = _mapper(street_datasets[0], [])(record)
     flipped = _mapper(street_datasets[0], [T.RandomFlip(1.0)])(record)
@@ -56,7 +56,7 @@ def test_flip_moves_picture_and_targets_together(street_datasets):
     assert torch.equal(flipped["instances"].gt_masks.tensor, plain["instances"].gt_masks.tensor.flip(2))
 
 
-def test_map_is_resized_as_an_rgb_picture(street_datasets):
+def test_map_is_resized_as_an_rgb_image(street_datasets):
     record = DatasetCatalog.get(street_datasets[0])[1]
     mapped = _mapper(street_datasets[0], [T.Resize((101, 77))])(record)
     rgb = Image.open(record["pan_seg_file_name"]).resize((77, 101), Image.NEAREST)
@@ -86,7 +86,7 @@ def test_crop_comes_after_the_resize(tiny_cfg):
         assert mapped["instances"].has("gt_masks")
 
 
-def test_inference_reads_the_picture_only(street_datasets):
+def test_inference_reads_the_image_only(street_datasets):
     record = DatasetCatalog.get(street_datasets[1])[0]
     record["pan_seg_file_name"] = "/nowhere.png"
     mapped = _mapper(street_datasets[1], [T.Resize((32, 48))], is_train=False)(record)
@@ -95,7 +95,7 @@ def test_inference_reads_the_picture_only(street_datasets):
     assert "instances" not in mapped
 
 
-def test_separated_data_set(street_datasets, tmp_path):
+def test_separated_dataset(street_datasets, tmp_path):
     """The dicts of detectron2's prepared sets: polygons and a semantic PNG."""
     record = DatasetCatalog.get(street_datasets[0])[0]
     Image.fromarray(np.full((64, 96), 3, np.uint8)).save(tmp_path / "semantic.png")

@@ -1,4 +1,4 @@
-"""Scale, crop and colours of the Cityscapes recipes: pictures and targets stay together."""
+"""Scale, crop and colours of the Cityscapes recipes: images and targets stay together."""
 
 import numpy as np
 import pytest
@@ -17,12 +17,12 @@ A, B, C, THING = 1, 2, 3, 70000
 
 
 def _record(folder, ids: np.ndarray) -> dict:
-    """A picture that shows its own map: the colour of a pixel is its segment's id."""
-    Image.fromarray(id2rgb(ids)).save(folder / "picture.png")
+    """An image that shows its own map: the colour of a pixel is its segment's id."""
+    Image.fromarray(id2rgb(ids)).save(folder / "image.png")
     write_panoptic_png(str(folder / "map.png"), ids)
     segments = [{"id": A, "category_id": 0}, {"id": B, "category_id": 1}, {"id": C, "category_id": 2}]
     segments = [{**s, "isthing": False} for s in segments] + [{"id": THING, "category_id": 1, "isthing": True}]
-    names = {"file_name": str(folder / "picture.png"), "pan_seg_file_name": str(folder / "map.png")}
+    names = {"file_name": str(folder / "image.png"), "pan_seg_file_name": str(folder / "map.png")}
     present = [s for s in segments if (ids == s["id"]).any()]
     return {**names, "height": ids.shape[0], "width": ids.shape[1], "image_id": 1, "segments_info": present}
 
@@ -40,7 +40,7 @@ def _seed(seed: int) -> None:
 
 
 @pytest.mark.parametrize("limit", [0.75, 1.0])
-def test_scaled_and_cropped_pictures_fit_their_targets(tmp_path, limit):
+def test_scaled_and_cropped_images_fit_their_targets(tmp_path, limit):
     rng = np.random.default_rng(0)
     ids = np.kron(rng.choice([0, A, B, C, THING], (6, 9), p=[0.2, 0.3, 0.1, 0.2, 0.2]), np.ones((8, 8), int))
     record = _record(tmp_path, ids)
@@ -81,11 +81,11 @@ def test_void_is_no_class(tmp_path):
     """Two classes side by side in a sea of void: the first crop will do, though void fills most of it."""
     ids = np.zeros((20, 20), int)
     ids[8, :] = np.arange(20) % 2 + 1
-    record, pictures = _record(tmp_path, ids), []
+    record, images = _record(tmp_path, ids), []
     for limit in (0.75, 1.0):
         _seed(0)
-        pictures.append([_mapper(_limited(limit))(record)["image"] for _ in range(10)])
-    assert all(torch.equal(limited, first) for limited, first in zip(*pictures, strict=True))
+        images.append([_mapper(_limited(limit))(record)["image"] for _ in range(10)])
+    assert all(torch.equal(limited, first) for limited, first in zip(*images, strict=True))
 
 
 def test_prepared_semantic_files_are_looked_at(tmp_path):
@@ -100,7 +100,7 @@ def test_prepared_semantic_files_are_looked_at(tmp_path):
     }
     assert _too_full(_mapper(_limited(0.75)), separated) <= 1
     del separated["sem_seg_file_name"]
-    with pytest.raises(ValueError, match=r"picture\.png has no semantic ground truth.*SINGLE_CATEGORY_MAX_AREA"):
+    with pytest.raises(ValueError, match=r"image\.png has no semantic ground truth.*SINGLE_CATEGORY_MAX_AREA"):
         _mapper(_limited(0.75))(separated)
 
 
@@ -110,7 +110,7 @@ def test_keys(tiny_cfg):
     crop = tiny_cfg.INPUT.CROP
     crop.ENABLED, crop.TYPE, crop.SIZE = True, "absolute", [24, 32]
 
-    def pictures() -> list[torch.Tensor]:
+    def images() -> list[torch.Tensor]:
         mapper = PanopticDatasetMapper(tiny_cfg, is_train=True)
         result = []
         for seed in range(8):
@@ -121,12 +121,12 @@ def test_keys(tiny_cfg):
     def differ(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
         return any(not torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
-    plain = pictures()
+    plain = images()
     crop.SINGLE_CATEGORY_MAX_AREA = 0.3
-    assert differ(plain, pictures())
+    assert differ(plain, images())
     crop.SINGLE_CATEGORY_MAX_AREA = 1.0
-    assert not differ(plain, pictures())
+    assert not differ(plain, images())
     tiny_cfg.INPUT.COLOR_AUG_SSD = True
-    assert differ(plain, pictures())
+    assert differ(plain, images())
     inference = PanopticDatasetMapper(tiny_cfg, is_train=False)
     assert [type(a) for a in inference.augmentations.augs] == [T.ResizeShortestEdge]

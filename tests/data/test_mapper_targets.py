@@ -1,4 +1,4 @@
-"""The mapper's pictures against detectron2's, and its targets against a slow twin."""
+"""The mapper's images against detectron2's, and its targets against a slow twin."""
 
 import numpy as np
 import pytest
@@ -84,7 +84,7 @@ def test_targets_equal_the_slow_twin(tmp_path, name, segments):
 
 
 @pytest.mark.parametrize("image_format", ["BGR", "RGB"])
-def test_pictures_equal_detectron2s(tmp_path, image_format):
+def test_images_equal_detectron2s(tmp_path, image_format):
     sample, _ = _sample(tmp_path)
     augmentations = [T.ResizeShortestEdge((50, 90), sample_style="range"), T.RandomFlip(), T.RandomBrightness(0.5, 2)]
     ours = PanopticDatasetMapper(True, categories=CATEGORIES, augmentations=augmentations, image_format=image_format)

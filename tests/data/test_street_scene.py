@@ -25,87 +25,87 @@ RECORDED = {
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return [draw_street(0, 0, index) for index in range(60)]
 
 
-def _digest(picture):
-    digest = hashlib.sha256(picture.image.tobytes() + picture.ids.astype("<i4").tobytes())
-    digest.update(json.dumps(picture.segments).encode())
+def _digest(image):
+    digest = hashlib.sha256(image.image.tobytes() + image.ids.astype("<i4").tobytes())
+    digest.update(json.dumps(image.segments).encode())
     return digest.hexdigest()
 
 
 @pytest.mark.parametrize("arguments", RECORDED)
-def test_pictures_are_those_recorded(arguments):
+def test_images_are_those_recorded(arguments):
     assert _digest(draw_street(*arguments)) == RECORDED[arguments]
 
 
-def test_pictures_differ_by_seed_split_and_index():
+def test_images_differ_by_seed_split_and_index():
     digests = {_digest(draw_street(*a, 64, 64)) for a in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))}
     assert len(digests) == 4
 
 
 @pytest.mark.parametrize("arguments", [(0, 0, 0, 63, 256), (0, 0, 0, 160, 10), (-1, 0, 0), (0, 0, -1)])
-def test_impossible_pictures_are_refused(arguments):
+def test_impossible_images_are_refused(arguments):
     with pytest.raises(ValueError, match="at least 64 x 64"):
         draw_street(*arguments)
 
 
-def test_segments_describe_the_map_exactly(pictures):
-    for picture in pictures:
-        found = {int(i): int(n) for i, n in zip(*np.unique(picture.ids, return_counts=True), strict=True) if i}
-        assert found == {s["id"]: s["area"] for s in picture.segments}
-        for segment in picture.segments:
-            ys, xs = np.nonzero(picture.ids == segment["id"])
+def test_segments_describe_the_map_exactly(images):
+    for image in images:
+        found = {int(i): int(n) for i, n in zip(*np.unique(image.ids, return_counts=True), strict=True) if i}
+        assert found == {s["id"]: s["area"] for s in image.segments}
+        for segment in image.segments:
+            ys, xs = np.nonzero(image.ids == segment["id"])
             x, y = xs.min(), ys.min()
             assert segment["bbox"] == [x, y, xs.max() - x + 1, ys.max() - y + 1]
             assert segment["category_id"] in COLOURS
             assert segment["iscrowd"] in (0, 1)
 
 
-def test_stuff_occurs_once_a_picture_and_crowds_are_people(pictures):
-    for picture in pictures:
-        stuff = Counter(s["category_id"] for s in picture.segments if s["category_id"] not in THINGS)
+def test_stuff_occurs_once_an_image_and_crowds_are_people(images):
+    for image in images:
+        stuff = Counter(s["category_id"] for s in image.segments if s["category_id"] not in THINGS)
         assert set(stuff.values()) <= {1}
-        assert {s["category_id"] for s in picture.segments if s["iscrowd"]} <= {PERSON}
+        assert {s["category_id"] for s in image.segments if s["iscrowd"]} <= {PERSON}
 
 
-def test_every_category_crowds_and_void_occur(pictures):
-    segments = [s for p in pictures for s in p.segments]
+def test_every_category_crowds_and_void_occur(images):
+    segments = [s for p in images for s in p.segments]
     counts = Counter(s["category_id"] for s in segments)
     assert min(counts[category] for category in COLOURS) >= 10
     assert sum(s["iscrowd"] for s in segments) >= 3
-    assert sum((p.ids == 0).any() for p in pictures) >= 20
-    assert np.mean([(p.ids == 0).mean() for p in pictures]) < 0.05
+    assert sum((p.ids == 0).any() for p in images) >= 20
+    assert np.mean([(p.ids == 0).mean() for p in images]) < 0.05
 
 
-def test_things_are_truncated_occluded_and_of_many_sizes(pictures):
-    boxes = np.array([s["bbox"] for p in pictures for s in p.segments if s["category_id"] in THINGS])
-    things = [s for p in pictures for s in p.segments if s["category_id"] in THINGS]
+def test_things_are_truncated_occluded_and_of_many_sizes(images):
+    boxes = np.array([s["bbox"] for p in images for s in p.segments if s["category_id"] in THINGS])
+    things = [s for p in images for s in p.segments if s["category_id"] in THINGS]
     right, bottom = boxes[:, 0] + boxes[:, 2], boxes[:, 1] + boxes[:, 3]
     assert np.mean((boxes[:, 0] == 0) | (boxes[:, 1] == 0) | (right == 256) | (bottom == 160)) > 0.05
     assert boxes[:, 3].min() <= 20 and boxes[:, 3].max() > 80
     assert min(s["area"] for s in things) >= 48
-    assert 2 <= len(things) / len(pictures) <= 7
-    assert sum(_touching_things(p) for p in pictures) >= 15
+    assert 2 <= len(things) / len(images) <= 7
+    assert sum(_touching_things(p) for p in images) >= 15
 
 
-def _touching_things(picture):
+def _touching_things(image):
     """Do two things share a border? One then hides part of the other."""
-    things = [s["id"] for s in picture.segments if s["category_id"] in THINGS]
-    ids = np.where(np.isin(picture.ids, things), picture.ids, 0)
+    things = [s["id"] for s in image.segments if s["category_id"] in THINGS]
+    ids = np.where(np.isin(image.ids, things), image.ids, 0)
     left, right = ids[:, :-1], ids[:, 1:]
     return bool(((left != right) & (left != 0) & (right != 0)).any())
 
 
-def test_one_colour_stands_for_many_categories(pictures):
+def test_one_colour_stands_for_many_categories(images):
     """Naming each coarse colour after its most frequent category gets over a quarter wrong."""
     votes = np.zeros((8**3, 200), dtype=np.int64)
-    for picture in pictures:
-        red, green, blue = np.moveaxis(picture.image.astype(np.int64) // 32, -1, 0)
-        labels = np.zeros_like(picture.ids)
-        for segment in picture.segments:
-            labels[picture.ids == segment["id"]] = segment["category_id"]
+    for image in images:
+        red, green, blue = np.moveaxis(image.image.astype(np.int64) // 32, -1, 0)
+        labels = np.zeros_like(image.ids)
+        for segment in image.segments:
+            labels[image.ids == segment["id"]] = segment["category_id"]
         np.add.at(votes, ((red * 8 + green) * 8 + blue, labels), 1)
     assert votes[:, 1:].max(axis=1).sum() / votes[:, 1:].sum() < 0.75
 
@@ -134,13 +134,13 @@ def test_the_most_frequent_layout_scores_below_25(tmp_path):
     assert result["pq"] < 0.25
 
 
-def _most_frequent_layout(pictures):
+def _most_frequent_layout(images):
     """The most frequent category of each pixel; things become one segment a component."""
     ids = sorted(COLOURS)
-    votes = np.zeros((len(ids), *pictures[0].ids.shape), dtype=np.int64)
-    for picture in pictures:
-        for segment in picture.segments:
-            votes[ids.index(segment["category_id"])] += picture.ids == segment["id"]
+    votes = np.zeros((len(ids), *images[0].ids.shape), dtype=np.int64)
+    for image in images:
+        for segment in image.segments:
+            votes[ids.index(segment["category_id"])] += image.ids == segment["id"]
     frequent = np.asarray(ids)[votes.argmax(axis=0)]
     layout, segments = np.zeros(frequent.shape, dtype=np.int32), []
     for category in np.unique(frequent).tolist():

@@ -1,4 +1,4 @@
-"""The embedded data set on disk: exact COCO panoptic format, safe to make, never overwritten."""
+"""The embedded dataset on disk: exact COCO panoptic format, safe to make, never overwritten."""
 
 import hashlib
 import json
@@ -41,10 +41,10 @@ def test_files_are_coco_panoptic(small_root):
         assert [i["id"] for i in content["images"]] == [a["image_id"] for a in content["annotations"]]
         assert len(content["images"]) == count
         for image, annotation in zip(content["images"], content["annotations"], strict=True):
-            picture = cv2.imread(os.path.join(small_root, split, image["file_name"]))
+            pixels = cv2.imread(os.path.join(small_root, split, image["file_name"]))
             ids = read_panoptic_png(os.path.join(small_root, f"panoptic_{split}", annotation["file_name"]))
-            assert picture.shape == (image["height"], image["width"], 3)
-            assert ids.shape == picture.shape[:2]
+            assert pixels.shape == (image["height"], image["width"], 3)
+            assert ids.shape == pixels.shape[:2]
             assert set(np.unique(ids)) - {0} == {s["id"] for s in annotation["segments_info"]}
 
 
@@ -53,7 +53,7 @@ def test_json_is_the_one_recorded(small_root):
         assert hashlib.sha256(f.read()).hexdigest() == JSON_DIGEST
 
 
-def test_files_hold_the_drawn_pictures(small_root):
+def test_files_hold_the_drawn_images(small_root):
     drawn = draw_street(SMALL.seed, 1, 1, SMALL.height, SMALL.width)
     annotation = _annotations(small_root, "val")["annotations"][1]
     image = cv2.imread(os.path.join(small_root, "val", annotation["file_name"]))[..., ::-1]
@@ -61,14 +61,14 @@ def test_files_hold_the_drawn_pictures(small_root):
     assert annotation["segments_info"] == drawn.segments
 
 
-def test_a_picture_does_not_depend_on_how_many_there_are(small_root, tmp_path):
+def test_an_image_does_not_depend_on_how_many_there_are(small_root, tmp_path):
     fewer = StreetSettings(**{**SMALL.__dict__, "num_train": 2})
     make_synthetic_street(str(tmp_path / "fewer"), fewer)
     some = _annotations(str(tmp_path / "fewer"), "train")["annotations"]
     assert some == _annotations(small_root, "train")["annotations"][:2]
 
 
-def test_an_existing_data_set_is_left_alone(small_root):
+def test_an_existing_dataset_is_left_alone(small_root):
     before = os.stat(os.path.join(small_root, "info.json")).st_mtime_ns
     make_synthetic_street(small_root, SMALL)
     assert os.stat(os.path.join(small_root, "info.json")).st_mtime_ns == before

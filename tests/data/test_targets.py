@@ -39,7 +39,7 @@ def test_all_classes():
 
 
 def test_padding_and_segments_that_a_crop_cut_away():
-    ids = np.array([[70, 256**3 - 1]])  # white padding of an RGB picture
+    ids = np.array([[70, 256**3 - 1]])  # white padding of an RGB image
     targets = panoptic_targets(ids, [CAR, ROAD], PanopticCategories(CATEGORIES))
     assert targets.sem_seg.tolist() == [[1, 255]]
     assert len(targets.instances) == 0

@@ -79,7 +79,7 @@ def test_a_missing_download_is_said(no_cityscapes, monkeypatch, tmp_path):
         _config("panoptic_fpn_R_50", tmp_path)
 
 
-def test_data_sets_registered_before_stay(small_cityscapes, cityscapes_datasets, monkeypatch, tmp_path):
+def test_datasets_registered_before_stay(small_cityscapes, cityscapes_datasets, monkeypatch, tmp_path):
     monkeypatch.setenv("DETECTRON2_DATASETS", "/nowhere")
     cfg = _config("panoptic_fpn_R_50", tmp_path)
     assert MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).gt_dir == str(small_cityscapes / "gtFine" / "train")

@@ -29,7 +29,7 @@ def _batch():
     batch[0]["sem_seg"][20:] = 255  # far fewer labelled pixels than the others
     batch[3]["instances"] = batch[3]["instances"][:1]
     for inputs in batch:
-        # One size, as padding is part of a picture's features.
+        # One size, as padding is part of an image's features.
         inputs["image"] = torch.nn.functional.pad(
             inputs["image"], (0, 96 - inputs["image"].shape[2], 0, 96 - inputs["image"].shape[1])
         )

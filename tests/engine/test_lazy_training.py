@@ -25,7 +25,7 @@ LOSSES = ["loss_sem_seg", "loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_
 
 
 def overrides(train: str, val: str, output: Path, *more: str) -> list[str]:
-    """Two iterations of two small pictures."""
+    """Two iterations of two small images."""
     return [
         f"dataloader.train.dataset.names={train}",
         f"dataloader.test.dataset.names={val}",
@@ -115,7 +115,7 @@ def test_clip_gradients(cfg):
         assert torch.equal(model.weight, weight) == enabled
 
 
-def test_head_sizes_are_taken_from_the_data_set(street_datasets, tmp_path):
+def test_head_sizes_are_taken_from_the_dataset(street_datasets, tmp_path):
     cfg = load_lazy_config(USER, overrides(*street_datasets, tmp_path), [])
     model = build_lazy_model(cfg)
     assert model.roi_heads.num_classes == 4
@@ -144,7 +144,7 @@ def test_misfits_are_refused(street_datasets, tmp_path):
 
 @pytest.fixture
 def arguments(small_street) -> Iterator[list[str]]:
-    """The part of the command line that registers the data sets."""
+    """The part of the command line that registers the datasets."""
     found = []
     for split in ("train", "val"):
         paths = (split, f"panoptic_{split}", f"annotations/panoptic_{split}.json")

@@ -1,4 +1,4 @@
-"""Prediction of single pictures."""
+"""Prediction of single images."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
 from detectron2.modeling import build_model
 
-from panoptic_fpn_ext.data import PanopticDatasetMapper, read_picture
+from panoptic_fpn_ext.data import PanopticDatasetMapper, read_image
 from panoptic_fpn_ext.engine import PanopticPredictor
 
 
@@ -29,14 +29,14 @@ def test_it_predicts_what_an_evaluation_predicts(cfg: CfgNode, image_format: str
     inputs = next(iter(loader))
     with torch.no_grad():
         expected = predictor.model(inputs)[0]
-    output = predictor(read_picture(inputs[0]["file_name"], "BGR"))
+    output = predictor(read_image(inputs[0]["file_name"], "BGR"))
     assert torch.equal(output["sem_seg"], expected["sem_seg"])
     assert torch.equal(output["panoptic_seg"][0], expected["panoptic_seg"][0])
     assert output["panoptic_seg"][1] == expected["panoptic_seg"][1]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 90), (70, 50)])
-def test_pictures_of_any_size_give_maps_of_that_size(cfg: CfgNode, size: tuple[int, int]):
+def test_images_of_any_size_give_maps_of_that_size(cfg: CfgNode, size: tuple[int, int]):
     image = np.zeros((*size, 3), dtype=np.uint8)
     output = PanopticPredictor(cfg)(image)
     assert output["panoptic_seg"][0].shape == size
@@ -48,7 +48,7 @@ def test_pictures_of_any_size_give_maps_of_that_size(cfg: CfgNode, size: tuple[i
     [np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((0, 8, 3), np.uint8)],
 )
 def test_other_arrays_are_refused(cfg: CfgNode, image: np.ndarray):
-    with pytest.raises(ValueError, match=r"uint8 picture of shape \(H, W, 3\)"):
+    with pytest.raises(ValueError, match=r"uint8 image of shape \(H, W, 3\)"):
         PanopticPredictor(cfg)(image)
 
 
@@ -71,13 +71,13 @@ def test_weights_are_needed_and_must_fit(cfg: CfgNode):
         PanopticPredictor(cfg)
 
 
-def test_head_sizes_must_fit_the_data_set(cfg: CfgNode):
+def test_head_sizes_must_fit_the_dataset(cfg: CfgNode):
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 80
     with pytest.raises(ValueError, match=r"MODEL\.ROI_HEADS\.NUM_CLASSES is 80: set it to 4"):
         PanopticPredictor(cfg)
 
 
-def test_unknown_data_set(cfg: CfgNode):
+def test_unknown_dataset(cfg: CfgNode):
     cfg.DATASETS.TEST = ("nowhere",)
     with pytest.raises(KeyError, match="nowhere"):
         PanopticPredictor(cfg)

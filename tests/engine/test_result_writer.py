@@ -53,7 +53,7 @@ def test_json_and_png_say_what_was_predicted(tmp_path: Path):
     assert np.array_equal(read_panoptic_png(str(tmp_path / "predictions" / "x.y.png")), MAP)
 
 
-def test_pictures_of_the_same_stem_get_files_of_their_own(tmp_path: Path):
+def test_images_of_the_same_stem_get_files_of_their_own(tmp_path: Path):
     with PanopticResultWriter(str(tmp_path), CATEGORIES) as writer:
         for image_id, name in enumerate(("a/x.jpg", "b/x.png", "c/X.jpg")):
             writer.write(image_id, name, MAP, SEGMENTS)
@@ -62,7 +62,7 @@ def test_pictures_of_the_same_stem_get_files_of_their_own(tmp_path: Path):
     assert {path.name for path in (tmp_path / "predictions").iterdir()} == set(names)
 
 
-def test_an_exception_leaves_the_finished_pictures_usable(tmp_path: Path):
+def test_an_exception_leaves_the_finished_images_usable(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt), PanopticResultWriter(str(tmp_path), CATEGORIES) as writer:
         writer.write(1, "x.jpg", MAP, SEGMENTS)
         raise KeyboardInterrupt

@@ -53,7 +53,7 @@ def test_micro_batches_add_up_to_the_batch(steps, sizes):
 
 
 def test_a_batch_that_cannot_be_split():
-    with pytest.raises(ValueError, match=r"6 pictures .*ACCUMULATE_STEPS = 4"):
+    with pytest.raises(ValueError, match=r"6 images .*ACCUMULATE_STEPS = 4"):
         _run(_step(Line(), accumulate_steps=4))
 
 

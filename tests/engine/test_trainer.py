@@ -40,7 +40,7 @@ def test_trains_and_evaluates(tiny_cfg):
 
 
 def test_learns(tiny_cfg):
-    """Forty iterations on four pictures halve the losses that a constant cannot lower."""
+    """Forty iterations on four images halve the losses that a constant cannot lower."""
     tiny_cfg.SOLVER.MAX_ITER = 40
     trainer = _train(tiny_cfg)
     semantic = [value for value, _ in trainer.storage.history("loss_sem_seg").values()]

@@ -1,4 +1,4 @@
-"""The slow, obvious twins of Panoptic Quality, and pictures to compare them on."""
+"""The slow, obvious twins of Panoptic Quality, and images to compare them on."""
 
 import contextlib
 import copy
@@ -21,8 +21,8 @@ CATEGORIES = [
 ]
 
 
-class Picture(NamedTuple):
-    """Maps int (H, W) and ``segments_info`` lists with data set ids."""
+class Image(NamedTuple):
+    """Maps int (H, W) and ``segments_info`` lists with dataset ids."""
 
     gt_map: np.ndarray
     gt_segments: list[dict[str, Any]]
@@ -35,24 +35,24 @@ def segment(id_: int, category_id: int, area: float | None = None, iscrowd: int 
     return {"id": id_, "category_id": category_id, "iscrowd": iscrowd, "area": area}
 
 
-def draw(gt: str, gt_segments: list[dict[str, Any]], pred: str, pred_categories: dict[int, int]) -> Picture:
-    """A picture of rows of digits, which are ids; blanks separate rows."""
+def draw(gt: str, gt_segments: list[dict[str, Any]], pred: str, pred_categories: dict[int, int]) -> Image:
+    """An image of rows of digits, which are ids; blanks separate rows."""
     gt_map, pred_map = (np.array([[int(c) for c in row] for row in rows.split()]) for rows in (gt, pred))
     counted = [{**s, "area": int((gt_map == s["id"]).sum()) if s["area"] is None else s["area"]} for s in gt_segments]
-    return Picture(gt_map, counted, pred_map, [{"id": i, "category_id": c} for i, c in pred_categories.items()])
+    return Image(gt_map, counted, pred_map, [{"id": i, "category_id": c} for i, c in pred_categories.items()])
 
 
-def slow_counts(picture: Picture) -> dict[int, tuple[Fraction, int, int, int]]:
+def slow_counts(image: Image) -> dict[int, tuple[Fraction, int, int, int]]:
     """Category id → (sum of IoUs, TP, FP, FN): the rules in words, pixel by pixel, without rounding."""
-    pairs = Counter(zip(picture.gt_map.ravel().tolist(), picture.pred_map.ravel().tolist(), strict=True))
-    pixels = Counter(picture.pred_map.ravel().tolist())
+    pairs = Counter(zip(image.gt_map.ravel().tolist(), image.pred_map.ravel().tolist(), strict=True))
+    pixels = Counter(image.pred_map.ravel().tolist())
     counts = {c["id"]: [Fraction(0), 0, 0, 0] for c in CATEGORIES}
     last_crowd, matched_gt, matched_pred = {}, set(), set()
-    for g in picture.gt_segments:
+    for g in image.gt_segments:
         if g["iscrowd"]:
             last_crowd[g["category_id"]] = g["id"]
             continue
-        for p in picture.pred_segments:
+        for p in image.pred_segments:
             shared = pairs[g["id"], p["id"]]
             if shared and g["category_id"] == p["category_id"]:
                 iou = Fraction(shared, pixels[p["id"]] + g["area"] - shared - pairs[0, p["id"]])
@@ -61,16 +61,16 @@ def slow_counts(picture: Picture) -> dict[int, tuple[Fraction, int, int, int]]:
                     counts[g["category_id"]][1] += 1
                     matched_gt.add(g["id"])
                     matched_pred.add(p["id"])
-    for g in picture.gt_segments:
+    for g in image.gt_segments:
         counts[g["category_id"]][3] += not g["iscrowd"] and g["id"] not in matched_gt
-    for p in picture.pred_segments:
+    for p in image.pred_segments:
         forgiven = pairs[0, p["id"]] + pairs[last_crowd.get(p["category_id"]), p["id"]]
         mostly = Fraction(forgiven, pixels[p["id"]]) > Fraction(1, 2)
         counts[p["category_id"]][2] += p["id"] not in matched_pred and not mostly
     return {id_: tuple(values) for id_, values in counts.items()}
 
 
-def random_picture(rng: np.random.Generator, height: int = 12, width: int = 16) -> Picture:
+def random_image(rng: np.random.Generator, height: int = 12, width: int = 16) -> Image:
     """Rectangles over rectangles; crowd, void, unlisted ground truth, huge ids and lists in any order occur."""
     gt_map = _rectangles(rng, np.zeros((height, width), np.int64), _ids(rng, rng.integers(0, 9)))
     gt_segments = [
@@ -90,7 +90,7 @@ def random_picture(rng: np.random.Generator, height: int = 12, width: int = 16) 
     ]
     rng.shuffle(gt_segments)
     rng.shuffle(pred_segments)
-    return Picture(gt_map, gt_segments, pred_map, pred_segments)
+    return Image(gt_map, gt_segments, pred_map, pred_segments)
 
 
 def _ids(rng: np.random.Generator, number: int) -> list[int]:
@@ -109,14 +109,14 @@ def _rectangles(rng: np.random.Generator, panoptic_map: np.ndarray, ids: Any) ->
     return result
 
 
-def write_coco(folder: Path, pictures: list[Picture], image_ids: list[Any] | None = None) -> tuple[Path, Path]:
+def write_coco(folder: Path, images: list[Image], image_ids: list[Any] | None = None) -> tuple[Path, Path]:
     """Ground truth and predictions in COCO's panoptic format; the two JSON files, each beside its folder of PNGs."""
-    image_ids = image_ids or list(range(len(pictures)))
+    image_ids = image_ids or list(range(len(images)))
     for name in ("gt", "pred"):
         (folder / name).mkdir(parents=True, exist_ok=True)
         annotations = []
-        for image_id, picture in zip(image_ids, pictures, strict=True):
-            panoptic_map, segments = getattr(picture, f"{name}_map"), getattr(picture, f"{name}_segments")
+        for image_id, image in zip(image_ids, images, strict=True):
+            panoptic_map, segments = getattr(image, f"{name}_map"), getattr(image, f"{name}_segments")
             write_panoptic_png(str(folder / name / f"{image_id}.png"), panoptic_map)
             annotations.append({"image_id": image_id, "file_name": f"{image_id}.png", "segments_info": segments})
         content = {"categories": CATEGORIES, "annotations": annotations}
@@ -125,7 +125,7 @@ def write_coco(folder: Path, pictures: list[Picture], image_ids: list[Any] | Non
 
 
 def panopticapi_stat(gt_json: Path, pred_json: Path) -> Any:
-    """``PQStat`` of panopticapi's single-core loop over all pictures, in the ground truth's order."""
+    """``PQStat`` of panopticapi's single-core loop over all images, in the ground truth's order."""
     from panopticapi.evaluation import pq_compute_single_core
 
     gt, pred = (json.loads(path.read_text()) for path in (gt_json, pred_json))

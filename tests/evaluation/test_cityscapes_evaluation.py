@@ -22,7 +22,7 @@ from panoptic_fpn_ext.cityscapes_labels import read_instance_ids
 from panoptic_fpn_ext.data.cityscapes_panoptic import register_cityscapes_panoptic
 from panoptic_fpn_ext.engine.launch import end_process_groups
 from panoptic_fpn_ext.evaluation import PanopticQualityEvaluator
-from panoptic_fpn_ext.evaluation.cityscapes import CityscapesInstanceEvaluator, picture_overlaps
+from panoptic_fpn_ext.evaluation.cityscapes import CityscapesInstanceEvaluator, image_overlaps
 from panoptic_fpn_ext.evaluation.sem_seg_evaluator import PanopticSemSegEvaluator, summarize_confusion
 
 
@@ -180,17 +180,17 @@ def test_ap_where_no_prediction_counts(cityscapes_datasets):
     assert np.isnan(evaluator.evaluate()["segm"]["AP"])
 
 
-def test_overlaps_of_a_picture_drawn_by_hand():
+def test_overlaps_of_an_image_drawn_by_hand():
     ids = np.array([[26, 26000, 26000], [7, 26000, 0]])
     instances = Instances(ids.shape)
     instances.pred_masks = torch.tensor([[[1, 1, 0], [0, 1, 1]], [[0, 0, 0], [0, 0, 0]]]).bool()
     instances.pred_classes, instances.scores = torch.tensor([1, 0]), torch.tensor([0.5, 0.25])
-    came = picture_overlaps(ids, instances, [24, 26])
+    came = image_overlaps(ids, instances, [24, 26])
     assert came.ids.tolist() == [0, 7, 26, 26000] and came.areas.tolist() == [1, 1, 1, 3]
     assert came.labels.tolist() == [26, 24] and came.scores.tolist() == [0.5, 0.25]
     assert came.overlaps.tolist() == [[1, 0, 1, 2], [0, 0, 0, 0]]
     with pytest.raises(ValueError, match=r"\(2, 3\).*\(5, 5\)"):
-        picture_overlaps(np.zeros((5, 5), int), instances, [24, 26])
+        image_overlaps(np.zeros((5, 5), int), instances, [24, 26])
 
 
 def test_a_class_that_is_only_predicted():
@@ -201,7 +201,7 @@ def test_a_class_that_is_only_predicted():
     assert results["mACC"] == pytest.approx(75)
 
 
-def test_the_picture_without_ground_truth_is_named(cityscapes_datasets):
+def test_the_image_without_ground_truth_is_named(cityscapes_datasets):
     evaluator = CityscapesInstanceEvaluator(cityscapes_datasets[1])
     record = {"file_name": str(Path("leftImg8bit", "val", "lindau", "lindau_000099_000019_leftImg8bit.png"))}
     with pytest.raises(ValueError, match=r"val/lindau/lindau_000099_000019_gtFine_instanceIds\.png"):

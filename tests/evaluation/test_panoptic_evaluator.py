@@ -18,7 +18,7 @@ import pytest
 import torch
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOPanopticEvaluator, DatasetEvaluators
-from oracles_pq import CATEGORIES, Picture, panopticapi_results, random_picture, write_coco
+from oracles_pq import CATEGORIES, Image, panopticapi_results, random_image, write_coco
 
 from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.evaluation import PanopticQualityEvaluator, panoptic_evaluator, pq_compute
@@ -32,7 +32,7 @@ Batch = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
 @pytest.fixture
 def dataset() -> Iterator[Callable[..., str]]:
-    """Registers ground truth on disk; the data set is forgotten after the test."""
+    """Registers ground truth on disk; the dataset is forgotten after the test."""
     names = []
 
     def register(gt_json: Path, **metadata: Any) -> str:
@@ -47,15 +47,15 @@ def dataset() -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Picture]:
+def images() -> list[Image]:
     rng = np.random.default_rng(5)
-    return [random_picture(rng) for _ in range(20)]
+    return [random_image(rng) for _ in range(20)]
 
 
-def as_batch(pictures: list[Picture], image_ids: list[Any] | None = None) -> Batch:
-    """What a loader and a model would give for predictions with data set ids."""
+def as_batch(images: list[Image], image_ids: list[Any] | None = None) -> Batch:
+    """What a loader and a model would give for predictions with dataset ids."""
     inputs, outputs = [], []
-    for image_id, picture in zip(image_ids or range(len(pictures)), pictures, strict=True):
+    for image_id, image in zip(image_ids or range(len(images)), images, strict=True):
         infos = [
             {
                 "id": s["id"],
@@ -63,10 +63,10 @@ def as_batch(pictures: list[Picture], image_ids: list[Any] | None = None) -> Bat
                 "isthing": TABLE.isthing(s["category_id"]),
                 "score": 0.5,
             }
-            for s in picture.pred_segments
+            for s in image.pred_segments
         ]
         inputs.append({"image_id": image_id, "file_name": f"folder/{image_id}.jpg"})
-        outputs.append({"panoptic_seg": (torch.from_numpy(picture.pred_map).int(), infos)})
+        outputs.append({"panoptic_seg": (torch.from_numpy(image.pred_map).int(), infos)})
     return inputs, outputs
 
 
@@ -83,18 +83,18 @@ def in_percent(results: dict[str, Any]) -> dict[str, float]:
     return {m.upper() + suffix: 100 * results[g][m] for g, suffix in groups for m in ("pq", "sq", "rq")}
 
 
-def test_results_are_panopticapis_in_percent(pictures: list[Picture], dataset: Callable[..., str], tmp_path: Path):
-    files = write_coco(tmp_path, pictures)
-    results = evaluate(PanopticQualityEvaluator(dataset(files[0])), as_batch(pictures))
+def test_results_are_panopticapis_in_percent(images: list[Image], dataset: Callable[..., str], tmp_path: Path):
+    files = write_coco(tmp_path, images)
+    results = evaluate(PanopticQualityEvaluator(dataset(files[0])), as_batch(images))
     assert list(results) == KEYS
     assert results == in_percent(panopticapi_results(*files))
 
 
-def test_results_are_detectron2s(pictures: list[Picture], dataset: Callable[..., str], tmp_path: Path):
+def test_results_are_detectron2s(images: list[Image], dataset: Callable[..., str], tmp_path: Path):
     from panopticapi import evaluation as reference
 
-    name = dataset(write_coco(tmp_path, pictures)[0])
-    inputs, outputs = as_batch(pictures)
+    name = dataset(write_coco(tmp_path, images)[0])
+    inputs, outputs = as_batch(images)
     ours = evaluate(PanopticQualityEvaluator(name), (inputs, outputs))
     theirs = COCOPanopticEvaluator(name)
     theirs.reset()
@@ -107,18 +107,18 @@ def test_results_are_detectron2s(pictures: list[Picture], dataset: Callable[...,
         assert ours == theirs.evaluate()["panoptic_seg"]
 
 
-def test_outputs_stay_as_they_are(pictures: list[Picture], dataset: Callable[..., str], tmp_path: Path):
-    inputs, outputs = as_batch(pictures)
+def test_outputs_stay_as_they_are(images: list[Image], dataset: Callable[..., str], tmp_path: Path):
+    inputs, outputs = as_batch(images)
     before = copy.deepcopy(outputs)
-    evaluate(PanopticQualityEvaluator(dataset(write_coco(tmp_path, pictures)[0]), str(tmp_path)), (inputs, outputs))
+    evaluate(PanopticQualityEvaluator(dataset(write_coco(tmp_path, images)[0]), str(tmp_path)), (inputs, outputs))
     for old, new in zip(before, outputs, strict=True):
         assert torch.equal(old["panoptic_seg"][0], new["panoptic_seg"][0])
         assert old["panoptic_seg"][1] == new["panoptic_seg"][1]
 
 
-def test_the_model_may_use_its_buffers_again(pictures: list[Picture], dataset: Callable[..., str], tmp_path: Path):
-    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, pictures)[0]))
-    inputs, outputs = as_batch(pictures)
+def test_the_model_may_use_its_buffers_again(images: list[Image], dataset: Callable[..., str], tmp_path: Path):
+    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, images)[0]))
+    inputs, outputs = as_batch(images)
     expected = evaluate(evaluator, (inputs, outputs))
     evaluator.reset()
     for input_, output in zip(inputs, outputs, strict=True):
@@ -129,14 +129,14 @@ def test_the_model_may_use_its_buffers_again(pictures: list[Picture], dataset: C
 
 
 @pytest.mark.parametrize("order", ["forwards", "backwards", "shuffled"])
-def test_the_order_of_the_pictures_changes_no_bit(
-    order: str, pictures: list[Picture], dataset: Callable[..., str], tmp_path: Path
+def test_the_order_of_the_images_changes_no_bit(
+    order: str, images: list[Image], dataset: Callable[..., str], tmp_path: Path
 ):
-    inputs, outputs = as_batch(pictures)
+    inputs, outputs = as_batch(images)
     indices = list(range(len(inputs)))[:: -1 if order == "backwards" else 1]
     if order == "shuffled":
         np.random.default_rng(0).shuffle(indices)
-    files = write_coco(tmp_path, pictures)
+    files = write_coco(tmp_path, images)
     results = evaluate(
         PanopticQualityEvaluator(dataset(files[0])), ([inputs[i] for i in indices], [outputs[i] for i in indices])
     )
@@ -145,10 +145,10 @@ def test_the_order_of_the_pictures_changes_no_bit(
 
 @pytest.mark.parametrize("cache_bytes", [0, 5000, 1 << 20])
 def test_evaluations_repeat_with_and_without_cache(
-    cache_bytes: int, pictures: list[Picture], dataset: Callable[..., str], tmp_path: Path
+    cache_bytes: int, images: list[Image], dataset: Callable[..., str], tmp_path: Path
 ):
-    gt_json, _ = write_coco(tmp_path, pictures)
-    name, batch = dataset(gt_json), as_batch(pictures)
+    gt_json, _ = write_coco(tmp_path, images)
+    name, batch = dataset(gt_json), as_batch(images)
     expected = evaluate(PanopticQualityEvaluator(name), batch)
     evaluator = PanopticQualityEvaluator(name, gt_cache_bytes=cache_bytes)
     assert [evaluate(evaluator, batch) for _ in range(3)] == [expected] * 3
@@ -158,25 +158,25 @@ def test_evaluations_repeat_with_and_without_cache(
         assert evaluate(evaluator, batch) == expected
 
 
-def test_image_ids_may_be_strings_and_tensors(pictures: list[Picture], dataset: Callable[..., str], tmp_path: Path):
+def test_image_ids_may_be_strings_and_tensors(images: list[Image], dataset: Callable[..., str], tmp_path: Path):
     expected = None
     for number, (in_json, in_loader) in enumerate([("aachen_7", "aachen_7"), (4, np.int64(4)), (4, torch.tensor(4))]):
-        gt_json, _ = write_coco(tmp_path / str(number), pictures[:1], [in_json])
-        results = evaluate(PanopticQualityEvaluator(dataset(gt_json)), as_batch(pictures[:1], [in_loader]))
+        gt_json, _ = write_coco(tmp_path / str(number), images[:1], [in_json])
+        results = evaluate(PanopticQualityEvaluator(dataset(gt_json)), as_batch(images[:1], [in_loader]))
         expected = expected or results
         np.testing.assert_equal(results, expected)
 
 
-def test_isthing_may_be_numpys_and_is_optional(pictures: list[Picture], dataset: Callable[..., str], tmp_path: Path):
-    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, pictures)[0]))
-    inputs, outputs = as_batch(pictures)
+def test_isthing_may_be_numpys_and_is_optional(images: list[Image], dataset: Callable[..., str], tmp_path: Path):
+    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, images)[0]))
+    inputs, outputs = as_batch(images)
     expected = evaluate(evaluator, (inputs, outputs))
     for output in outputs:
         for info in output["panoptic_seg"][1]:
             info["isthing"] = np.bool_(info["isthing"])
     assert evaluate(evaluator, (inputs, outputs)) == expected
-    for output, picture in zip(outputs, pictures, strict=True):
-        output["panoptic_seg"] = (output["panoptic_seg"][0], picture.pred_segments)  # data set ids already
+    for output, image in zip(outputs, images, strict=True):
+        output["panoptic_seg"] = (output["panoptic_seg"][0], image.pred_segments)  # dataset ids already
     assert evaluate(evaluator, (inputs, outputs)) == expected
 
 
@@ -190,7 +190,7 @@ def test_maps_without_segments_hold_category_and_instance(dataset: Callable[...,
     gt_map = np.array([[5, 5, 6, 6, 8, 0]])
     segments = [(5, car), (6, car), (8, sky)]
     gt_segments = [{"id": i, "category_id": c, "iscrowd": 0, "area": int((gt_map == i).sum())} for i, c in segments]
-    files = write_coco(tmp_path, [Picture(gt_map, gt_segments, gt_map, [])])
+    files = write_coco(tmp_path, [Image(gt_map, gt_segments, gt_map, [])])
     labels = torch.tensor([[0, 0, 1, 1, 3000, -1]], dtype=torch.int32)
     before = labels.clone()
     batch = ([{"image_id": 0, "file_name": "0.jpg"}], [{"panoptic_seg": (labels, None)}])
@@ -202,60 +202,60 @@ def test_maps_without_segments_hold_category_and_instance(dataset: Callable[...,
 
 
 def test_a_group_without_category_is_nan(dataset: Callable[..., str], tmp_path: Path):
-    empty = Picture(np.zeros((2, 2), int), [], np.zeros((2, 2), int), [])
+    empty = Image(np.zeros((2, 2), int), [], np.zeros((2, 2), int), [])
     evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, [empty])[0]), str(tmp_path / "out"))
     assert all(math.isnan(value) for value in evaluate(evaluator, as_batch([empty])).values())
     assert json.loads((tmp_path / "out" / "panoptic_quality.json").read_text())["All"]["pq"] is None
 
 
-def test_what_is_written(pictures: list[Picture], dataset: Callable[..., str], tmp_path: Path):
-    gt_json, pred_json = write_coco(tmp_path, pictures)
+def test_what_is_written(images: list[Image], dataset: Callable[..., str], tmp_path: Path):
+    gt_json, pred_json = write_coco(tmp_path, images)
     out = tmp_path / "out"
-    evaluate(PanopticQualityEvaluator(dataset(gt_json), str(out)), as_batch(pictures))
+    evaluate(PanopticQualityEvaluator(dataset(gt_json), str(out)), as_batch(images))
     assert sorted(path.name for path in out.iterdir()) == ["panoptic_quality.json", "predictions", "predictions.json"]
     written = json.loads((out / "predictions.json").read_text())
     assert written["annotations"] == json.loads(pred_json.read_text())["annotations"]
     assert written["categories"] == CATEGORIES
-    for index, picture in enumerate(pictures):
-        assert np.array_equal(read_panoptic_png(str(out / "predictions" / f"{index}.png")), picture.pred_map)
+    for index, image in enumerate(images):
+        assert np.array_equal(read_panoptic_png(str(out / "predictions" / f"{index}.png")), image.pred_map)
     report, expected = json.loads((out / "panoptic_quality.json").read_text()), panopticapi_results(gt_json, pred_json)
     assert [report[group] for group in ("All", "Things", "Stuff")] == [expected[g] for g in ("All", "Things", "Stuff")]
     assert {row["id"]: {k: row[k] for k in ("pq", "sq", "rq")} for row in report["per_class"]} == expected["per_class"]
 
 
 def test_the_log_has_both_tables(
-    pictures: list[Picture], dataset: Callable[..., str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    images: list[Image], dataset: Callable[..., str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     with caplog.at_level(logging.INFO, "panoptic_fpn_ext"):
-        evaluate(PanopticQualityEvaluator(dataset(write_coco(tmp_path, pictures)[0])), as_batch(pictures))
+        evaluate(PanopticQualityEvaluator(dataset(write_coco(tmp_path, images)[0])), as_batch(images))
     assert "|  All   |" in caplog.text and "#categories" in caplog.text
     assert "|   person   |" in caplog.text and "|  TP  |" in caplog.text
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
 def test_wrong_areas_are_one_warning(
-    pictures: list[Picture], dataset: Callable[..., str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    images: list[Image], dataset: Callable[..., str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    wrong = [p._replace(gt_segments=[{**s, "area": s["area"] + 1} for s in p.gt_segments]) for p in pictures]
+    wrong = [p._replace(gt_segments=[{**s, "area": s["area"] + 1} for s in p.gt_segments]) for p in images]
     files = write_coco(tmp_path, wrong)
     with caplog.at_level(logging.WARNING, "panoptic_fpn_ext"):
         results = evaluate(PanopticQualityEvaluator(dataset(files[0])), as_batch(wrong))
     assert results == in_percent(panopticapi_results(*files))
     (record,) = caplog.records
-    assert f"of {sum(len(p.gt_segments) for p in pictures)} segments" in record.getMessage()
+    assert f"of {sum(len(p.gt_segments) for p in images)} segments" in record.getMessage()
 
 
-def test_everything_wrong_is_one_error(pictures: list[Picture], dataset: Callable[..., str], tmp_path: Path):
-    gt_json, _ = write_coco(tmp_path, pictures)
+def test_everything_wrong_is_one_error(images: list[Image], dataset: Callable[..., str], tmp_path: Path):
+    gt_json, _ = write_coco(tmp_path, images)
     out = tmp_path / "out"
     evaluator = PanopticQualityEvaluator(dataset(gt_json), str(out))
-    inputs, outputs = as_batch(pictures)
+    inputs, outputs = as_batch(images)
     outputs[2] = {"sem_seg": None}
     outputs[3]["panoptic_seg"][0][0, 0] = 12345
     outputs[4]["panoptic_seg"][1].append({"id": 1, "category_id": 99, "isthing": True})
     outputs[5] = {"panoptic_seg": (torch.zeros(3, 3, dtype=torch.int32), [])}
     outputs[6] = {"panoptic_seg": (torch.zeros(12, 16), [])}
-    (tmp_path / "gt" / "7.png").write_bytes(b"no picture")
+    (tmp_path / "gt" / "7.png").write_bytes(b"no image")
     (tmp_path / "gt" / "8.png").unlink()
     inputs[9] = {"image_id": [9], "file_name": "9.jpg"}
     inputs += [{"image_id": "unknown", "file_name": "x.jpg"}, inputs[0]]
@@ -266,97 +266,95 @@ def test_everything_wrong_is_one_error(pictures: list[Picture], dataset: Callabl
     message = str(caught.value)
     assert "found 10 problems" in message and message.count("\n  - ") == 10
     for text in (
-        "picture 2: its output cannot be read (KeyError: 'panoptic_seg')",
-        "picture 3: prediction: ids [12345] have pixels and are not in segments_info",
-        "picture 4: prediction: segment 1 has an unknown category: thing with category_id 99",
-        "picture 5: the prediction has (3, 3) pixels (H, W), the ground truth (12, 16)",
-        "picture 6",
-        "picture 7: Panoptic PNG",
-        "picture 8: Panoptic PNG",
-        "picture None: its output cannot be read",
-        "picture 9: no prediction for it",
-        "picture 'unknown': the ground truth's JSON has no such picture",
+        "image 2: its output cannot be read (KeyError: 'panoptic_seg')",
+        "image 3: prediction: ids [12345] have pixels and are not in segments_info",
+        "image 4: prediction: segment 1 has an unknown category: thing with category_id 99",
+        "image 5: the prediction has (3, 3) pixels (H, W), the ground truth (12, 16)",
+        "image 6",
+        "image 7: Panoptic PNG",
+        "image 8: Panoptic PNG",
+        "image None: its output cannot be read",
+        "image 9: no prediction for it",
+        "image 'unknown': the ground truth's JSON has no such image",
     ):
         assert text in message
     # What was fine is on disk all the same, and the next evaluation is not burdened with the last one.
     assert len(json.loads((out / "predictions.json").read_text())["annotations"]) >= 15
     (tmp_path / "gt" / "7.png").unlink()
-    write_coco(tmp_path, pictures)
-    evaluate(evaluator, as_batch(pictures))
+    write_coco(tmp_path, images)
+    evaluate(evaluator, as_batch(images))
 
 
-def test_missing_and_duplicate_pictures(pictures: list[Picture], dataset: Callable[..., str], tmp_path: Path):
-    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, pictures)[0]))
-    inputs, outputs = as_batch(pictures)
-    with pytest.raises(ValueError, match=r"1 problem:\n  - picture 19: no prediction for it"):
+def test_missing_and_duplicate_images(images: list[Image], dataset: Callable[..., str], tmp_path: Path):
+    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, images)[0]))
+    inputs, outputs = as_batch(images)
+    with pytest.raises(ValueError, match=r"1 problem:\n  - image 19: no prediction for it"):
         evaluate(evaluator, (inputs[:-1], outputs[:-1]))
-    with pytest.raises(ValueError, match=r"1 problem:\n  - picture 0: 2 predictions for it"):
+    with pytest.raises(ValueError, match=r"1 problem:\n  - image 0: 2 predictions for it"):
         evaluate(evaluator, (inputs + inputs[:1], outputs + outputs[:1]))
     with pytest.raises(ValueError, match=r"found 20 problems \(the first 10 are shown\)"):
         evaluate(evaluator, ([], []))
 
 
 def test_problems_of_the_ground_truth(
-    pictures: list[Picture], dataset: Callable[..., str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    images: list[Image], dataset: Callable[..., str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     twice = {"id": 1, "category_id": 7, "iscrowd": 0, "area": 1}
-    files = write_coco(tmp_path, [pictures[0]._replace(gt_segments=[twice, twice])])
+    files = write_coco(tmp_path, [images[0]._replace(gt_segments=[twice, twice])])
     content = json.loads(files[0].read_text())
     content["annotations"] *= 2
     files[0].write_text(json.dumps(content))
     evaluator = PanopticQualityEvaluator(dataset(files[0]))
     assert "3 problems" in caplog.text
     with pytest.raises(ValueError, match="found 4 problems") as caught:
-        evaluate(evaluator, as_batch(pictures[:1]))
-    assert "this picture more than once" in str(caught.value) and "[1] occur more than once" in str(caught.value)
+        evaluate(evaluator, as_batch(images[:1]))
+    assert "this image more than once" in str(caught.value) and "[1] occur more than once" in str(caught.value)
 
 
 def test_an_unexpected_exception_of_the_worker_surfaces(
-    pictures: list[Picture], dataset: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: list[Image], dataset: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def fail(*args: Any) -> None:
         raise MemoryError("no room")
 
-    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, pictures)[0]))
-    monkeypatch.setattr(panoptic_evaluator, "count_picture", fail)
-    with pytest.raises(ValueError, match=r"found 20 problems.*\n.*picture 0: MemoryError: no room"):
-        evaluate(evaluator, as_batch(pictures))
+    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, images)[0]))
+    monkeypatch.setattr(panoptic_evaluator, "count_image", fail)
+    with pytest.raises(ValueError, match=r"found 20 problems.*\n.*image 0: MemoryError: no room"):
+        evaluate(evaluator, as_batch(images))
 
 
-def test_files_that_cannot_be_written_are_an_error(
-    pictures: list[Picture], dataset: Callable[..., str], tmp_path: Path
-):
-    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, pictures)[0]), str(tmp_path / "out"))
+def test_files_that_cannot_be_written_are_an_error(images: list[Image], dataset: Callable[..., str], tmp_path: Path):
+    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, images)[0]), str(tmp_path / "out"))
     (tmp_path / "out" / "predictions.json").mkdir()
     with pytest.raises(RuntimeError, match="IsADirectoryError"):
-        evaluate(evaluator, as_batch(pictures))
+        evaluate(evaluator, as_batch(images))
 
 
-def test_data_sets_without_ground_truth(dataset: Callable[..., str], tmp_path: Path, pictures: list[Picture]):
+def test_datasets_without_ground_truth(dataset: Callable[..., str], tmp_path: Path, images: list[Image]):
     with pytest.raises(ValueError, match="panoptic_json"):
         PanopticQualityEvaluator("a_name_that_nothing_is_registered_under")
     MetadataCatalog.remove("a_name_that_nothing_is_registered_under")
     with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
         PanopticQualityEvaluator(dataset(tmp_path / "nowhere.json"))
-    gt_json, _ = write_coco(tmp_path, pictures)
+    gt_json, _ = write_coco(tmp_path, images)
     with pytest.raises(FileNotFoundError, match="no_folder"):
         PanopticQualityEvaluator(dataset(gt_json, panoptic_root=str(tmp_path / "no_folder")))
     with pytest.raises(ValueError, match="PNG decoder 'abacus' is not importable"):
-        evaluate(PanopticQualityEvaluator(dataset(gt_json), png_decoder="abacus"), as_batch(pictures))
+        evaluate(PanopticQualityEvaluator(dataset(gt_json), png_decoder="abacus"), as_batch(images))
 
 
 def test_a_slow_worker_holds_the_loop_up_only_when_the_queue_is_full(
-    pictures: list[Picture], dataset: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: list[Image], dataset: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, pictures)[0]))
-    inputs, outputs = as_batch(pictures)
-    count, waited = panoptic_evaluator.count_picture, []
+    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, images)[0]))
+    inputs, outputs = as_batch(images)
+    count, waited = panoptic_evaluator.count_image, []
 
     def slowly(*args: Any) -> Any:
         time.sleep(0.02)
         return count(*args)
 
-    monkeypatch.setattr(panoptic_evaluator, "count_picture", slowly)
+    monkeypatch.setattr(panoptic_evaluator, "count_image", slowly)
     evaluator.reset()
     for input_, output in zip(inputs, outputs, strict=True):
         start = time.perf_counter()
@@ -366,12 +364,12 @@ def test_a_slow_worker_holds_the_loop_up_only_when_the_queue_is_full(
     assert sum(waited[: panoptic_evaluator.MAX_WAITING]) < 0.1 < sum(waited[panoptic_evaluator.MAX_WAITING + 2 :])
 
 
-def test_memory_stays_below_one_kilobyte_a_picture(dataset: Callable[..., str], tmp_path: Path):
+def test_memory_stays_below_one_kilobyte_an_image(dataset: Callable[..., str], tmp_path: Path):
     rng = np.random.default_rng(1)
     few, many = 40, 440
-    pictures = [random_picture(rng, 40, 40) for _ in range(many)]
-    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, pictures)[0]))
-    inputs, outputs = as_batch(pictures)
+    images = [random_image(rng, 40, 40) for _ in range(many)]
+    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, images)[0]))
+    inputs, outputs = as_batch(images)
     evaluator.reset()
     tracemalloc.start()
     try:
@@ -387,14 +385,14 @@ def test_memory_stays_below_one_kilobyte_a_picture(dataset: Callable[..., str], 
     evaluator.evaluate()
 
 
-def test_beside_other_evaluators(pictures: list[Picture], dataset: Callable[..., str], tmp_path: Path):
-    evaluators = DatasetEvaluators([PanopticQualityEvaluator(dataset(write_coco(tmp_path, pictures)[0]))])
+def test_beside_other_evaluators(images: list[Image], dataset: Callable[..., str], tmp_path: Path):
+    evaluators = DatasetEvaluators([PanopticQualityEvaluator(dataset(write_coco(tmp_path, images)[0]))])
     evaluators.reset()
-    evaluators.process(*as_batch(pictures))
+    evaluators.process(*as_batch(images))
     assert list(evaluators.evaluate()) == ["panoptic_seg"]
 
 
-def test_real_pictures_as_panopticapi(coco_sample_dir: Path, tmp_path: Path):
+def test_real_images_as_panopticapi(coco_sample_dir: Path, tmp_path: Path):
     from panopticapi import evaluation as reference
 
     gt_json = coco_sample_dir / "annotations" / "panoptic_val2017.json"
@@ -430,19 +428,19 @@ def test_real_pictures_as_panopticapi(coco_sample_dir: Path, tmp_path: Path):
     assert 20 < results["PQ"] < 95
 
 
-def test_a_data_set_may_have_fewer_pictures_than_the_json(dataset, tmp_path, pictures):
-    gt_json, _ = write_coco(tmp_path, pictures)
+def test_a_dataset_may_have_fewer_images_than_the_json(dataset, tmp_path, images):
+    gt_json, _ = write_coco(tmp_path, images)
     (tmp_path / "few").mkdir()
-    few_json, _ = write_coco(tmp_path / "few", pictures[:7])
-    batch = as_batch(pictures[:7])
+    few_json, _ = write_coco(tmp_path / "few", images[:7])
+    batch = as_batch(images[:7])
     found = evaluate(PanopticQualityEvaluator(dataset(gt_json, image_ids=tuple(range(7)))), batch)
     assert found == evaluate(PanopticQualityEvaluator(dataset(few_json)), batch)
-    with pytest.raises(ValueError, match="picture 7: no prediction"):
+    with pytest.raises(ValueError, match="image 7: no prediction"):
         evaluate(PanopticQualityEvaluator(dataset(gt_json, image_ids=tuple(range(8)))), batch)
 
 
-def test_pictures_of_the_same_name_in_different_folders_do_not_overwrite_each_other(dataset, tmp_path, pictures):
-    gt_json, _ = write_coco(tmp_path, pictures[:3])
+def test_images_of_the_same_name_in_different_folders_do_not_overwrite_each_other(dataset, tmp_path, images):
+    gt_json, _ = write_coco(tmp_path, images[:3])
     content = json.loads(gt_json.read_text())
     for index, annotation in enumerate(content["annotations"]):
         path = tmp_path / "gt" / f"town_{index}" / "street.v1.png"
@@ -450,7 +448,7 @@ def test_pictures_of_the_same_name_in_different_folders_do_not_overwrite_each_ot
         (tmp_path / "gt" / annotation["file_name"]).rename(path)
         annotation["file_name"] = f"town_{index}/street.v1.png"
     gt_json.write_text(json.dumps(content))
-    inputs, outputs = as_batch(pictures[:3])
+    inputs, outputs = as_batch(images[:3])
     for index, one in enumerate(inputs):
         one["file_name"] = f"town_{index}/street.v1.jpg"
     out = tmp_path / "out"
@@ -460,9 +458,9 @@ def test_pictures_of_the_same_name_in_different_folders_do_not_overwrite_each_ot
     assert written == {0: "street.v1.png", 1: "street.v1_2.png", 2: "street.v1_3.png"}
 
 
-def test_evaluating_twice_keeps_the_predictions(dataset, tmp_path, pictures):
-    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, pictures)[0]), str(tmp_path / "out"))
-    first = evaluate(evaluator, as_batch(pictures))
+def test_evaluating_twice_keeps_the_predictions(dataset, tmp_path, images):
+    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, images)[0]), str(tmp_path / "out"))
+    first = evaluate(evaluator, as_batch(images))
     written = (tmp_path / "out" / "predictions.json").read_text()
     assert evaluator.evaluate() == {"panoptic_seg": first}
     assert (tmp_path / "out" / "predictions.json").read_text() == written
@@ -472,9 +470,9 @@ def test_an_infinite_iou_is_null_in_the_report(dataset, tmp_path):
     """The union follows the JSON: area 0 and a prediction of two pixels on the segment make it 0."""
     gt_map = np.array([[1, 1, 2, 2]])
     segments = [{"id": 1, "category_id": 7, "area": 0}, {"id": 2, "category_id": 200, "area": 2}]
-    picture = Picture(gt_map, [{**s, "iscrowd": 0} for s in segments], gt_map, segments)
-    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, [picture])[0]), str(tmp_path / "out"))
-    found = evaluate(evaluator, as_batch([picture]))
+    image = Image(gt_map, [{**s, "iscrowd": 0} for s in segments], gt_map, segments)
+    evaluator = PanopticQualityEvaluator(dataset(write_coco(tmp_path, [image])[0]), str(tmp_path / "out"))
+    found = evaluate(evaluator, as_batch([image]))
     assert found["PQ_th"] == math.inf and found["PQ_st"] == 100
     report = json.loads((tmp_path / "out" / "panoptic_quality.json").read_text())
     assert report["Things"]["pq"] is None and report["Stuff"]["pq"] == 1

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from oracles_pq import (
     CATEGORIES,
-    Picture,
+    Image,
     draw,
     panopticapi_results,
     panopticapi_stat,
-    random_picture,
+    random_image,
     segment,
     slow_counts,
     write_coco,
@@ -27,7 +27,7 @@ from panoptic_fpn_ext.evaluation.segments import as_segment_map, parse_segments,
 CAR, PERSON, ROAD = 7, 3, 200
 TABLE = PanopticCategories(CATEGORIES)
 
-# name: picture, then of category CAR (sum of IoUs, TP, FP, FN)
+# name: image, then of category CAR (sum of IoUs, TP, FP, FN)
 RULES = {
     "the same": (draw("0110", [segment(1, CAR)], "0990", {9: CAR}), (Fraction(1), 1, 0, 0)),
     "iou 2/3": (
@@ -85,8 +85,8 @@ RULES = {
 }
 
 
-def _count(picture: Picture) -> PQCounts:
-    return count_panoptic_quality(*picture, TABLE)
+def _count(image: Image) -> PQCounts:
+    return count_panoptic_quality(*image, TABLE)
 
 
 def _of(counts: PQCounts, category_id: int) -> tuple[float, int, int, int]:
@@ -96,11 +96,11 @@ def _of(counts: PQCounts, category_id: int) -> tuple[float, int, int, int]:
 
 @pytest.mark.parametrize("name", RULES)
 def test_rule(name: str, tmp_path: Path):
-    picture, expected = RULES[name]
-    assert slow_counts(picture)[CAR] == expected
-    iou_sum, tp, fp, fn = _of(_count(picture), CAR)
+    image, expected = RULES[name]
+    assert slow_counts(image)[CAR] == expected
+    iou_sum, tp, fp, fn = _of(_count(image), CAR)
     assert (iou_sum, tp, fp, fn) == (float(expected[0]), *expected[1:])
-    reference = panopticapi_stat(*write_coco(tmp_path, [picture]))[CAR]
+    reference = panopticapi_stat(*write_coco(tmp_path, [image]))[CAR]
     assert (iou_sum, tp, fp, fn) == (reference.iou, reference.tp, reference.fp, reference.fn)
 
 
@@ -124,14 +124,14 @@ def test_a_group_without_category_is_nan():
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Picture]:
+def images() -> list[Image]:
     rng = np.random.default_rng(3)
-    return [random_picture(rng) for _ in range(300)]
+    return [random_image(rng) for _ in range(300)]
 
 
-def test_random_pictures_as_panopticapi_to_the_last_bit(pictures: list[Picture], tmp_path: Path):
-    files = write_coco(tmp_path, pictures)
-    counts = sum((_count(picture) for picture in pictures), PQCounts.zero(TABLE))
+def test_random_images_as_panopticapi_to_the_last_bit(images: list[Image], tmp_path: Path):
+    files = write_coco(tmp_path, images)
+    counts = sum((_count(image) for image in images), PQCounts.zero(TABLE))
     reference = panopticapi_stat(*files)
     for id_ in TABLE.dataset_ids:
         stat = reference[id_]
@@ -140,55 +140,53 @@ def test_random_pictures_as_panopticapi_to_the_last_bit(pictures: list[Picture],
     assert counts.summarize() == panopticapi_results(*files)
 
 
-def test_random_pictures_as_the_slow_twin(pictures: list[Picture]):
-    for picture in pictures:
-        slow, fast = slow_counts(picture), _count(picture)
+def test_random_images_as_the_slow_twin(images: list[Image]):
+    for image in images:
+        slow, fast = slow_counts(image), _count(image)
         for id_ in TABLE.dataset_ids:
             assert _of(fast, id_) == (pytest.approx(float(slow[id_][0])), *slow[id_][1:])
 
 
-def test_any_grouping_of_a_sum_gives_the_same_bits(pictures: list[Picture]):
-    each = [_count(picture) for picture in pictures]
+def test_any_grouping_of_a_sum_gives_the_same_bits(images: list[Image]):
+    each = [_count(image) for image in images]
     left = functools.reduce(PQCounts.__add__, each)
     right = functools.reduce(lambda total, counts: counts + total, reversed(each))
     halves = functools.reduce(PQCounts.__add__, each[:117]) + functools.reduce(PQCounts.__add__, each[117:])
     assert left.iou_sum.tolist() == right.iou_sum.tolist() == halves.iou_sum.tolist()
     assert left.tp.tolist() == right.tp.tolist() == halves.tp.tolist()
-    assert len(left.matches) < 20  # chunks, not one a picture
+    assert len(left.matches) < 20  # chunks, not one an image
 
 
-def test_separate_runs_count_as_common_ones(pictures: list[Picture], monkeypatch: pytest.MonkeyPatch):
+def test_separate_runs_count_as_common_ones(images: list[Image], monkeypatch: pytest.MonkeyPatch):
     index = {id_: i for i, id_ in enumerate(TABLE.dataset_ids)}
     for max_cells in (1 << 20, 0):  # the histogram of few labels, and that of very many
         monkeypatch.setattr(core, "_MAX_CELLS", max_cells)
-        for picture in pictures[:50]:
-            gt = as_segment_map(picture.gt_map, parse_segments(picture.gt_segments, index)[0])
-            pred = as_segment_map(picture.pred_map, parse_segments(picture.pred_segments, index)[0])
-            counts = PQCounts.from_picture(TABLE, core.count_picture(gt, pred))
-            assert [_of(counts, i) for i in index] == [_of(_count(picture), i) for i in index]
+        for image in images[:50]:
+            gt = as_segment_map(image.gt_map, parse_segments(image.gt_segments, index)[0])
+            pred = as_segment_map(image.pred_map, parse_segments(image.pred_segments, index)[0])
+            counts = PQCounts.from_image(TABLE, core.count_image(gt, pred))
+            assert [_of(counts, i) for i in index] == [_of(_count(image), i) for i in index]
 
 
 def test_inputs_stay_as_they_are_and_may_be_strided():
-    picture = RULES["one of two"][0]
-    wide = Picture(
-        np.repeat(picture.gt_map, 2, 1)[:, ::2], picture.gt_segments, picture.pred_map.T.copy().T, picture[3]
-    )
+    image = RULES["one of two"][0]
+    wide = Image(np.repeat(image.gt_map, 2, 1)[:, ::2], image.gt_segments, image.pred_map.T.copy().T, image[3])
     before = [np.array(wide.gt_map), [dict(s) for s in wide.gt_segments], np.array(wide.pred_map), list(wide[3])]
-    assert _of(_count(wide), CAR) == _of(_count(picture), CAR)
+    assert _of(_count(wide), CAR) == _of(_count(image), CAR)
     assert np.array_equal(wide.gt_map, before[0]) and wide.gt_segments == before[1]
     assert np.array_equal(wide.pred_map, before[2]) and wide.pred_segments == before[3]
 
 
 def test_a_predictions_area_and_iscrowd_mean_nothing():
-    picture = RULES["the same"][0]
-    odd = picture._replace(pred_segments=[{"id": 9, "category_id": CAR, "area": 1, "iscrowd": 1}])
+    image = RULES["the same"][0]
+    odd = image._replace(pred_segments=[{"id": 9, "category_id": CAR, "area": 1, "iscrowd": 1}])
     assert _of(_count(odd), CAR) == (1.0, 1, 0, 0)
 
 
 def test_area_and_iscrowd_may_be_absent():
-    picture = RULES["iou 2/3"][0]
-    bare = picture._replace(gt_segments=[{"id": s["id"], "category_id": s["category_id"]} for s in picture.gt_segments])
-    assert _of(_count(bare), CAR) == _of(_count(picture), CAR)
+    image = RULES["iou 2/3"][0]
+    bare = image._replace(gt_segments=[{"id": s["id"], "category_id": s["category_id"]} for s in image.gt_segments])
+    assert _of(_count(bare), CAR) == _of(_count(image), CAR)
     assert _count(bare).num_wrong_areas == 0
 
 
@@ -212,7 +210,7 @@ def test_wrong_areas_are_counted():
         ({"gt_segments": [segment(1, CAR, 2)] * 2}, r"ground truth: segment ids \[1\] occur more than once"),
     ],
 )
-def test_unsound_pictures_are_errors(change: dict, message: str):
+def test_unsound_images_are_errors(change: dict, message: str):
     with pytest.raises(ValueError, match=message):
         _count(RULES["the same"][0]._replace(**change))
 

@@ -13,17 +13,17 @@ import torch
 import torch.multiprocessing as mp
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
-from oracles_pq import CATEGORIES, panopticapi_results, random_picture, write_coco
+from oracles_pq import CATEGORIES, panopticapi_results, random_image, write_coco
 
 from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.engine.launch import end_process_groups
 from panoptic_fpn_ext.evaluation import PanopticQualityEvaluator
-from panoptic_fpn_ext.evaluation.panoptic_quality import MATCH_DTYPE, PictureCounts
-from panoptic_fpn_ext.evaluation.records import PictureRecords, fold_records
+from panoptic_fpn_ext.evaluation.panoptic_quality import MATCH_DTYPE, ImageCounts
+from panoptic_fpn_ext.evaluation.records import ImageRecords, fold_records
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png
 
 TABLE = PanopticCategories(CATEGORIES)
-NUM_PICTURES = 24
+NUM_IMAGES = 24
 TIMEOUT_S = 300
 
 
@@ -31,17 +31,17 @@ def test_records_fold_in_the_order_of_the_ground_truth():
     """Sums that depend on their order: 1 + 2⁻⁵³ + 2⁻⁵³ is 1 from the left, and more than 1 from the right."""
     ious = [1.0, 2.0**-53, 2.0**-53]
     one_by_one = [_record(range(3), ious)]
-    turned = [_record([2], ious[2:]), PictureRecords(), _record([1, 0], ious[1::-1])]
+    turned = [_record([2], ious[2:]), ImageRecords(), _record([1, 0], ious[1::-1])]
     for records in (one_by_one, turned):
         counts = fold_records(records, TABLE)
         assert counts.iou_sum[0] == 1.0 and counts.tp[0] == 3
     assert fold_records([_record(range(3), ious[::-1])], TABLE).iou_sum[0] > 1.0
 
 
-def _record(positions: Any, ious: list[float]) -> PictureRecords:
-    records, nothing = PictureRecords(), np.empty(0, np.int64)
+def _record(positions: Any, ious: list[float]) -> ImageRecords:
+    records, nothing = ImageRecords(), np.empty(0, np.int64)
     for position, iou in zip(positions, ious, strict=True):
-        records.add(position, PictureCounts(np.array([(0, iou)], MATCH_DTYPE), nothing, nothing, 0))
+        records.add(position, ImageCounts(np.array([(0, iou)], MATCH_DTYPE), nothing, nothing, 0))
     return records
 
 
@@ -54,17 +54,17 @@ def test_any_number_of_processes_gives_the_same_bits(world_size: int, tmp_path: 
     assert outcomes[0]["results"]["panoptic_seg"] == _in_percent(panopticapi_results(*files))
     assert [outcome["results"] for outcome in outcomes[1:]] == [None] * (world_size - 1)
     written = json.loads((tmp_path / "none" / "predictions.json").read_text())["annotations"]
-    assert sorted(a["image_id"] for a in written) == list(range(NUM_PICTURES))
-    assert len(list((tmp_path / "none" / "predictions").iterdir())) == NUM_PICTURES
+    assert sorted(a["image_id"] for a in written) == list(range(NUM_IMAGES))
+    assert len(list((tmp_path / "none" / "predictions").iterdir())) == NUM_IMAGES
 
 
 @pytest.mark.slow
 def test_an_error_is_raised_by_all_processes(tmp_path: Path):
     _write(tmp_path)
     messages = {
-        "missing": "picture 1: no prediction for it",
-        "duplicate": "picture 0: 2 predictions for it",
-        "broken": "picture 1: its output cannot be read",
+        "missing": "image 1: no prediction for it",
+        "duplicate": "image 0: 2 predictions for it",
+        "broken": "image 1: its output cannot be read",
         "unwritable": "IsADirectoryError",
     }
     outcomes = _launch(2, tmp_path, list(messages))
@@ -76,7 +76,7 @@ def test_an_error_is_raised_by_all_processes(tmp_path: Path):
 
 def _write(folder: Path) -> tuple[Path, Path]:
     rng = np.random.default_rng(8)
-    return write_coco(folder, [random_picture(rng) for _ in range(NUM_PICTURES)])
+    return write_coco(folder, [random_image(rng) for _ in range(NUM_IMAGES)])
 
 
 def _in_percent(results: dict[str, Any]) -> dict[str, float]:
@@ -127,7 +127,7 @@ def _evaluate(folder: Path, trouble: str) -> dict[str, Any]:
 def _process(
     evaluator: PanopticQualityEvaluator, folder: Path, annotations: list[dict[str, Any]], trouble: str
 ) -> None:
-    """This rank's share in another order than the ground truth's; rank 1's first picture, and 0, may be in trouble."""
+    """This rank's share in another order than the ground truth's; rank 1's first image, and 0, may be in trouble."""
     evaluator.reset()
     if trouble == "duplicate" and annotations[0]["image_id"] == 1:
         annotations = [*annotations, json.loads((folder / "pred.json").read_text())["annotations"][0]]

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from oracles_pq import CATEGORIES, Picture, panopticapi_results, random_picture, write_coco
+from oracles_pq import CATEGORIES, Image, panopticapi_results, random_image, write_coco
 
 from panoptic_fpn_ext import panoptic_png
 from panoptic_fpn_ext.evaluation import pq_compute
@@ -16,14 +16,14 @@ from panoptic_fpn_ext.evaluation.__main__ import main
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Picture]:
+def images() -> list[Image]:
     rng = np.random.default_rng(6)
-    return [random_picture(rng) for _ in range(30)]
+    return [random_image(rng) for _ in range(30)]
 
 
 @pytest.fixture
-def files(pictures: list[Picture], tmp_path: Path) -> tuple[Path, Path]:
-    return write_coco(tmp_path, pictures)
+def files(images: list[Image], tmp_path: Path) -> tuple[Path, Path]:
+    return write_coco(tmp_path, images)
 
 
 def _edit(path: Path, **changes: object) -> None:
@@ -46,7 +46,7 @@ def test_folders_that_are_named(files: tuple[Path, Path], tmp_path: Path):
         pq_compute(*files, gt_folder=folders[0])
 
 
-def test_predictions_in_another_order_and_of_other_pictures(files: tuple[Path, Path]):
+def test_predictions_in_another_order_and_of_other_images(files: tuple[Path, Path]):
     expected = pq_compute(*files)
     annotations = json.loads(files[1].read_text())["annotations"]
     more = {"image_id": "more", "file_name": "nowhere.png", "segments_info": []}
@@ -73,15 +73,15 @@ def test_everything_wrong_is_one_error(files: tuple[Path, Path], tmp_path: Path)
     with pytest.raises(ValueError, match="found 9 problems:") as caught:
         pq_compute(*files)
     for text in (
-        "picture 0: no prediction for it",
-        "picture 1: prediction: ids [555] are in segments_info and have no pixel",
-        "picture 2: prediction: 1 segments have an unknown category: 555 (category_id 6)",
-        "picture 3, prediction: the JSON lacks the field 'file_name'",
+        "image 0: no prediction for it",
+        "image 1: prediction: ids [555] are in segments_info and have no pixel",
+        "image 2: prediction: 1 segments have an unknown category: 555 (category_id 6)",
+        "image 3, prediction: the JSON lacks the field 'file_name'",
         "4.png does not exist",
         "5.png must be 8-bit RGB, got 8-bit gray",
         "6.png must be 8-bit RGB, got 16-bit RGB",
-        "picture 7: the prediction has (12, 17) pixels (H, W), the ground truth (12, 16)",
-        "picture 8, prediction: the JSON has it more than once",
+        "image 7: the prediction has (12, 17) pixels (H, W), the ground truth (12, 16)",
+        "image 8, prediction: the JSON has it more than once",
     ):
         assert text in str(caught.value)
 
@@ -150,8 +150,8 @@ class TestDecoders:
 
     def test_what_is_no_rgb_png_is_an_error(self, decoder: str, tmp_path: Path):
         path = tmp_path / "x.png"
-        for picture in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.uint16)):
-            cv2.imwrite(str(path), picture)
+        for image in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.uint16)):
+            cv2.imwrite(str(path), image)
             with pytest.raises(ValueError, match="must be 8-bit RGB, got"):
                 panoptic_png.read_panoptic_png(str(path), decoder)
         panoptic_png.write_panoptic_png(str(path), np.arange(400).reshape(20, 20))

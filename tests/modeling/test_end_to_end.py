@@ -22,7 +22,7 @@ NOT_FINITE = [float("nan"), float("inf"), float("-inf")]
 def _cfg(name: str) -> CfgNode:
     cfg = detectron2_cfg("PanopticFPNExt") if name == "detectron2" else model_zoo.get_config(name)
     cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE = "", "cpu"
-    # Where the config takes these from the data set.
+    # Where the config takes these from the dataset.
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = cfg.MODEL.ROI_HEADS.NUM_CLASSES or 6
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES or 4
     return cfg
@@ -60,12 +60,12 @@ def _input(height: int, width: int, number: int) -> dict:
 
 
 @pytest.mark.parametrize("numbers", [(0, 0), (0, 3), (3, 0)])
-def test_pictures_without_annotations(model: torch.nn.Module, numbers: tuple[int, int]):
+def test_images_without_annotations(model: torch.nn.Module, numbers: tuple[int, int]):
     losses = _train(model, _input(100, 126, numbers[0]), _input(100, 125, numbers[1]))
     assert {"loss_sem_seg", "loss_cls", "loss_box_reg", "loss_mask"} <= set(losses)
 
 
-def test_pictures_of_noise(model: torch.nn.Module):
+def test_images_of_noise(model: torch.nn.Module):
     with torch.no_grad():
         outputs = model.eval()([{"image": torch.rand(3, 100, 125)}, {"image": torch.rand(3, 100, 124)}])
     assert [tuple(output["panoptic_seg"][0].shape) for output in outputs] == [(100, 125), (100, 124)]
@@ -73,11 +73,11 @@ def test_pictures_of_noise(model: torch.nn.Module):
 
 @pytest.mark.parametrize("value", NOT_FINITE)
 def test_pixels_that_are_not_finite(model: torch.nn.Module, value: float):
-    """In all pixels, and in one picture of two: the other's result must not change."""
-    picture = torch.rand(3, 64, 96, generator=torch.Generator().manual_seed(0)) * 255
+    """In all pixels, and in one image of two: the other's result must not change."""
+    image = torch.rand(3, 64, 96, generator=torch.Generator().manual_seed(0)) * 255
     with torch.no_grad():
-        expected = model.eval()([{"image": picture}])[0]
-        spoilt, other = model([{"image": torch.full((3, 64, 96), value)}, {"image": picture}])
+        expected = model.eval()([{"image": image}])[0]
+        spoilt, other = model([{"image": torch.full((3, 64, 96), value)}, {"image": image}])
     assert len(spoilt["instances"]) == 0
     panoptic_seg, segments = spoilt["panoptic_seg"]
     assert set(panoptic_seg.unique().tolist()) - {0} == {segment["id"] for segment in segments}

@@ -26,7 +26,7 @@ def _cfg(*options: object) -> CfgNode:
 
 
 def _inputs() -> list[dict]:
-    """Two pictures of different sizes."""
+    """Two images of different sizes."""
     sizes = [(64, 96, 50, 80), (96, 64, 120, 90)]
     return [{"image": torch.rand(3, h, w) * 255, "height": height, "width": width} for h, w, height, width in sizes]
 

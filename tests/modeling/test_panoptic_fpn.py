@@ -47,7 +47,7 @@ def _pair(depth: int, **options) -> tuple[torch.nn.Module, torch.nn.Module]:
     return theirs, ours
 
 
-def _picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
+def _image(height: int, width: int, seed: int = 0) -> torch.Tensor:
     """uint8 (3, height, width) with structure at several scales."""
     generator = torch.Generator().manual_seed(seed)
     noise = [torch.rand(1, 3, n, n, generator=generator) for n in (3, 9, 40)]
@@ -69,7 +69,7 @@ def _training_input(height: int, width: int, boxes: list, labelled: bool = True,
     sem_seg[:20] = 255
     if not labelled:
         sem_seg[:] = 255
-    return {"image": _picture(height, width, seed), "instances": instances, "sem_seg": sem_seg}
+    return {"image": _image(height, width, seed), "instances": instances, "sem_seg": sem_seg}
 
 
 def _losses(model: torch.nn.Module, inputs: list) -> dict[str, torch.Tensor]:
@@ -108,12 +108,12 @@ def test_same_losses_and_maps_as_the_built_in_model(depth):
     for name in LOSSES:
         torch.testing.assert_close(losses[name], expected[name], rtol=1e-5, atol=1e-7, msg=name)
 
-    pictures = [
-        {"image": _picture(192, 256), "height": 240, "width": 317},
-        {"image": _picture(160, 224, 1), "height": 101, "width": 90},
-        {"image": _picture(224, 160, 2)},
+    images = [
+        {"image": _image(192, 256), "height": 240, "width": 317},
+        {"image": _image(160, 224, 1), "height": 101, "width": 90},
+        {"image": _image(224, 160, 2)},
     ]
-    for batch in (pictures, pictures[:1]):
+    for batch in (images, images[:1]):
         with torch.no_grad():
             expected, found = theirs.eval()(copy.deepcopy(batch)), ours.eval()(copy.deepcopy(batch))
         for their_one, our_one in zip(expected, found, strict=True):
@@ -135,7 +135,7 @@ def test_no_instance_no_stuff_nothing(r50, thresholds):
     before = combiner.instance_score_threshold, combiner.stuff_area_threshold
     combiner.instance_score_threshold, combiner.stuff_area_threshold = thresholds
     with torch.no_grad():
-        panoptic_seg, segments = r50.eval()([{"image": _picture(64, 96)}])[0]["panoptic_seg"]
+        panoptic_seg, segments = r50.eval()([{"image": _image(64, 96)}])[0]["panoptic_seg"]
     combiner.instance_score_threshold, combiner.stuff_area_threshold = before
     assert panoptic_seg.unique().tolist() == sorted(
         {s["id"] for s in segments} | set(panoptic_seg.unique().tolist()) & {0}
@@ -165,7 +165,7 @@ def test_batch_without_a_labelled_pixel(r50):
     assert all(p.grad is None or not p.grad.any() for p in r50.sem_seg_head.parameters())
 
 
-def test_picture_without_semantic_truth_counts_as_unlabelled(r50):
+def test_image_without_semantic_truth_counts_as_unlabelled(r50):
     inputs = _training_input(64, 96, [[3, 3, 40, 50]])
     del inputs["sem_seg"]
     assert _losses(r50, [inputs])["loss_sem_seg"] == 0
@@ -199,7 +199,7 @@ def test_not_finite_features(r50, value):
 
 
 def test_inference_as_in_the_parent(r50):
-    inputs = [{"image": _picture(64, 96), "height": 32, "width": 48}]
+    inputs = [{"image": _image(64, 96), "height": 32, "width": 48}]
     with torch.no_grad():
         raw = r50.eval().inference(inputs, do_postprocess=False)
         known = Instances((64, 96), pred_boxes=Boxes(torch.tensor([[5.0, 5, 50, 60]])), pred_classes=torch.tensor([3]))
@@ -217,7 +217,7 @@ def test_detectron2s_test_time_augmentation_accepts_it(r50):
     cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.FLIP = (64,), True
     tta = GeneralizedRCNNWithTTA(cfg, r50.eval())
     with torch.no_grad():
-        output = tta([{"image": _picture(64, 96), "height": 64, "width": 96}])[0]
+        output = tta([{"image": _image(64, 96), "height": 64, "width": 96}])[0]
     assert output["instances"].image_size == (64, 96)
 
 

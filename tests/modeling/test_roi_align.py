@@ -9,8 +9,8 @@ from panoptic_fpn_ext.modeling.roi_align import (
     GatheringROIAlign,
     Sampling,
     TrainingROIAlign,
-    gather_in_poolers,
     scatter_gradients,
+    use_multicore_roi_align,
 )
 
 STRIDE = 4
@@ -18,7 +18,7 @@ SAMPLING = Sampling(1 / STRIDE, 0, True)
 
 
 def _rois(count: int, batch: int, size: tuple[int, int]) -> torch.Tensor:
-    """RoIs of all sizes and aspects, a fifth of each beyond the picture, and one without extent."""
+    """RoIs of all sizes and aspects, a fifth of each beyond the image, and one without extent."""
     corners = (torch.rand(count, 2, 2) * 1.4 - 0.2) * torch.tensor([size[1], size[0]]) * STRIDE
     corners[0] = 5.0
     corners = corners.sort(dim=1).values.flatten(1)
@@ -67,7 +67,7 @@ def test_gradients_are_the_same_each_time():
 
 def test_poolers_of_roi_heads():
     heads = torch.nn.ModuleList([ROIAlign((7, 7), 1 / STRIDE, 0), torch.nn.Identity()])
-    gather_in_poolers(heads)
+    use_multicore_roi_align(heads)
     assert [type(module) for module in heads] == [TrainingROIAlign, torch.nn.Identity]
     features, rois = torch.randn(2, 5, 9, 13), _rois(150, 2, (9, 13))
     theirs, ours = (

@@ -1,4 +1,4 @@
-"""The RPN's head that takes one picture at a time against detectron2's."""
+"""The RPN's head that takes one image at a time against detectron2's."""
 
 import copy
 
@@ -8,15 +8,15 @@ from detectron2.modeling.proposal_generator import StandardRPNHead
 from torch import nn
 
 from panoptic_fpn_ext.modeling import rpn_head
-from panoptic_fpn_ext.modeling.rpn_head import PictureByPictureRPNHead, predict_picture_by_picture
+from panoptic_fpn_ext.modeling.rpn_head import PerImageRPNHead, use_per_image_rpn_head
 
 
-def _heads(**arguments) -> tuple[StandardRPNHead, PictureByPictureRPNHead]:
+def _heads(**arguments) -> tuple[StandardRPNHead, PerImageRPNHead]:
     theirs = StandardRPNHead(**{"in_channels": 16, "num_anchors": 3, **arguments}).train()
     generator = nn.Module()
     generator.rpn_head = copy.deepcopy(theirs)
-    predict_picture_by_picture(generator)
-    assert isinstance(generator.rpn_head, PictureByPictureRPNHead)
+    use_per_image_rpn_head(generator)
+    assert isinstance(generator.rpn_head, PerImageRPNHead)
     return theirs, generator.rpn_head
 
 
@@ -50,6 +50,6 @@ def test_inference_parameters_and_other_heads():
 
     generator = nn.Module()
     generator.rpn_head = Other(in_channels=16, num_anchors=3)
-    predict_picture_by_picture(generator)
-    predict_picture_by_picture(nn.Identity())  # a generator without a head, as for precomputed proposals
+    use_per_image_rpn_head(generator)
+    use_per_image_rpn_head(nn.Identity())  # a generator without a head, as for precomputed proposals
     assert type(generator.rpn_head) is Other

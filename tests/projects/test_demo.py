@@ -35,8 +35,8 @@ def dataset(tmp_path: Path) -> TinyDataset:
 
 
 def _run(dataset: TinyDataset, weights: Path, output: Path, *extra: str, opts: tuple[str, ...] = ()) -> int:
-    # Of the data set only the JSON is needed.
-    registration = ["tiny_demo", "no/pictures", "no/maps", str(dataset.json)]
+    # Of the dataset only the JSON is needed.
+    registration = ["tiny_demo", "no/images", "no/maps", str(dataset.json)]
     command = ["--config-file", str(CONFIG), "--output", str(output), "--register", *registration, *extra]
     command += ["--opts", *OPTS, "DATASETS.TEST", "('tiny_demo',)", "MODEL.WEIGHTS", str(weights), *opts]
     return demo.main(command)
@@ -48,37 +48,37 @@ def _names(folder: Path) -> set[str]:
 
 def test_overlays_and_results_of_a_folder_with_subfolders(dataset: TinyDataset, weights: Path, tmp_path: Path):
     (dataset.images / "sub").mkdir()
-    (dataset.images / "sub" / "picture_1.jpg").write_bytes(dataset.image(2).read_bytes())
+    (dataset.images / "sub" / "image_1.jpg").write_bytes(dataset.image(2).read_bytes())
     output = tmp_path / "output"
     assert _run(dataset, weights, output, "--input", str(dataset.images), "--save-results") == 0
-    overlays = {"picture_1.png", "picture_2.png", "picture_1_2.png"}
+    overlays = {"image_1.png", "image_2.png", "image_1_2.png"}
     assert _names(output) == overlays | {"predictions.json"} | {f"predictions/{name}" for name in overlays}
     content = json.loads((output / "predictions.json").read_text())
     by_id = {image["id"]: image["file_name"] for image in content["images"]}
     names = {by_id[a["image_id"]]: a["file_name"] for a in content["annotations"]}
-    assert names[str(dataset.images / "sub" / "picture_1.jpg")] == "picture_1_2.png"
-    assert Image.open(output / "predictions" / "picture_1.png").size == (64, 48)
+    assert names[str(dataset.images / "sub" / "image_1.jpg")] == "image_1_2.png"
+    assert Image.open(output / "predictions" / "image_1.png").size == (64, 48)
 
 
 def test_quoted_pattern_and_files_without_results(dataset: TinyDataset, weights: Path, tmp_path: Path):
     inputs = [str(dataset.images / "*_[12].jpg"), str(dataset.image(1))]
     assert _run(dataset, weights, tmp_path / "output", "--input", *inputs) == 0
-    assert _names(tmp_path / "output") == {"picture_1.png", "picture_2.png"}
+    assert _names(tmp_path / "output") == {"image_1.png", "image_2.png"}
 
 
-def test_broken_pictures_are_named_and_the_others_predicted(
+def test_broken_images_are_named_and_the_others_predicted(
     dataset: TinyDataset, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     truncate(dataset.image(1))
-    text = dataset.images / "picture_3.jpg"
+    text = dataset.images / "image_3.jpg"
     text.write_text("text")
     output = tmp_path / "output"
     assert _run(dataset, weights, output, "--input", str(dataset.images), "--save-results") == 1
-    assert _names(output) == {"picture_2.png", "predictions.json", "predictions/picture_2.png"}
+    assert _names(output) == {"image_2.png", "predictions.json", "predictions/image_2.png"}
     said = capsys.readouterr().err
-    assert f"Picture {dataset.image(1)} cannot be read" in said
-    assert f"Picture {text} is empty or no picture" in said
-    assert "2 of 3 pictures could not be read" in said
+    assert f"Image {dataset.image(1)} cannot be read" in said
+    assert f"Image {text} is empty or no image" in said
+    assert "2 of 3 images could not be read" in said
 
 
 def test_inputs_are_never_overwritten(dataset: TinyDataset, weights: Path, tmp_path: Path):
@@ -90,14 +90,14 @@ def test_inputs_are_never_overwritten(dataset: TinyDataset, weights: Path, tmp_p
     with pytest.raises(FileNotFoundError, match="choose another"):
         _run(dataset, weights, dataset.images, "--input", str(png))
     assert png.read_bytes() == before
-    # Overlays of an earlier run are no pictures of the next one.
+    # Overlays of an earlier run are no images of the next one.
     for _ in range(2):
         assert _run(dataset, weights, dataset.images / "output", "--input", str(dataset.images)) == 0
     assert _names(dataset.images / "output") == {"a.png"}
     assert png.read_bytes() == before
 
 
-def test_no_picture(dataset: TinyDataset, weights: Path, tmp_path: Path):
+def test_no_image(dataset: TinyDataset, weights: Path, tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"nowhere/\*\.jpg"):
         _run(dataset, weights, tmp_path / "output", "--input", "nowhere/*.jpg")
 

@@ -1,4 +1,4 @@
-"""The demo's road from data to pictures, on a data set that is drawn in a moment."""
+"""The demo's road from data to images, on a dataset that is drawn in a moment."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ def _restored() -> Iterator[None]:
         yield
 
 
-def test_it_trains_evaluates_leaves_pictures_and_ends_with_the_table(
+def test_it_trains_evaluates_leaves_images_and_ends_with_the_table(
     street_datasets: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     train, val = street_datasets
@@ -24,8 +24,8 @@ def test_it_trains_evaluates_leaves_pictures_and_ends_with_the_table(
     opts += ["SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "1"]
     opts += ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64"]
     run_demo.main(["--config-file", str(CONFIG), "--output", str(tmp_path), *opts])
-    pictures = {path.name for path in (tmp_path / "pictures").iterdir()}
-    assert pictures == {"sheet.jpg", *(f"street_val_{index:06d}.png" for index in range(4))}
+    images = {path.name for path in (tmp_path / "images").iterdir()}
+    assert images == {"sheet.jpg", *(f"street_val_{index:06d}.png" for index in range(4))}
     assert {"PQ", "SQ_th", "RQ_st"} <= set(json.loads((tmp_path / "results.json").read_text())["panoptic_seg"])
     said = capsys.readouterr().out
     assert said.rstrip().endswith(f"all numbers: {tmp_path}")

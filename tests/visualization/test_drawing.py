@@ -29,7 +29,7 @@ def _map(height: int = 40, width: int = 60) -> torch.Tensor:
     return panoptic_seg
 
 
-def test_colours_are_those_of_the_categories_and_void_keeps_the_picture():
+def test_colours_are_those_of_the_categories_and_void_keeps_the_image():
     image = np.full((40, 60, 3), 100, np.uint8)
     drawn = draw_panoptic(image, _map(), SEGMENTS, METADATA)
     assert drawn.shape == (640, 960, 3)
@@ -51,7 +51,7 @@ def test_it_is_the_same_each_time_and_changes_nothing():
     assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002
 
 
-def test_large_pictures_keep_their_size_and_nothing_may_be_drawn():
+def test_large_images_keep_their_size_and_nothing_may_be_drawn():
     image = np.full((30, 1000, 3), 7, np.uint8)
     assert np.array_equal(draw_panoptic(image, np.zeros((30, 1000), np.int32), [], METADATA), image)
 
@@ -73,5 +73,5 @@ def test_sheet_has_a_row_each_and_a_title_a_column():
 
 @pytest.mark.parametrize("rows", [[], [(np.zeros((2, 2, 3), np.uint8),)]])
 def test_sheet_needs_full_rows(rows: list):
-    with pytest.raises(ValueError, match="2 pictures"):
+    with pytest.raises(ValueError, match="2 images"):
         contact_sheet(rows, ("a", "b"))

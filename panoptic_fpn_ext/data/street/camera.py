@@ -11,12 +11,12 @@ from .canvas import Dice, Point
 
 @dataclass(frozen=True)
 class Camera:
-    """World metres to picture pixels.
+    """World metres to image pixels.
 
     World, in metres: ``ahead`` of the camera, ``across`` to its right, ``up`` above the ground.
 
     Attributes:
-        height, width: size of the picture, px.
+        height, width: size of the image, px.
         horizon, vanish: row and column of the vanishing point, px.
         focal: focal length, px.
         lift: height of the camera over the ground, m.
@@ -38,7 +38,7 @@ class Camera:
         return self.focal / ahead
 
     def project(self, across: float, ahead: float, up: float = 0.0) -> Point:
-        """Picture position (x, y) in pixels of a world point."""
+        """Image position (x, y) in pixels of a world point."""
         scale = self.scale(ahead)
         near = min(1.0, self.lift * scale / (self.height - self.horizon))
         x = self.vanish + self.bend * (1 - near) * (1 - near) + across * scale

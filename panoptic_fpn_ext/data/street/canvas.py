@@ -4,7 +4,7 @@ Everything here gives the same bits on every machine. Random numbers come from t
 which numpy promises never to change, and arithmetic is restricted to single IEEE operations
 (``+ - * / floor sqrt``), so no vector library can round differently.
 
-Shape letters: H, W picture size in pixels; h, w size of a region inside it.
+Shape letters: H, W image size in pixels; h, w size of a region inside it.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Region:
 
 
 class Canvas:
-    """A picture in the making.
+    """An image in the making.
 
     Attributes:
         image: float64 (H, W, 3), RGB, nominally 0..255.

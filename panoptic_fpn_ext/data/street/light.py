@@ -1,4 +1,4 @@
-"""Time of day and weather of the synthetic street, and what they do to a finished picture."""
+"""Time of day and weather of the synthetic street, and what they do to a finished image."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def throw_light(dice: Dice) -> Light:
 
 
 def develop(canvas: Canvas, light: Light, dice: Dice) -> np.ndarray:
-    """The picture as the camera sees it: fog, exposure, a soft lens now and then, sensor noise.
+    """The image as the camera sees it: fog, exposure, a soft lens now and then, sensor noise.
 
     Returns:
         uint8 (H, W, 3), RGB.

@@ -206,7 +206,7 @@ def draw_pole(frame: Frame) -> None:
 
 
 def draw_board(frame: Frame, dice: Dice) -> None:
-    """A billboard with some picture on it."""
+    """A billboard with some image on it."""
     frame.rect(0, 0, 1, 1, DARK)
     frame.rect(0.03, 0.05, 0.97, 0.95, dice.jitter(dice.pick(PAINTS), 30))
     for _ in range(3):

@@ -35,7 +35,7 @@ class Kind:
         category: its category id, 0 for unlabelled.
         draw: paints it.
         height, width: metres.
-        share: smallest and largest height in parts of the picture's height.
+        share: smallest and largest height in parts of the image's height.
         up: metres between it and the ground, bridged by a pole.
     """
 
@@ -153,7 +153,7 @@ def _throw_offset(dice: Dice, layout: Layout, kind: Kind) -> float:
 
 
 def _stand(camera: Camera, kind: Kind, across: float, ahead: float, stretch: float) -> Prop | None:
-    """The prop at a world position; None if too small, too large or mostly out of the picture."""
+    """The prop at a world position; None if too small, too large or mostly out of the image."""
     scale = camera.scale(ahead)
     height, width = kind.height * scale * stretch, kind.width * scale * stretch
     x, ground = camera.project(across, ahead)
@@ -205,7 +205,7 @@ def _throw_upright(dice: Dice, camera: Camera, layout: Layout, kind: Kind) -> Pr
 
 
 def _visible_part(camera: Camera, box: Box) -> float:
-    """Share of a box that lies in the picture."""
+    """Share of a box that lies in the image."""
     left, top, right, bottom = box
     seen_x = min(right, camera.width) - max(left, 0.0)
     seen_y = min(bottom, camera.height) - max(top, 0.0)

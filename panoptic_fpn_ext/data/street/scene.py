@@ -1,4 +1,4 @@
-"""One picture of the synthetic street: thrown, drawn back to front, turned into segments."""
+"""One image of the synthetic street: thrown, drawn back to front, turned into segments."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .town import build_town
 from .walls import Builder
 
 FIRST_THING = 1000  # canvas numbers below are category ids of stuff
-SMALLEST_THING, SMALLEST_STUFF = 48, 150  # px in a picture of 160 rows; what is smaller becomes void
+SMALLEST_THING, SMALLEST_STUFF = 48, 150  # px in an image of 160 rows; what is smaller becomes void
 LEAST_VISIBLE = 0.25  # a thing that shows less of itself becomes void
 
 
 @dataclass(frozen=True)
-class StreetPicture:
+class StreetImage:
     """A drawn scene.
 
     Attributes:
@@ -37,8 +37,8 @@ class StreetPicture:
     segments: list[dict[str, Any]]
 
 
-def draw_street(seed: int, split: int, index: int, height: int = 160, width: int = 256) -> StreetPicture:
-    """Picture ``index`` of a split; it depends on these five numbers and on nothing else.
+def draw_street(seed: int, split: int, index: int, height: int = 160, width: int = 256) -> StreetImage:
+    """Image ``index`` of a split; it depends on these five numbers and on nothing else.
 
     Args:
         seed, split, index: whole numbers >= 0.
@@ -63,7 +63,7 @@ def draw_street(seed: int, split: int, index: int, height: int = 160, width: int
     if not layout.crossing and dice.chance(0.2):
         _paint_bonnet(canvas, dice)
     ids, segments = _label(canvas, owners, dice)
-    return StreetPicture(develop(canvas, light, dice), ids, segments)
+    return StreetImage(develop(canvas, light, dice), ids, segments)
 
 
 def _furnish(

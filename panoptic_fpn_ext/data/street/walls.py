@@ -51,7 +51,7 @@ def stand_wall(canvas: Canvas, camera: Camera, start: Spot, end: Spot, height: f
     scale = scale0 + part * (scale1 - scale0)
     up = (y0 + part * (y1 - y0) - region.y) / scale
     dx, dz = end[0] - start[0], end[1] - start[1]
-    # Seen in perspective, equal steps on the picture are not equal steps along the wall.
+    # Seen in perspective, equal steps on the image are not equal steps along the wall.
     length = part * scale1 / scale * float(np.sqrt(dx * dx + dz * dz))
     fields = (length, up, camera.focal / scale, scale)
     return Wall(region, *(np.broadcast_to(f, up.shape) for f in fields))

@@ -40,7 +40,7 @@ class EfficientNetLite0(Backbone):
     """EfficientNet-Lite0 without its classifier.
 
     Its maps are ``res2`` to ``res5``, at strides 4, 8, 16 and 32, of 24, 40, 112 and 320 channels. With the ImageNet
-    weights it expects RGB pictures, (x - 127) / 128.
+    weights it expects RGB images, (x - 127) / 128.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class EfficientNetLite0(Backbone):
     ) -> None:
         """
         Args:
-            in_channels: of the picture.
+            in_channels: of the image.
             out_features: names of the maps to return.
             norm: ``"FrozenBN"`` for constant statistics and scales, which small batches need, or any other of
                 detectron2's `get_norm`.
@@ -81,7 +81,7 @@ class EfficientNetLite0(Backbone):
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """
         Args:
-            x: normalised pictures, float (N, 3, h, w).
+            x: normalised images, float (N, 3, h, w).
 
         Returns:
             The maps of ``out_features``, float (N, C, ⌈h / stride⌉, ⌈w / stride⌉).

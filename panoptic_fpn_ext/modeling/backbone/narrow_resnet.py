@@ -32,7 +32,7 @@ def make_narrow_resnet(
         norm: of each convolution, by the names of detectron2's `get_norm`.
         out_features: which of ``stem`` and ``res2`` to ``res5`` it gives.
         freeze_at: as ``MODEL.BACKBONE.FREEZE_AT``: how many of stem and stages are not trained.
-        in_channels: of the picture.
+        in_channels: of the image.
 
     Raises:
         ValueError: another depth.
@@ -61,7 +61,7 @@ def make_narrow_resnet(
 @BACKBONE_REGISTRY.register()
 def build_narrow_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """:func:`make_narrow_resnet` from ``MODEL.RESNETS`` (``DEPTH``, ``STEM_OUT_CHANNELS``, ``RES2_OUT_CHANNELS``,
-    ``NORM``, ``OUT_FEATURES``) and ``MODEL.BACKBONE.FREEZE_AT``, for pictures with the channels of ``input_shape``.
+    ``NORM``, ``OUT_FEATURES``) and ``MODEL.BACKBONE.FREEZE_AT``, for images with the channels of ``input_shape``.
     """
     resnets = cfg.MODEL.RESNETS
     return make_narrow_resnet(

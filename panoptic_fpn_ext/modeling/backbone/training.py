@@ -10,7 +10,7 @@ from detectron2.modeling.backbone import FPN, ResNet
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["checkpoint_activations", "normalize_in_place", "train_lightly"]
+__all__ = ["checkpoint_activations", "normalize_in_place", "use_inplace_frozen_bn"]
 
 
 class InPlaceFrozenBatchNorm2d(FrozenBatchNorm2d):
@@ -30,7 +30,7 @@ class InPlaceFrozenBatchNorm2d(FrozenBatchNorm2d):
         return x.mul_(scale.reshape(1, -1, 1, 1)).add_(bias.reshape(1, -1, 1, 1))
 
 
-def train_lightly(backbone: nn.Module, checkpoint: bool) -> None:
+def use_inplace_frozen_bn(backbone: nn.Module, checkpoint: bool) -> None:
     """:func:`normalize_in_place` and, if asked for, :func:`checkpoint_activations`."""
     normalize_in_place(backbone)
     if checkpoint:

@@ -13,7 +13,7 @@ __all__ = ["PANOPTIC_COMBINER_REGISTRY", "PanopticCombiner", "build_panoptic_com
 
 PANOPTIC_COMBINER_REGISTRY = Registry("PANOPTIC_COMBINER")
 PANOPTIC_COMBINER_REGISTRY.__doc__ = """
-Registry of classes that merge one picture's raw outputs into a panoptic map; ``MODEL.PANOPTIC_FPN.COMBINE.NAME``
+Registry of classes that merge one image's raw outputs into a panoptic map; ``MODEL.PANOPTIC_FPN.COMBINE.NAME``
 picks one. The registered object is called as ``cls(cfg, **kwargs)`` and returns a :class:`PanopticCombiner`.
 """
 
@@ -28,7 +28,7 @@ class PanopticCombiner(Protocol):
         image_size: tuple[int, int],
         output_size: tuple[int, int],
     ) -> PanopticPrediction:
-        """Merge the raw outputs of one picture; see :class:`HeuristicCombiner` for the arguments."""
+        """Merge the raw outputs of one image; see :class:`HeuristicCombiner` for the arguments."""
         ...
 
 

@@ -76,7 +76,7 @@ class HeuristicCombiner:
         image_size: tuple[int, int],
         output_size: tuple[int, int],
     ) -> PanopticPrediction:
-        """Merge the raw outputs of one picture. The arguments are not changed.
+        """Merge the raw outputs of one image. The arguments are not changed.
 
         Args:
             instances: K detections in network input pixels: ``pred_boxes`` (XYXY), ``scores``, ``pred_classes`` and

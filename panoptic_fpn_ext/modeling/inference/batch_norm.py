@@ -12,7 +12,7 @@ __all__ = ["fold_batch_norms"]
 def fold_batch_norms(model: nn.Module) -> None:
     """Multiply every (frozen) batch norm of a model's convolutions into weights and biases, and take it away.
 
-    Norms that depend on the picture, such as group norm, and batch norms without running statistics stay.
+    Norms that depend on the image, such as group norm, and batch norms without running statistics stay.
 
     Args:
         model: in evaluation mode; it is changed.

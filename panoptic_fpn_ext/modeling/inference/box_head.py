@@ -1,6 +1,6 @@
 """Pooled RoIs that stay in the order in which they are gathered, up to the box head's first matrix product.
 
-Shapes: N pictures, C channels, h, w map; R RoIs; P cells.
+Shapes: N images, C channels, h, w map; R RoIs; P cells.
 """
 
 from typing import Any
@@ -50,7 +50,7 @@ class ChannelsLastROIPooler(ROIPooler):
     """detectron2's `ROIPooler`, which lets each level write its RoIs to their place."""
 
     def forward(self, x: list[torch.Tensor], box_lists: list[Boxes]) -> torch.Tensor:
-        """Maps float (N, C, h, w), finest first, and boxes a picture in network input pixels → float (R, C, P, P)."""
+        """Maps float (N, C, h, w), finest first, and boxes an image in network input pixels → float (R, C, P, P)."""
         if not all(isinstance(pooler, GatheringROIAlign) for pooler in self.level_poolers) or not is_usual(x[0]):
             usual: torch.Tensor = super().forward(x, box_lists)
             return usual

@@ -4,7 +4,7 @@ Winograd's minimal filtering (Lavin and Gray, 2016) computes 6×6 outputs of a 3
 channel in place of 324. PyTorch ships it for CPUs in NNPACK's operator, and does not choose it by itself. Whether it is
 faster depends on the machine, the channels and the size of the map, so it is measured.
 
-Shapes: N pictures or RoIs, C input, K output channels, h, w.
+Shapes: N images or RoIs, C input, K output channels, h, w.
 """
 
 import functools
@@ -23,7 +23,7 @@ __all__ = ["ALGORITHMS", "FastestConv2d", "fastest_algorithm", "use_fastest_conv
 # Of each algorithm; the first call of an algorithm also pays for its memory.
 _ROUNDS = 2
 # As opposed to RoIs, of which there are many and each is small.
-_FEW_PICTURES = 16
+_FEW_IMAGES = 16
 
 Kind = tuple[int, int, int, int]
 
@@ -52,7 +52,7 @@ class FastestConv2d(SwappedConv2d):
 
     Attributes:
         choices: algorithm for each kind of input that occurred, shared by the convolutions of a model. A kind is the
-            channels, and N and h·w up to a power of two: so pictures of many sizes need few measurements.
+            channels, and N and h·w up to a power of two: so images of many sizes need few measurements.
     """
 
     choices: dict[Kind, str]
@@ -70,7 +70,7 @@ def fastest_algorithm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor 
     """Name in ``ALGORITHMS`` of what takes the least time; see :func:`_direct` for the arguments."""
     if not _winograd_is_available():
         return "direct"
-    is_batch = 1 < len(x) <= _FEW_PICTURES
+    is_batch = 1 < len(x) <= _FEW_IMAGES
     seconds = dict.fromkeys(ALGORITHMS if is_batch else ("direct", "winograd"), float("inf"))
     for _ in range(_ROUNDS):
         for name in seconds:
@@ -107,7 +107,7 @@ def _winograd(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) 
 def _channels_first(x: torch.Tensor) -> torch.Tensor:
     """``x.contiguous()``, in half the time for large maps: PyTorch has a fast way to transpose, for matrices only."""
     n, c, h, w = x.shape
-    if n > _FEW_PICTURES or not x.is_contiguous(memory_format=torch.channels_last):
+    if n > _FEW_IMAGES or not x.is_contiguous(memory_format=torch.channels_last):
         return x.contiguous()
     ordered = x.new_empty(n, c, h * w)
     for source, target in zip(x, ordered, strict=True):
@@ -115,7 +115,7 @@ def _channels_first(x: torch.Tensor) -> torch.Tensor:
     return ordered.view(n, c, h, w)
 
 
-def _winograd_by_picture(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+def _winograd_by_image(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """One after the other."""
     return torch.cat([_winograd(one, weight, bias) for one in x.split(1)])
 
@@ -123,6 +123,6 @@ def _winograd_by_picture(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tens
 ALGORITHMS: dict[str, Callable[..., Any]] = {
     "direct": _direct,
     "winograd": _winograd,
-    "winograd_by_picture": _winograd_by_picture,
+    "winograd_by_image": _winograd_by_image,
 }
 """What convolves: functions of x, weight and bias, all with the same result up to rounding."""

@@ -1,6 +1,6 @@
 """A feature pyramid that makes fewer maps.
 
-Shapes: N pictures, C channels, h, w.
+Shapes: N images, C channels, h, w.
 """
 
 from collections.abc import Callable

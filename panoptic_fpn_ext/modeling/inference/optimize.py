@@ -53,7 +53,7 @@ def optimize_for_inference(model: Model, example_inputs: list[dict[str, Any]] | 
     Args:
         model: in evaluation mode, float32 on a CPU: `PanopticFPNExt` or any other made of detectron2's parts. It is not
             changed.
-        example_inputs: as the model takes them, with pictures of the size that is to be predicted: they are
+        example_inputs: as the model takes them, with images of the size that is to be predicted: they are
             predicted once, so that no later call spends time on measuring.
 
     Returns:

@@ -4,7 +4,7 @@ PyTorch's convolution first brings a large map with channels first into another 
 convolution itself when there are few outputs, as in the RPN's and in mask predictors. The matrix product needs no other
 order.
 
-Shapes: N pictures or RoIs, C input, K output channels, h, w.
+Shapes: N images or RoIs, C input, K output channels, h, w.
 """
 
 import torch

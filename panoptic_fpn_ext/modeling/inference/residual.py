@@ -3,7 +3,7 @@
 The widest maps of a ResNet are what its blocks add to. The last convolution of a block adds to the map of the shortcut
 where that stands, and rectifies it at once. For large maps this is faster, since the first touch of new memory is slow.
 
-Shapes: N pictures, C input, K output channels, h, w.
+Shapes: N images, C input, K output channels, h, w.
 """
 
 import functools

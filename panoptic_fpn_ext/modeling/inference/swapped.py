@@ -1,6 +1,6 @@
 """Modules of a built model with another way to compute the same.
 
-Shapes: N pictures or RoIs, C input, K output channels, h, w input, h', w' output.
+Shapes: N images or RoIs, C input, K output channels, h, w input, h', w' output.
 """
 
 from collections.abc import Callable

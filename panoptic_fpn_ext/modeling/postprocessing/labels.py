@@ -1,7 +1,7 @@
 """Semantic labels at output size, without logits at output size.
 
 A resized logit is a convex combination of its sources. So where one class is the best at all sources of a pixel, it is
-the best at the pixel too, and no arithmetic is needed; that is most of a picture. The few other pixels get their
+the best at the pixel too, and no arithmetic is needed; that is most of an image. The few other pixels get their
 logits, in tiles.
 
 Shapes: C semantic classes, h, w logits, H, W output, P pixels.

@@ -23,9 +23,9 @@ def test_at_full_width_it_is_detectron2s(depth):
     ours = build_narrow_resnet_backbone(cfg, ShapeSpec(channels=3)).eval()
     theirs = build_resnet_backbone(cfg, ShapeSpec(channels=3)).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
-    picture = torch.rand(1, 3, 64, 96)
-    for name, feature in theirs(picture).items():
-        assert torch.equal(ours(picture)[name], feature)
+    image = torch.rand(1, 3, 64, 96)
+    for name, feature in theirs(image).items():
+        assert torch.equal(ours(image)[name], feature)
 
 
 @pytest.mark.parametrize("width", [8, 40])

@@ -172,7 +172,7 @@ def test_no_gradients_and_no_autocast():
     assert torch.equal(prediction.panoptic_seg, expected.panoptic_seg)
 
 
-# -- many random pictures -----------------------------------------------------------------------------------------
+# -- many random images -----------------------------------------------------------------------------------------
 
 
 def _random_instances(size: tuple[int, int]) -> Instances:

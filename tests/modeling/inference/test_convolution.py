@@ -126,7 +126,7 @@ def test_folding_keeps_the_result(norm, bias):
 
 
 @pytest.mark.parametrize("norm", [nn.GroupNorm(2, 6), nn.BatchNorm2d(6, track_running_stats=False)])
-def test_norms_that_depend_on_the_picture_stay(norm):
+def test_norms_that_depend_on_the_image_stay(norm):
     conv = Conv2d(4, 6, 3, norm=norm).eval()
     fold_batch_norms(conv)
     assert conv.norm is norm

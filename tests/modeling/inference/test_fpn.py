@@ -13,7 +13,7 @@ STRIDES = {"res3": 8, "res4": 16, "res5": 32}
 
 
 class _Pooled(Backbone):
-    """The picture at each stride."""
+    """The image at each stride."""
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         return {name: nn.functional.avg_pool2d(x, stride) for name, stride in STRIDES.items()}
@@ -28,9 +28,9 @@ class _Pooled(Backbone):
 @torch.no_grad()
 def test_same_as_detectron2(layout, top_block, fuse_type):
     fpn = FPN(_Pooled(), list(STRIDES), 8, top_block=top_block, fuse_type=fuse_type).eval()
-    picture = torch.randn(2, 3, 64, 96).contiguous(memory_format=layout)
-    expected = fpn(picture)
+    image = torch.randn(2, 3, 64, 96).contiguous(memory_format=layout)
+    expected = fpn(image)
     fpn.__class__ = InPlaceFPN
-    found = fpn(picture)
+    found = fpn(image)
     assert list(found) == list(expected)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)  # sums in another order

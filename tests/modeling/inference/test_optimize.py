@@ -48,8 +48,8 @@ def _build(*options: object, architecture: str = "PanopticFPNExt") -> torch.nn.M
 
 def _inputs(*sizes: tuple[int, int]) -> list[dict]:
     generator = torch.Generator().manual_seed(1)
-    pictures = [torch.rand(3, h, w, generator=generator) * 255 for h, w in sizes]
-    return [{"image": x, "height": x.shape[1] - 7, "width": x.shape[2] + 9} for x in pictures]
+    images = [torch.rand(3, h, w, generator=generator) * 255 for h, w in sizes]
+    return [{"image": x, "height": x.shape[1] - 7, "width": x.shape[2] + 9} for x in images]
 
 
 @torch.no_grad()
@@ -173,7 +173,7 @@ def test_evaluation_loops_of_detectron2(model):
 
 @pytest.fixture(scope="module")
 def street(tmp_path_factory) -> list[torch.Tensor]:
-    """Three pictures of the embedded data set, uint8 BGR (3, 160, 256)."""
+    """Three images of the embedded dataset, uint8 BGR (3, 160, 256)."""
     import cv2
 
     root = tmp_path_factory.mktemp("street")

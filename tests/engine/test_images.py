@@ -1,10 +1,10 @@
-"""Which pictures a command line means, and what results are called."""
+"""Which images a command line means, and what results are called."""
 
 from pathlib import Path
 
 import pytest
 
-from panoptic_fpn_ext.engine.pictures import find_pictures
+from panoptic_fpn_ext.engine.images import find_images
 from panoptic_fpn_ext.unique_names import UniqueNames
 
 
@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _found(folder: Path, *inputs: str, output: str | None = "out") -> list[str]:
-    paths = find_pictures([str(folder / i) for i in inputs], str(folder / output) if output else None)
+    paths = find_images([str(folder / i) for i in inputs], str(folder / output) if output else None)
     return [str(Path(path).relative_to(folder)) for path in paths]
 
 
@@ -48,15 +48,15 @@ def test_a_file_whose_name_looks_like_a_pattern(folder: Path):
 
 
 @pytest.mark.parametrize("name", ["nowhere.png", "*.gif"])
-def test_an_input_without_pictures_is_named(folder: Path, name: str):
+def test_an_input_without_images_is_named(folder: Path, name: str):
     with pytest.raises(FileNotFoundError) as caught:
-        find_pictures([str(folder / "b.JPG"), str(folder / name)])
+        find_images([str(folder / "b.JPG"), str(folder / name)])
     assert name in str(caught.value)
 
 
 def test_inputs_in_the_output_folder_only(folder: Path):
     with pytest.raises(FileNotFoundError, match="output folder"):
-        find_pictures([str(folder / "sub")], str(folder))
+        find_images([str(folder / "sub")], str(folder))
 
 
 def test_names_are_stems_and_never_the_same():

@@ -1,4 +1,4 @@
-"""Reading pictures as detectron2 does, pixel for pixel, but without the copies that cost it as much as the decoding."""
+"""Reading images as detectron2 does, pixel for pixel, but without the copies that cost it as much as the decoding."""
 
 from functools import cache
 from typing import Any
@@ -10,11 +10,11 @@ from detectron2.data import detection_utils as utils
 from detectron2.utils.file_io import PathManager
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["in_row_order", "read_picture", "to_planes"]
+__all__ = ["in_row_order", "read_image", "to_planes"]
 
 
-def read_picture(path: str, image_format: str = "BGR") -> npt.NDArray[np.uint8]:
-    """Read a picture, turned as its EXIF data say.
+def read_image(path: str, image_format: str = "BGR") -> npt.NDArray[np.uint8]:
+    """Read an image, turned as its EXIF data say.
 
     Args:
         path: the file, anything ``PathManager`` knows.
@@ -25,16 +25,16 @@ def read_picture(path: str, image_format: str = "BGR") -> npt.NDArray[np.uint8]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no picture, or a broken one.
+        ValueError: it is no image, or a broken one.
     """
     try:
         return _read_image(path, image_format)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"Picture {path} does not exist.") from error
+        raise FileNotFoundError(f"Image {path} does not exist.") from error
     except UnidentifiedImageError as error:
-        raise ValueError(f"Picture {path} is empty or no picture. Replace the file or leave it out.") from error
+        raise ValueError(f"Image {path} is empty or no image. Replace the file or leave it out.") from error
     except Exception as error:  # Pillow's decoders have types of their own
-        raise ValueError(f"Picture {path} cannot be read: {error}. Replace the file or leave it out.") from error
+        raise ValueError(f"Image {path} cannot be read: {error}. Replace the file or leave it out.") from error
 
 
 def _read_image(path: str, image_format: str) -> npt.NDArray[Any]:

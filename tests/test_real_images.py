@@ -1,4 +1,4 @@
-"""The whole road on real pictures: loading, targets, losses, prediction and evaluation."""
+"""The whole road on real images: loading, targets, losses, prediction and evaluation."""
 
 from pathlib import Path
 
@@ -84,9 +84,9 @@ def test_coco_ground_truth_has_pq_100(coco_sample, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("data_set", ["coco_sample", "coco_polygons"])
-def test_coco_trains_predicts_and_evaluates(data_set, request, tmp_path):
-    name = request.getfixturevalue(data_set)
+@pytest.mark.parametrize("dataset", ["coco_sample", "coco_polygons"])
+def test_coco_trains_predicts_and_evaluates(dataset, request, tmp_path):
+    name = request.getfixturevalue(dataset)
     cfg = _cfg(name, tmp_path)
     trainer = Trainer(cfg)
     trainer.train()

@@ -1,4 +1,4 @@
-"""Sound data sets out of the ordinary train and evaluate with one registration and one command."""
+"""Sound datasets out of the ordinary train and evaluate with one registration and one command."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -94,7 +94,7 @@ def _only_void(dataset: TinyDataset) -> None:
     _repaint(dataset, lambda ids: ids.fill(0), {})
 
 
-def _pictures_of_other_kinds(dataset: TinyDataset) -> None:
+def _images_of_other_kinds(dataset: TinyDataset) -> None:
     """Grey JPEG and palette PNG."""
     for image, mode, suffix in zip(dataset.content["images"], ("L", "P"), (".jpg", ".png"), strict=True):
         path = dataset.images / image["file_name"]
@@ -105,12 +105,12 @@ def _pictures_of_other_kinds(dataset: TinyDataset) -> None:
 
 
 def _turned_by_exif(dataset: TinyDataset) -> None:
-    """The file holds the picture lying on its side; JSON and map are of the picture as it is shown."""
+    """The file holds the image lying on its side; JSON and map are of the image as it is shown."""
     exif = Image.Exif()
     exif[0x0112] = 6
     for number in (1, 2):
-        picture = Image.open(dataset.image(number)).transpose(Image.Transpose.ROTATE_90)
-        picture.save(dataset.image(number), exif=exif)
+        image = Image.open(dataset.image(number)).transpose(Image.Transpose.ROTATE_90)
+        image.save(dataset.image(number), exif=exif)
 
 
 def _one_row(dataset: TinyDataset) -> None:
@@ -131,7 +131,7 @@ ODDITIES = [
     _segments_of_one_pixel,
     _three_hundred_segments,
     _only_void,
-    _pictures_of_other_kinds,
+    _images_of_other_kinds,
     _turned_by_exif,
     _one_row,
 ]
@@ -164,5 +164,5 @@ def test_exif_data_that_the_annotation_does_not_know_are_named(dataset: TinyData
     exif[0x0112] = 6
     for number in (1, 2):
         Image.open(dataset.image(number)).save(dataset.image(number), exif=exif)
-    with pytest.raises(ValueError, match=r"picture_\d.*\(48, 64\), expect \(64, 48\).*EXIF"):
+    with pytest.raises(ValueError, match=r"image_\d.*\(48, 64\), expect \(64, 48\).*EXIF"):
         train_net(dataset, "tiny_odd", tmp_path / "output", *SIZES)
