@@ -1,10 +1,12 @@
 """The only mapping between the three id spaces of a panoptic dataset.
 
 * dataset id: ``categories[].id`` of the COCO panoptic JSON, any non-negative integer, with gaps;
-* contiguous id: things in JSON order, 0 … T-1, what the box and mask heads predict;
+* contiguous id: things by ascending dataset id, 0 … T-1, what the box and mask heads predict;
 * semantic id: what the semantic head predicts, in one of two spaces (Panoptic FPN, section 4):
   ``"things_as_other"`` has 0 for every thing pixel and 1 … S for stuff, S + 1 in all;
-  ``"all_classes"`` has 0 … T+S-1 for all categories in JSON order.
+  ``"all_classes"`` has 0 … T+S-1 for all categories; both by ascending dataset id.
+
+So the order in which a JSON lists its categories does not matter, as in detectron2's ``load_coco_json``.
 
 Contiguous and semantic ids overlap, so a predicted ``category_id`` means nothing without its ``isthing``.
 """
@@ -33,22 +35,22 @@ class _Category:
     color: tuple[int, int, int]
 
 
-def _default_color(index: int) -> tuple[int, int, int]:
-    """A distinct colour for categories whose JSON names none (bits of the index spread over RGB, as in PASCAL VOC)."""
+def _default_color(dataset_id: int) -> tuple[int, int, int]:
+    """A distinct colour for a category whose JSON names none: bits of its id spread over RGB, as in PASCAL VOC."""
     rgb = [0, 0, 0]
-    index += 1
+    bits = dataset_id or 0o77777777  # white, because black is what PASCAL VOC's background has
     for shift in range(7, -1, -1):
         for channel in range(3):
-            rgb[channel] |= ((index >> channel) & 1) << shift
-        index >>= 3
+            rgb[channel] |= ((bits >> channel) & 1) << shift
+        bits >>= 3
     return rgb[0], rgb[1], rgb[2]
 
 
-def _parse_category(index: int, category: Mapping[str, Any]) -> _Category:
+def _parse_category(category: Mapping[str, Any]) -> _Category:
     missing = [key for key in ("id", "name", "isthing") if key not in category]
     if missing:
         raise ValueError(f"Category {dict(category)} lacks {missing}; COCO panoptic categories have id, name, isthing.")
-    color = tuple(int(c) for c in category.get("color") or _default_color(index))
+    color = tuple(int(c) for c in category.get("color") or _default_color(int(category["id"])))
     if len(color) != 3:
         raise ValueError(f"Category {category['name']!r} needs an RGB color of 3 numbers, got {color}.")
     return _Category(int(category["id"]), str(category["name"]), bool(category["isthing"]), color)
@@ -57,19 +59,28 @@ def _parse_category(index: int, category: Mapping[str, Any]) -> _Category:
 class PanopticCategories:
     """Categories of one dataset, with every id map that training, inference and evaluation need."""
 
-    def __init__(self, categories: Sequence[Mapping[str, Any]], sem_seg_space: SemSegSpace = THINGS_AS_OTHER) -> None:
+    def __init__(
+        self,
+        categories: Sequence[Mapping[str, Any]],
+        sem_seg_space: SemSegSpace = THINGS_AS_OTHER,
+        *,
+        as_listed: bool = False,
+    ) -> None:
         """
         Args:
             categories: the ``categories`` list of a COCO panoptic JSON (``id``, ``name``, ``isthing``, optional
-                ``color``).
+                ``color``), in any order.
             sem_seg_space: id space of the semantic head, see the module's text.
+            as_listed: number the categories in the order of the list instead of that of their ids: for id maps that
+                somebody else made.
 
         Raises:
             ValueError: no category, a missing field, a duplicate or negative id, an unknown space.
         """
         if sem_seg_space not in (THINGS_AS_OTHER, ALL_CLASSES):
             raise ValueError(f"sem_seg_space must be {THINGS_AS_OTHER!r} or {ALL_CLASSES!r}, got {sem_seg_space!r}.")
-        self._categories = [_parse_category(i, c) for i, c in enumerate(categories)]
+        parsed = [_parse_category(c) for c in categories]
+        self._categories = parsed if as_listed else sorted(parsed, key=lambda c: c.id)
         self.sem_seg_space: SemSegSpace = sem_seg_space
         ids = [c.id for c in self._categories]
         duplicates = sorted(i for i, times in Counter(ids).items() if times > 1)
@@ -114,7 +125,7 @@ class PanopticCategories:
         if not as_other and set(things) <= set(sem_seg):
             rows = [(sem_seg[row["id"]], row) for _, row in rows]
         rows.sort(key=lambda item: item[0])
-        result = cls([row for _, row in rows], THINGS_AS_OTHER if as_other else ALL_CLASSES)
+        result = cls([row for _, row in rows], THINGS_AS_OTHER if as_other else ALL_CLASSES, as_listed=True)
         if any(result.contiguous_id(i) != c for i, c in things.items()) or any(
             result.semantic_id(i) != c for i, c in stuff.items()
         ):
@@ -158,8 +169,15 @@ class PanopticCategories:
 
     @property
     def dataset_ids(self) -> list[int]:
-        """All dataset ids, in JSON order."""
+        """All dataset ids, ascending unless the categories are numbered as listed."""
         return [c.id for c in self._categories]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The ``categories`` list of a COCO panoptic JSON, in the order of :attr:`dataset_ids`; a fresh copy."""
+        return [
+            {"id": c.id, "name": c.name, "isthing": int(c.isthing), "color": list(c.color)} for c in self._categories
+        ]
 
     def isthing(self, dataset_id: int) -> bool:
         """Whether a dataset id is countable; ``KeyError`` for an unknown one."""
@@ -220,7 +238,14 @@ class PanopticCategories:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PanopticCategories):
             return NotImplemented
-        return (self._categories, self.sem_seg_space) == (other._categories, other.sem_seg_space)
+        return self._by_id == other._by_id and self.same_ids(other)
+
+    def same_ids(self, other: "PanopticCategories") -> bool:
+        """Whether both give the same contiguous and semantic ids to the same dataset ids, whatever their names."""
+        mine, theirs = (
+            (c._contiguous_ids, c._semantic_ids, c.sem_seg_space, c.thing_sem_seg_ids) for c in (self, other)
+        )
+        return mine == theirs
 
     def __repr__(self) -> str:
         return f"PanopticCategories({self.num_things} things, {self.num_stuff} stuff, {self.sem_seg_space})"

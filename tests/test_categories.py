@@ -1,3 +1,5 @@
+from itertools import permutations
+
 import pytest
 from detectron2.data import MetadataCatalog
 
@@ -14,17 +16,47 @@ CATEGORIES = [
 def test_things_as_other():
     categories = PanopticCategories(CATEGORIES)
     assert (categories.num_things, categories.num_stuff, categories.num_sem_seg_classes) == (2, 2, 3)
-    assert [categories.contiguous_id(i) for i in (26, 24)] == [0, 1]
-    assert [categories.semantic_id(i) for i in (7, 26, 0, 24)] == [1, 0, 2, 0]
-    assert categories.sem_seg_classes == ["things", "road", "sky"]
+    assert [categories.contiguous_id(i) for i in (24, 26)] == [0, 1]
+    assert [categories.semantic_id(i) for i in (0, 7, 24, 26)] == [1, 2, 0, 0]
+    assert categories.sem_seg_classes == ["things", "sky", "road"]
     assert categories.thing_sem_seg_ids == [0]
 
 
 def test_all_classes():
     categories = PanopticCategories(CATEGORIES, "all_classes")
     assert categories.num_sem_seg_classes == 4
-    assert [categories.semantic_id(i) for i in (7, 26, 0, 24)] == [0, 1, 2, 3]
-    assert categories.thing_sem_seg_ids == [1, 3]
+    assert [categories.semantic_id(i) for i in (0, 7, 24, 26)] == [0, 1, 2, 3]
+    assert categories.thing_sem_seg_ids == [2, 3]
+
+
+@pytest.mark.parametrize("space", ["things_as_other", "all_classes"])
+def test_the_order_of_the_list_does_not_matter(space):
+    expected = PanopticCategories(CATEGORIES, space)
+    for rows in permutations(CATEGORIES):
+        found = PanopticCategories(rows, space)
+        assert found == expected
+        assert found.metadata() == expected.metadata()
+        assert found.rows == expected.rows == PanopticCategories(expected.rows, space).rows
+
+
+def test_default_colors_are_those_of_the_ids():
+    colors = {row["id"]: row["color"] for row in PanopticCategories(CATEGORIES).rows}
+    assert colors == {0: [255, 255, 255], 7: [128, 64, 128], 24: [64, 64, 0], 26: [0, 0, 142]}
+    assert PanopticCategories(CATEGORIES[3:]).rows[0]["color"] == colors[24]
+    many = [{"id": i, "name": str(i), "isthing": 0} for i in range(2000)]
+    assert len({tuple(row["color"]) for row in PanopticCategories(many).rows}) == 2000
+
+
+def test_id_maps_of_others_are_kept():
+    """As of a dataset that somebody registered with detectron2 in an order of their own."""
+    listed = PanopticCategories(CATEGORIES, as_listed=True)
+    metadata = MetadataCatalog.get("categories_of_others").set(**listed.metadata())
+    found = PanopticCategories.from_metadata(metadata)
+    MetadataCatalog.remove("categories_of_others")
+    assert [found.contiguous_id(i) for i in (26, 24)] == [0, 1]
+    assert [found.semantic_id(i) for i in (7, 0)] == [1, 2]
+    assert found == listed != PanopticCategories(CATEGORIES)
+    assert not found.same_ids(PanopticCategories(CATEGORIES))
 
 
 @pytest.mark.parametrize("space", ["things_as_other", "all_classes"])

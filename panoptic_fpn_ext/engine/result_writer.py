@@ -90,7 +90,7 @@ class PanopticResultWriter:
         content = {
             "images": list(self._images.values()),
             "annotations": self._annotations,
-            "categories": _category_rows(self._categories),
+            "categories": self._categories.rows,
         }
         write_json(self._json_path, content)
 
@@ -106,9 +106,11 @@ class PanopticResultWriter:
     def _segment(self, mask: npt.NDArray[np.bool_], segment: Mapping[str, Any]) -> dict[str, Any]:
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         x, y = int(columns[0]), int(rows[0])
+        category_id = self._categories.dataset_id(segment["category_id"], segment["isthing"])
         row = {
             "id": int(segment["id"]),
-            "category_id": self._categories.dataset_id(segment["category_id"], segment["isthing"]),
+            "category_id": category_id,
+            "name": self._categories.name(category_id),
             "isthing": int(segment["isthing"]),
             "iscrowd": 0,
             "area": int(mask.sum()),
@@ -122,14 +124,3 @@ def _as_array(panoptic_seg: torch.Tensor | npt.NDArray[np.integer]) -> npt.NDArr
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"A panoptic map is an integer array of shape (H, W), got {array.dtype} {array.shape}.")
     return array.astype(np.int64)
-
-
-def _category_rows(categories: PanopticCategories) -> list[dict[str, Any]]:
-    """The JSON's list of categories."""
-    metadata = categories.metadata()
-    rows = []
-    for id_ in categories.dataset_ids:
-        isthing, index = categories.isthing(id_), categories.category_id(id_)
-        color = metadata["thing_colors" if isthing else "stuff_colors"][index]
-        rows.append({"id": id_, "name": categories.name(id_), "isthing": int(isthing), "color": list(color)})
-    return rows

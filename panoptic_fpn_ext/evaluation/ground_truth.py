@@ -65,7 +65,9 @@ class GroundTruth:
         self._png_decoder = png_decoder
         self.category_list: list[dict[str, Any]] = content.get("categories", [])
         try:
-            self.categories = PanopticCategories([{"name": str(c.get("id")), **c} for c in self.category_list])
+            # In the JSON's order, in which panopticapi adds up the figures of the categories.
+            named = [{"name": str(c.get("id")), **c} for c in self.category_list]
+            self.categories = PanopticCategories(named, as_listed=True)
         except ValueError as error:
             raise ValueError(f"{json_file}: {error}") from error
         self.category_index = {id_: index for index, id_ in enumerate(self.categories.dataset_ids)}

@@ -39,9 +39,10 @@ def test_json_and_png_say_what_was_predicted(tmp_path: Path):
     (annotation,) = content["annotations"]
     assert (annotation["image_id"], annotation["file_name"]) == (5, "x.y.png")
     assert annotation["segments_info"] == [
-        {"id": 1, "category_id": 4, "isthing": 1, "iscrowd": 0, "area": 3, "bbox": [1, 0, 2, 2], "score": 0.75},
-        {"id": 2, "category_id": 7, "isthing": 0, "iscrowd": 0, "area": 4, "bbox": [2, 1, 2, 2]},
-        {"id": 3, "category_id": 9, "isthing": 0, "iscrowd": 0, "area": 3, "bbox": [0, 1, 2, 2]},
+        {"id": 1, "category_id": 4, "name": "box", "isthing": 1, "iscrowd": 0, "area": 3, "bbox": [1, 0, 2, 2]}
+        | {"score": 0.75},
+        {"id": 2, "category_id": 7, "name": "grass", "isthing": 0, "iscrowd": 0, "area": 4, "bbox": [2, 1, 2, 2]},
+        {"id": 3, "category_id": 9, "name": "sky", "isthing": 0, "iscrowd": 0, "area": 3, "bbox": [0, 1, 2, 2]},
     ]
     assert [(c["id"], c["name"], c["isthing"]) for c in content["categories"]] == [
         (1, "ball", 1),
