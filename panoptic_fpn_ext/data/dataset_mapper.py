@@ -18,7 +18,8 @@ from ..panoptic_map import check_panoptic_map, segment_index_map
 from ..panoptic_png import read_panoptic_rgb, rgb2id
 from ..structures import IGNORE_LABEL, PanopticTargets
 from .color_distortion import ColorDistortion
-from .images import read_image, to_planes
+from .images import read_image, read_labels, to_planes
+from .nonempty import nonempty
 from .panoptic_catalog import dataset_categories
 from .targets import panoptic_targets, semantic_labels, targets_of_indices
 from .vectorized_resize import vectorized
@@ -55,12 +56,12 @@ class PanopticDatasetMapper:
             categories: id spaces of the dataset; needed only to make targets from panoptic maps.
             augmentations: applied in order to the image and, geometrically, to its targets. They may ask for
                 ``sem_seg``, uint8 (h, w) semantic ids, ``IGNORE_LABEL`` for void.
-            image_format: channel order, ``"BGR"`` or ``"RGB"``.
+            image_format: ``"BGR"``, ``"RGB"`` or another one of :func:`~panoptic_fpn_ext.data.images.image_channels`.
             instance_mask_format: ``"polygon"`` or ``"bitmask"``, of masks that come from ``annotations``.
         """
         self.is_train = is_train
         self.categories = categories
-        self.augmentations = T.AugmentationList(augmentations)
+        self.augmentations = T.AugmentationList([nonempty(a) for a in augmentations])
         self._shows_sem_seg = any(
             "sem_seg" in inspect.signature(a.get_transform).parameters for a in self.augmentations.augs
         )
@@ -132,6 +133,10 @@ class PanopticDatasetMapper:
         if self._shows_sem_seg:
             aug_input.sem_seg = self._sem_seg_to_show(dataset_dict, segments_info, reading)
         transforms = self.augmentations(aug_input)
+        if 0 in aug_input.image.shape:
+            raise ValueError(
+                f"Of image {dataset_dict['file_name']} the augmentations leave nothing: {aug_input.image.shape}."
+            )
         dataset_dict["image"] = to_planes(aug_input.image)
         return transforms
 
@@ -142,7 +147,7 @@ class PanopticDatasetMapper:
         reading: "Future[_Map] | None",
     ) -> npt.NDArray[np.integer]:
         if "sem_seg_file_name" in dataset_dict:
-            return np.asarray(utils.read_image(dataset_dict["sem_seg_file_name"], "L").squeeze(2))
+            return read_labels(dataset_dict["sem_seg_file_name"])
         if reading is None or segments_info is None:
             raise ValueError(
                 f"Image {dataset_dict['file_name']} has no semantic ground truth, which INPUT.CROP."
@@ -236,5 +241,4 @@ def _pads_with_void(transforms: T.TransformList) -> bool:
 
 
 def _read_sem_seg(path: str, transforms: T.TransformList) -> torch.Tensor:
-    sem_seg = utils.read_image(path, "L").squeeze(2)
-    return torch.as_tensor(transforms.apply_segmentation(sem_seg).astype("int64"))
+    return torch.as_tensor(transforms.apply_segmentation(read_labels(path)).astype("int64"))

@@ -15,6 +15,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from .images import in_row_order
+from .nonempty import NonemptyResizeShortestEdge
 
 __all__ = ["VectorizedResizeShortestEdge", "VectorizedResizeTransform", "vectorized"]
 
@@ -28,7 +29,7 @@ def vectorized(augmentation: T.Augmentation) -> T.Augmentation:
     return faster
 
 
-class VectorizedResizeShortestEdge(T.ResizeShortestEdge):
+class VectorizedResizeShortestEdge(NonemptyResizeShortestEdge):
     """detectron2's `ResizeShortestEdge`: the same sizes, and values within 1 of 255."""
 
     def get_transform(self, image: npt.NDArray[Any]) -> T.Transform:
