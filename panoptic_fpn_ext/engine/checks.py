@@ -6,7 +6,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..data import dataset_categories
+from ..data import dataset_categories, image_channels
 from ..data.panoptic_catalog import is_panoptic
 from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
 
@@ -14,6 +14,7 @@ __all__ = [
     "HOW_TO_REGISTER",
     "check_config",
     "check_head_sizes",
+    "check_input_format",
     "dataset_head_sizes",
     "fill_in_num_classes",
     "prediction_dataset",
@@ -69,11 +70,26 @@ def check_config(cfg: CfgNode) -> None:
         KeyError: a dataset is not registered.
         ValueError: a wrong size; the message names the key and the value that fits.
     """
+    check_input_format(cfg)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         if name not in DatasetCatalog:
             raise KeyError(f"Dataset {name!r} (DATASETS.TRAIN or DATASETS.TEST) is not registered. {HOW_TO_REGISTER}")
     for name in _panoptic_datasets(cfg):
         check_head_sizes(cfg, name)
+
+
+def check_input_format(cfg: CfgNode) -> None:
+    """``ValueError`` for an ``INPUT.FORMAT`` that cannot be read, or that has other channels than ``MODEL.PIXEL_MEAN``
+    and ``PIXEL_STD``.
+    """
+    channels = image_channels(cfg.INPUT.FORMAT)
+    for key in ("PIXEL_MEAN", "PIXEL_STD"):
+        values = cfg.MODEL[key]
+        if len(values) != channels:
+            raise ValueError(
+                f"INPUT.FORMAT {cfg.INPUT.FORMAT!r} has {channels} channels, but MODEL.{key} has {len(values)} values: "
+                f"{list(values)}. Set MODEL.PIXEL_MEAN and MODEL.PIXEL_STD to {channels} values each."
+            )
 
 
 def prediction_dataset(cfg: CfgNode) -> str:

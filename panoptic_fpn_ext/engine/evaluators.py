@@ -15,8 +15,8 @@ from detectron2.evaluation import (
     SemSegEvaluator,
 )
 from detectron2.utils.file_io import PathManager
-from PIL import Image
 
+from ..data.images import read_labels
 from ..data.panoptic_catalog import CITYSCAPES_PANOPTIC, COCO_PANOPTIC
 from ..evaluation import PanopticQualityEvaluator
 from ..evaluation.cityscapes import CityscapesInstanceEvaluator
@@ -121,8 +121,7 @@ def _is_cityscapes(dataset_name: str) -> bool:
 
 def load_sem_seg(path: str, dtype: type = int) -> npt.NDArray[np.integer]:
     """Labels (H, W) of a semantic PNG; detectron2's own function needs numpy 1."""
-    with PathManager.open(path, "rb") as f:
-        return np.asarray(Image.open(f)).astype(dtype)
+    return read_labels(path).astype(dtype)
 
 
 def _instance_evaluator(dataset_name: str, output_folder: str, has_masks: bool) -> DatasetEvaluator:

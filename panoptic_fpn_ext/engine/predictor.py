@@ -7,12 +7,13 @@ import numpy.typing as npt
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 
+from ..data.images import to_input_format, to_planes
+from ..data.nonempty import NonemptyResizeShortestEdge
 from ..data.panoptic_catalog import is_panoptic
 from .checkpoint import PanopticCheckpointer
-from .checks import check_head_sizes, prediction_dataset
+from .checks import check_head_sizes, check_input_format, prediction_dataset
 from .device import use_available_device
 from .setup import register_categories
 
@@ -34,6 +35,7 @@ class PanopticPredictor:
             FileNotFoundError: there is no such file of weights.
             ValueError: no weights, or those of another architecture; head sizes that do not fit the dataset.
         """
+        check_input_format(cfg)
         cfg = cfg.clone()
         use_available_device(cfg)
         register_categories([])
@@ -42,7 +44,7 @@ class PanopticPredictor:
             check_head_sizes(cfg, self.metadata.name)
         self.model = build_model(cfg).eval()
         PanopticCheckpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
-        self._resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
+        self._resize = NonemptyResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
         self._input_format = cfg.INPUT.FORMAT
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> dict[str, Any]:
@@ -62,9 +64,8 @@ class PanopticPredictor:
                 f"PanopticPredictor needs a uint8 image of shape (H, W, 3), got {image.dtype} {image.shape}."
             )
         height, width = image.shape[:2]
-        if self._input_format == "RGB":
-            image = image[:, :, ::-1]
+        image = to_input_format(image, self._input_format)
         resized = self._resize.get_transform(image).apply_image(image)
-        tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        tensor = to_planes(resized)
         with torch.no_grad():
             return self.model([{"image": tensor, "height": height, "width": width}])[0]

@@ -17,7 +17,7 @@ from ..data import cityscapes_panoptic, describe_coco_panoptic, register_coco_pa
 from ..data.coco_panoptic import read_panoptic_json
 from ..data.street.categories import categories as street_categories
 from ..data.synthetic_street import SPLITS, register_synthetic_street
-from .checks import check_config, check_head_sizes, fill_in_num_classes, prediction_dataset
+from .checks import check_config, check_head_sizes, check_input_format, fill_in_num_classes, prediction_dataset
 from .device import use_available_device
 
 __all__ = [
@@ -124,6 +124,7 @@ def load_prediction_config(config_file: str, opts: list[str], registrations: lis
     cfg = _read_config(config_file, opts)
     register_categories(registrations)
     fill_in_num_classes(cfg)
+    check_input_format(cfg)
     check_head_sizes(cfg, prediction_dataset(cfg))
     cfg.freeze()
     return cfg

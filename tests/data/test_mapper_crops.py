@@ -9,6 +9,7 @@ from PIL import Image
 
 from panoptic_fpn_ext.categories import ALL_CLASSES, PanopticCategories
 from panoptic_fpn_ext.data import PanopticDatasetMapper
+from panoptic_fpn_ext.data.nonempty import NonemptyResizeShortestEdge
 from panoptic_fpn_ext.data.targets import sem_seg_target
 from panoptic_fpn_ext.panoptic_png import id2rgb, rgb2id, write_panoptic_png
 
@@ -129,4 +130,4 @@ def test_keys(tiny_cfg):
     tiny_cfg.INPUT.COLOR_AUG_SSD = True
     assert differ(plain, images())
     inference = PanopticDatasetMapper(tiny_cfg, is_train=False)
-    assert [type(a) for a in inference.augmentations.augs] == [T.ResizeShortestEdge]
+    assert [type(a) for a in inference.augmentations.augs] == [NonemptyResizeShortestEdge]

@@ -16,14 +16,21 @@ from panoptic_fpn_ext.engine import PanopticPredictor
 
 @pytest.fixture
 def cfg(tiny_cfg: CfgNode, tmp_path: Path) -> CfgNode:
-    DetectionCheckpointer(build_model(tiny_cfg), str(tmp_path)).save("weights")
-    tiny_cfg.MODEL.WEIGHTS = str(tmp_path / "weights.pth")
-    return tiny_cfg
+    return _with_weights(tiny_cfg, tmp_path)
 
 
-@pytest.mark.parametrize("image_format", ["BGR", "RGB"])
-def test_it_predicts_what_an_evaluation_predicts(cfg: CfgNode, image_format: str):
-    cfg.INPUT.FORMAT = image_format
+def _with_weights(cfg: CfgNode, folder: Path) -> CfgNode:
+    DetectionCheckpointer(build_model(cfg), str(folder)).save("weights")
+    cfg.MODEL.WEIGHTS = str(folder / "weights.pth")
+    return cfg
+
+
+@pytest.mark.parametrize("image_format", ["BGR", "RGB", "L", "YUV-BT.601", "HSV"])
+def test_it_predicts_what_an_evaluation_predicts(tiny_cfg: CfgNode, tmp_path: Path, image_format: str):
+    tiny_cfg.INPUT.FORMAT = image_format
+    if image_format == "L":
+        tiny_cfg.MODEL.PIXEL_MEAN, tiny_cfg.MODEL.PIXEL_STD = [110.0], [1.0]
+    cfg = _with_weights(tiny_cfg, tmp_path)
     predictor = PanopticPredictor(cfg)
     loader = build_detection_test_loader(cfg, cfg.DATASETS.TEST[0], mapper=PanopticDatasetMapper(cfg, is_train=False))
     inputs = next(iter(loader))
@@ -35,7 +42,16 @@ def test_it_predicts_what_an_evaluation_predicts(cfg: CfgNode, image_format: str
     assert output["panoptic_seg"][1] == expected["panoptic_seg"][1]
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 90), (70, 50)])
+def test_the_channels_of_format_and_pixel_mean_must_agree(cfg: CfgNode):
+    cfg.INPUT.FORMAT = "L"
+    with pytest.raises(ValueError, match=r"'L' has 1 channels, but MODEL\.PIXEL_MEAN has 3 values"):
+        PanopticPredictor(cfg)
+    cfg.INPUT.FORMAT = "GRAY"
+    with pytest.raises(ValueError, match=r"INPUT\.FORMAT must be one of .*'GRAY'"):
+        PanopticPredictor(cfg)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 90), (70, 50), (1, 3000), (3000, 1), (3000, 2), (5, 2000)])
 def test_images_of_any_size_give_maps_of_that_size(cfg: CfgNode, size: tuple[int, int]):
     image = np.zeros((*size, 3), dtype=np.uint8)
     output = PanopticPredictor(cfg)(image)
