@@ -11,11 +11,11 @@ So the order in which a JSON lists its categories does not matter, as in detectr
 Contiguous and semantic ids overlap, so a predicted ``category_id`` means nothing without its ``isthing``.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from .coco_json import category_rows
 from .structures import THINGS_SEM_SEG_ID
 
 __all__ = ["ALL_CLASSES", "THINGS_AS_OTHER", "PanopticCategories", "SemSegSpace"]
@@ -46,14 +46,9 @@ def _default_color(dataset_id: int) -> tuple[int, int, int]:
     return rgb[0], rgb[1], rgb[2]
 
 
-def _parse_category(category: Mapping[str, Any]) -> _Category:
-    missing = [key for key in ("id", "name", "isthing") if key not in category]
-    if missing:
-        raise ValueError(f"Category {dict(category)} lacks {missing}; COCO panoptic categories have id, name, isthing.")
-    color = tuple(int(c) for c in category.get("color") or _default_color(int(category["id"])))
-    if len(color) != 3:
-        raise ValueError(f"Category {category['name']!r} needs an RGB color of 3 numbers, got {color}.")
-    return _Category(int(category["id"]), str(category["name"]), bool(category["isthing"]), color)
+def _category(row: Mapping[str, Any]) -> _Category:
+    red, green, blue = row.get("color", _default_color(row["id"]))
+    return _Category(row["id"], row["name"], bool(row["isthing"]), (red, green, blue))
 
 
 class PanopticCategories:
@@ -75,17 +70,13 @@ class PanopticCategories:
                 somebody else made.
 
         Raises:
-            ValueError: no category, a missing field, a duplicate or negative id, an unknown space.
+            ValueError: no category, a field that is missing or wrong, an id twice, an unknown space.
         """
         if sem_seg_space not in (THINGS_AS_OTHER, ALL_CLASSES):
             raise ValueError(f"sem_seg_space must be {THINGS_AS_OTHER!r} or {ALL_CLASSES!r}, got {sem_seg_space!r}.")
-        parsed = [_parse_category(c) for c in categories]
+        parsed = [_category(row) for row in category_rows(categories)]
         self._categories = parsed if as_listed else sorted(parsed, key=lambda c: c.id)
         self.sem_seg_space: SemSegSpace = sem_seg_space
-        ids = [c.id for c in self._categories]
-        duplicates = sorted(i for i, times in Counter(ids).items() if times > 1)
-        if not ids or duplicates or min(ids) < 0:
-            raise ValueError(f"Category ids must be unique and ≥ 0, got {ids} (duplicates: {duplicates}).")
         self._things = [c for c in self._categories if c.isthing]
         self._stuff = [c for c in self._categories if not c.isthing]
         sem_seg = self._categories if sem_seg_space == ALL_CLASSES else self._stuff

@@ -16,6 +16,8 @@ FOUNDATIONS = {
     "panoptic_map",
     "index_masks",
     "cityscapes_labels",
+    "coco_fields",
+    "coco_json",
     "unique_names",
 }
 PURE = {

@@ -1,17 +1,15 @@
 """Datasets in COCO panoptic format: one JSON, one folder of images, one folder of panoptic PNGs, nothing else."""
 
-import json
 import logging
 import os
-from collections import Counter
 from typing import Any
 
 from detectron2.data import MetadataCatalog
-from detectron2.data.datasets import load_coco_json
 from detectron2.utils.file_io import PathManager
 
 from ..categories import THINGS_AS_OTHER, PanopticCategories, SemSegSpace
-from ..structures import VOID_ID
+from ..coco_json import image_key, read_panoptic
+from .instances import instance_annotations
 from .panoptic_catalog import COCO_PANOPTIC, class_metadata, describe_panoptic, register_panoptic
 
 __all__ = [
@@ -19,7 +17,6 @@ __all__ = [
     "describe_coco_panoptic",
     "load_coco_panoptic",
     "panoptic_dicts",
-    "read_panoptic_json",
     "register_coco_panoptic",
 ]
 
@@ -59,11 +56,7 @@ def register_coco_panoptic(
     for argument, path in roots.items():
         if not PathManager.exists(path):
             raise FileNotFoundError(f"Dataset {name!r}: {argument} {path} does not exist.")
-    content = read_panoptic_json(roots["panoptic_json"])
-    try:
-        categories = PanopticCategories(content["categories"], sem_seg_space)
-    except ValueError as error:
-        raise ValueError(f"{panoptic_json}: {error}") from error
+    categories = PanopticCategories(read_panoptic(roots["panoptic_json"])["categories"], sem_seg_space)
 
     def load() -> list[dict[str, Any]]:
         """What the catalog calls."""
@@ -110,15 +103,15 @@ def load_coco_panoptic(
         One dict an image: ``file_name``, ``image_id``, ``height``, ``width``, ``pan_seg_file_name`` and
         ``segments_info``, a list of ``id``, ``category_id`` (contiguous for things, semantic for stuff),
         ``isthing``, ``iscrowd``, ``area`` (px) and ``bbox`` (XYWH, px). With ``instances_json`` also ``annotations``
-        as `load_coco_json` gives them.
+        as detectron2's `load_coco_json` gives them.
 
     Raises:
         FileNotFoundError: images or PNGs are missing; the first ten are named.
-        ValueError: annotations without an image, twice the same image, categories outside the list.
+        ValueError: a JSON is not in COCO's format, see :mod:`panoptic_fpn_ext.coco_json`.
     """
     dicts = panoptic_dicts(image_root, panoptic_root, panoptic_json, categories)
     if instances_json is not None:
-        dicts = _with_polygons(dicts, instances_json, image_root, categories)
+        dicts = _with_polygons(dicts, instances_json, categories)
     check_files_exist(dicts)
     return dicts
 
@@ -127,114 +120,62 @@ def panoptic_dicts(
     image_root: str, panoptic_root: str, panoptic_json: str, categories: PanopticCategories
 ) -> list[dict[str, Any]]:
     """As :func:`load_coco_panoptic`, from the JSON alone: no other file is looked for."""
-    content = read_panoptic_json(panoptic_json)
-    for image in content["images"]:
-        _check_fields(image, ("id",), f"{panoptic_json}: an entry of images")
+    content = read_panoptic(panoptic_json)
     images = {image["id"]: image for image in content["images"]}
-    dicts = [
-        _dataset_dict(annotation, images, image_root, panoptic_root, panoptic_json, categories)
-        for annotation in content["annotations"]
-    ]
-    if not dicts:
+    annotations = content["annotations"]
+    if not annotations:
         raise ValueError(f"{panoptic_json} lists no annotations.")
-    image_ids = [d["image_id"] for d in dicts]
-    if len(set(image_ids)) < len(image_ids):
-        twice = sorted(str(i) for i, times in Counter(image_ids).items() if times > 1)
-        raise ValueError(f"{panoptic_json} annotates the same image more than once: {', '.join(twice[:10])}.")
-    return dicts
-
-
-def read_panoptic_json(panoptic_json: str) -> dict[str, Any]:
-    """Contents of a COCO panoptic annotation file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no JSON, or lacks one of the lists ``images``, ``annotations`` and ``categories``.
-    """
-    if not PathManager.isfile(panoptic_json):
-        raise FileNotFoundError(f"Panoptic JSON {panoptic_json} does not exist.")
-    with PathManager.open(panoptic_json) as f:
-        try:
-            content = json.load(f)
-        except ValueError as error:  # no JSON, or no text
-            raise ValueError(f"{panoptic_json} is not valid JSON: {error}.") from error
-    keys = ("images", "annotations", "categories")
-    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
-    if missing:
-        raise ValueError(f"{panoptic_json} is not in COCO panoptic format: it lacks {missing}.")
-    no_lists = [key for key in keys if not isinstance(content[key], list)]
-    if no_lists:
-        raise ValueError(f"{panoptic_json} is not in COCO panoptic format: {no_lists} must be lists.")
-    return content
+    if len(annotations) < len(images):
+        logger.warning(
+            f"{panoptic_json} annotates {len(annotations)} of the {len(images)} images that it lists; the others are "
+            "left out."
+        )
+    return [
+        _dataset_dict(annotation, images[annotation["image_id"]], image_root, panoptic_root, categories)
+        for annotation in annotations
+    ]
 
 
 def _dataset_dict(
     annotation: dict[str, Any],
-    images: dict[Any, dict[str, Any]],
+    image: dict[str, Any],
     image_root: str,
     panoptic_root: str,
-    panoptic_json: str,
     categories: PanopticCategories,
 ) -> dict[str, Any]:
-    where = f"{panoptic_json}, annotation of image {annotation.get('image_id')!r} ({annotation.get('file_name')})"
-    _check_fields(annotation, ("image_id", "file_name", "segments_info"), where)
-    if not isinstance(annotation["segments_info"], list):
-        raise ValueError(f"{where}: segments_info must be a list, got {annotation['segments_info']!r}.")
-    image = images.get(annotation["image_id"])
-    if image is None:
-        raise ValueError(f"{where}: there is no such image in the list of images.")
-    _check_fields(image, ("file_name", "height", "width"), f"{where}: its image")
     return {
         "file_name": os.path.join(image_root, image["file_name"]),
         "image_id": annotation["image_id"],
         "height": image["height"],
         "width": image["width"],
         "pan_seg_file_name": os.path.join(panoptic_root, annotation["file_name"]),
-        "segments_info": [_segment_info(s, categories, where) for s in annotation["segments_info"]],
+        "segments_info": [_segment_info(segment, categories) for segment in annotation["segments_info"]],
     }
 
 
-def _check_fields(row: dict[str, Any], fields: tuple[str, ...], where: str) -> None:
-    missing = [field for field in fields if field not in row]
-    if missing:
-        raise ValueError(f"{where} lacks {', '.join(missing)}, which COCO's panoptic format has.")
-
-
-def _segment_info(segment: dict[str, Any], categories: PanopticCategories, where: str) -> dict[str, Any]:
-    _check_fields(segment, ("id", "category_id"), f"{where}: a segment")
-    known = categories.dataset_ids
-    if segment["category_id"] not in known:
-        raise ValueError(
-            f"{where}: segment {segment['id']} has category {segment['category_id']!r}, which is not in {known}."
-        )
-    if segment["id"] == VOID_ID:
-        raise ValueError(f"{where}: a segment has id {VOID_ID}, which stands for unlabelled pixels.")
+def _segment_info(segment: dict[str, Any], categories: PanopticCategories) -> dict[str, Any]:
     return {
         "id": segment["id"],
         "category_id": categories.category_id(segment["category_id"]),
         "isthing": categories.isthing(segment["category_id"]),
-        "iscrowd": int(segment.get("iscrowd", 0)),
+        "iscrowd": segment["iscrowd"],
         **{key: segment[key] for key in ("area", "bbox") if key in segment},
     }
 
 
 def _with_polygons(
-    dicts: list[dict[str, Any]], instances_json: str, image_root: str, categories: PanopticCategories
+    dicts: list[dict[str, Any]], instances_json: str, categories: PanopticCategories
 ) -> list[dict[str, Any]]:
     """The same images with the polygons of an instance annotation file; those that it does not list are left out."""
-    annotations = {d["image_id"]: d["annotations"] for d in load_coco_json(instances_json, image_root)}
-    kept = [d for d in dicts if d["image_id"] in annotations]
+    annotations = instance_annotations(instances_json, categories)
+    kept = [d for d in dicts if image_key(d["image_id"]) in annotations]
     if not kept:
         raise ValueError(f"{instances_json} lists none of the images of the panoptic annotation file.")
     if len(kept) < len(dicts):
         logger.warning(
             f"{instances_json} does not list {len(dicts) - len(kept)} of {len(dicts)} images; they are left out."
         )
-    result = []
-    for d in kept:
-        rows = [{**a, "category_id": categories.contiguous_id(a["category_id"])} for a in annotations[d["image_id"]]]
-        result.append({**d, "annotations": rows})
-    return result
+    return [{**d, "annotations": annotations[image_key(d["image_id"])]} for d in kept]
 
 
 def check_files_exist(dicts: list[dict[str, Any]]) -> None:

@@ -128,7 +128,7 @@ def _instance_evaluator(dataset_name: str, output_folder: str, has_masks: bool) 
     if _is_cityscapes(dataset_name) and has_masks:
         return CityscapesInstanceEvaluator(dataset_name)
     metadata = MetadataCatalog.get(dataset_name)
-    if getattr(metadata, "json_file", None) is None and hasattr(metadata, "panoptic_json"):
+    if hasattr(metadata, "panoptic_json"):
         instances_json = os.path.join(output_folder, f"{dataset_name}_instances.json")
         dataset_name = instance_dataset(dataset_name, instances_json)
     # Said here, because detectron2 leaves out what no prediction has, and a young model may predict nothing.

@@ -12,9 +12,9 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from yaml import YAMLError
 
+from ..coco_json import read_panoptic
 from ..config import add_panoptic_fpn_ext_config
 from ..data import cityscapes_panoptic, describe_coco_panoptic, register_coco_panoptic
-from ..data.coco_panoptic import read_panoptic_json
 from ..data.street.categories import categories as street_categories
 from ..data.synthetic_street import SPLITS, register_synthetic_street
 from .checks import check_config, check_head_sizes, check_input_format, fill_in_num_classes, prediction_dataset
@@ -80,7 +80,7 @@ def register_categories(registrations: list[list[str]]) -> None:
     Only the JSON files are read; folders need not exist, and nothing is drawn.
     """
     for name, *_, panoptic_json in registrations:
-        describe_coco_panoptic(name, read_panoptic_json(_resolve(panoptic_json))["categories"])
+        describe_coco_panoptic(name, read_panoptic(_resolve(panoptic_json))["categories"])
     for split in SPLITS:
         describe_coco_panoptic(f"synthetic_street_{split}", street_categories())
     cityscapes_panoptic.describe_cityscapes_panoptic()

@@ -1,13 +1,13 @@
 """Panoptic Quality of predictions on disk, of any model: panopticapi's call and result."""
 
 import os
-from collections.abc import Hashable, Iterator
 from typing import Any
 
 from detectron2.utils.file_io import PathManager
 
+from ..coco_json import image_key, read_predictions
 from ..panoptic_png import read_panoptic_png
-from .ground_truth import GroundTruth, read_json
+from .ground_truth import GroundTruth
 from .panoptic_quality import ImageCounts, PQCounts, count_image
 from .problems import Problems
 from .records import ImageRecords, fold_records
@@ -55,11 +55,24 @@ def count_files(
     if not PathManager.isdir(folder):
         raise FileNotFoundError(f"Folder {folder} with the predictions' panoptic PNGs does not exist.")
     problems = Problems()
-    problems.include([truth.problems])
-    predictions = _predictions_by_image(read_json(os.fspath(pred_json_file)), problems)
+    refused: set[str | None] = set()
+
+    def refuse(key: str | None, text: str) -> None:
+        position = None if key is None else truth.position(key)
+        problems.add(text, -1 if position is None else position)
+        refused.add(key)
+
+    predictions = read_predictions(os.fspath(pred_json_file), truth.category_index, refuse)
     records = ImageRecords()
-    for position, counts in _count_images(truth, predictions, folder, problems):
-        records.add(position, counts)
+    for position, image_id in enumerate(truth.image_ids):
+        key = image_key(image_id)
+        try:
+            if key in predictions:
+                records.add(position, _count_annotation(truth, position, predictions[key], folder))
+            elif key not in refused:
+                raise ValueError(f"no prediction for it in {pred_json_file}")
+        except (ValueError, FileNotFoundError) as error:
+            problems.add(f"image {image_id!r}: {error}", position)
     problems.raise_if_any()
     warn_of_wrong_areas(records.num_wrong_areas)
     return fold_records([records], truth.categories)
@@ -69,37 +82,11 @@ def _folder(json_file: StrPath, folder: StrPath | None) -> str:
     return os.fspath(folder) if folder is not None else os.fspath(json_file).removesuffix(".json")
 
 
-def _predictions_by_image(content: dict[str, Any], problems: Problems) -> dict[Hashable, dict[str, Any]]:
-    result: dict[Hashable, dict[str, Any]] = {}
-    for index, annotation in enumerate(content["annotations"]):
-        if not isinstance(annotation, dict) or "image_id" not in annotation:
-            problems.add(f"prediction {index}: the JSON lacks the field 'image_id'")
-            continue
-        if annotation["image_id"] in result:
-            problems.add(f"image {annotation['image_id']!r}, prediction: the JSON has it more than once")
-        result[annotation["image_id"]] = annotation
-    return result
-
-
-def _count_images(
-    truth: GroundTruth, predictions: dict[Hashable, dict[str, Any]], folder: str, problems: Problems
-) -> Iterator[tuple[int, ImageCounts]]:
-    for position, image_id in enumerate(truth.image_ids):
-        try:
-            if image_id not in predictions:
-                raise ValueError("no prediction for it")
-            yield position, _count_annotation(truth, position, predictions[image_id], folder)
-        except (ValueError, FileNotFoundError) as error:
-            problems.add(f"image {image_id!r}: {error}", position)
-        except KeyError as error:
-            problems.add(f"image {image_id!r}, prediction: the JSON lacks the field {error}", position)
-        except TypeError as error:  # a list that is null, say
-            problems.add(f"image {image_id!r}, prediction: the JSON is not as COCO has it ({error})", position)
-
-
 def _count_annotation(truth: GroundTruth, position: int, annotation: dict[str, Any], folder: str) -> ImageCounts:
-    segments, problems = parse_segments(annotation["segments_info"], truth.category_index, predicted=True)
-    if problems:
-        raise ValueError(f"prediction: {'; '.join(problems)}")
-    ids = read_panoptic_png(os.path.join(folder, annotation["file_name"]))
-    return count_image(*truth.compare(position, ids, segments))
+    segments, _ = parse_segments(annotation["segments_info"], truth.category_index, predicted=True)
+    path = os.path.join(folder, annotation["file_name"])
+    maps = truth.compare(position, read_panoptic_png(path), segments)
+    try:
+        return count_image(*maps)
+    except ValueError as error:
+        raise ValueError(f"{error} ({path})") from error

@@ -1,8 +1,8 @@
 """The ground truth of a panoptic dataset, in COCO's format, read image by image."""
 
-import json
+import logging
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -10,37 +10,22 @@ import numpy.typing as npt
 from detectron2.utils.file_io import PathManager
 
 from ..categories import PanopticCategories
+from ..coco_json import image_key, read_panoptic
 from ..panoptic_png import MAX_SEGMENT_ID, read_panoptic_words
 from ..unique_names import UniqueNames
-from .problems import Problems
 from .segments import SegmentMap, Segments, as_segment_map, as_segment_maps, parse_segments
 
-__all__ = ["GroundTruth", "read_json"]
+__all__ = ["GroundTruth"]
 
-
-def read_json(path: str) -> dict[str, Any]:
-    """A COCO panoptic JSON; ``FileNotFoundError`` when absent, ``ValueError`` when it is no JSON or lacks the list
-    of annotations."""
-    local_path = PathManager.get_local_path(path)
-    if not PathManager.isfile(local_path):
-        raise FileNotFoundError(f"Panoptic JSON {path} does not exist.")
-    with open(local_path, encoding="utf-8") as f:
-        try:
-            content = json.load(f)
-        except ValueError as error:  # no JSON, or no text
-            raise ValueError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-        raise ValueError(f"{path} is no COCO panoptic JSON: it needs a list called 'annotations'.")
-    return content
+logger = logging.getLogger(__name__)
 
 
 class GroundTruth:
     """Annotations of all images by position in the JSON, and their maps on demand.
 
     Attributes:
-        categories: those of the JSON, in its order; ``category_list`` has them as they are written there.
+        categories: those of the JSON, in its order; ``category_list`` has them as :func:`read_panoptic` does.
         category_index: dataset id → index in ``categories.dataset_ids``.
-        problems: what is wrong with the JSON; what is wrong with a PNG shows itself when the image is read.
         png_names: by position, what a prediction's PNG is called: as the ground truth's, with ``_2``, ``_3`` … where
             PNGs of different folders are called the same.
     """
@@ -56,56 +41,36 @@ class GroundTruth:
 
         Raises:
             FileNotFoundError: no such file or folder.
-            ValueError: the JSON has no annotations or no proper categories.
+            ValueError: the JSON is not in COCO panoptic format; what is wrong with a PNG shows itself when the image
+                is read.
         """
-        content = read_json(json_file)
+        content = read_panoptic(json_file, complete=False)
         self._folder = PathManager.get_local_path(folder)
         if not PathManager.isdir(self._folder):
             raise FileNotFoundError(f"Folder {folder} with the ground truth's panoptic PNGs does not exist.")
         self._png_decoder = png_decoder
-        self.category_list: list[dict[str, Any]] = content.get("categories", [])
-        try:
-            # In the JSON's order, in which panopticapi adds up the figures of the categories.
-            named = [{"name": str(c.get("id")), **c} for c in self.category_list]
-            self.categories = PanopticCategories(named, as_listed=True)
-        except ValueError as error:
-            raise ValueError(f"{json_file}: {error}") from error
+        self.category_list: list[dict[str, Any]] = content["categories"]
+        # In the JSON's order, in which panopticapi adds up the figures of the categories.
+        named = [{"name": str(row["id"]), **row} for row in self.category_list]
+        self.categories = PanopticCategories(named, as_listed=True)
         self.category_index = {id_: index for index, id_ in enumerate(self.categories.dataset_ids)}
-        self.problems = Problems()
-        self.image_ids: list[Hashable] = []
-        self._file_names: list[str] = []
-        self._segments: list[Segments] = []
-        self._positions: dict[Hashable, int] = {}
-        for position, annotation in enumerate(content["annotations"]):
-            try:
-                self._add(position, annotation)
-            except KeyError as error:
-                raise ValueError(f"{json_file}: annotation {position} lacks the field {error}.") from error
-            except TypeError as error:  # a list that is null, say
-                raise ValueError(f"{json_file}: annotation {position} is not as COCO has it ({error}).") from error
+        annotations = content["annotations"]
+        self.image_ids: list[Hashable] = [annotation["image_id"] for annotation in annotations]
+        self._file_names: list[str] = [annotation["file_name"] for annotation in annotations]
+        self._segments = [parse_segments(a["segments_info"], self.category_index)[0] for a in annotations]
+        self._positions = {image_key(image_id): position for position, image_id in enumerate(self.image_ids)}
         names = UniqueNames()
         self.png_names = [names.take(file_name) + ".png" for file_name in self._file_names]
+        self._has_warned = False
         self._cache: dict[int, SegmentMap] = {}
         self._cache_bytes_left = cache_bytes
-
-    def _add(self, position: int, annotation: Mapping[str, Any]) -> None:
-        image_id = annotation["image_id"]
-        segments, problems = parse_segments(annotation["segments_info"], self.category_index)
-        if image_id in self._positions:
-            problems.insert(0, "the ground truth's JSON has this image more than once")
-        for problem in problems:
-            self.problems.add(f"image {image_id!r}, ground truth: {problem}", position)
-        self._positions[image_id] = position
-        self.image_ids.append(image_id)
-        self._file_names.append(annotation["file_name"])
-        self._segments.append(segments)
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def position(self, image_id: Hashable) -> int | None:
         """Where the JSON has an image, None if nowhere."""
-        return self._positions.get(image_id)
+        return self._positions.get(image_key(image_id))
 
     def compare(
         self, position: int, pred_ids: npt.NDArray[np.integer], pred_segments: Segments
@@ -121,7 +86,20 @@ class GroundTruth:
             path = os.path.join(self._folder, self._file_names[position])
             gt_words, gt_segments = read_panoptic_words(path, self._png_decoder), self._segments[position]
             if self._cache_bytes_left <= 0:
-                return as_segment_maps(gt_words, gt_segments, pred_ids, pred_segments, MAX_SEGMENT_ID)
+                maps = as_segment_maps(gt_words, gt_segments, pred_ids, pred_segments, MAX_SEGMENT_ID)
+                self._warn_of_misfit(maps[0], path)
+                return maps
             gt = self._cache[position] = as_segment_map(gt_words, gt_segments, MAX_SEGMENT_ID)
             self._cache_bytes_left -= gt.nbytes
+            self._warn_of_misfit(gt, path)
         return gt, as_segment_map(pred_ids, pred_segments)
+
+    def _warn_of_misfit(self, gt: SegmentMap, path: str) -> None:
+        """Once, for the first PNG: the rules are panopticapi's, which takes such data without a word."""
+        if (gt.absent or gt.unlisted) and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                f"Panoptic PNG {path} does not agree with its list of segments: ids without a pixel are "
+                f"{gt.absent[:5]}, ids that the JSON does not list {gt.unlisted[:5]}. The former count as missed, the "
+                "latter as neither void nor segment, as panopticapi has it. Other PNGs are not named."
+            )

@@ -1,6 +1,4 @@
-"""COCO instance annotations made from panoptic ones, so that AP can be measured where only panoptic ground truth
-exists.
-"""
+"""COCO instance annotations that AP is measured against: a dataset's own, or made from its panoptic ones."""
 
 import json
 from typing import Any
@@ -12,20 +10,22 @@ from detectron2.utils.file_io import PathManager
 from pycocotools import mask as mask_util
 from tqdm import tqdm
 
+from ..coco_json import image_key, read_instances, read_panoptic
 from ..panoptic_map import check_panoptic_map
 from ..panoptic_png import read_panoptic_png
 
-__all__ = ["instance_annotations", "instance_dataset"]
+__all__ = ["instance_annotations", "instance_dataset", "own_annotations"]
 
 
 def instance_dataset(dataset_name: str, instances_json: str) -> str:
     """Give detectron2's `COCOEvaluator` something to measure AP against.
 
-    Writes the thing segments of a panoptic dataset as COCO instance annotations, on the main process. Must be
-    called from all processes.
+    Writes its instance annotations, or else its thing segments, on the main process. They are those that training
+    reads, with the ids of its images, since what reads this file takes fields as they are. Must be called from all
+    processes.
 
     Args:
-        dataset_name: a registered panoptic dataset without instance annotations of its own.
+        dataset_name: a registered panoptic dataset.
         instances_json: where they are written; an older file is replaced.
 
     Returns:
@@ -33,9 +33,13 @@ def instance_dataset(dataset_name: str, instances_json: str) -> str:
     """
     metadata = MetadataCatalog.get(dataset_name)
     if comm.is_main_process():
-        annotations = instance_annotations(metadata.panoptic_json, metadata.panoptic_root)
-        with PathManager.open(instances_json, "w") as f:
-            json.dump(annotations, f)
+        own = getattr(metadata, "json_file", None)
+        if own is None:
+            content = instance_annotations(metadata.panoptic_json, metadata.panoptic_root)
+        else:
+            content = own_annotations(own, getattr(metadata, "panoptic_json", None))
+        with PathManager.open(instances_json, "w", encoding="utf-8") as f:
+            json.dump(content, f)
     comm.synchronize()
     derived = MetadataCatalog.get(f"{dataset_name}@{instances_json}")
     derived.set(
@@ -46,12 +50,35 @@ def instance_dataset(dataset_name: str, instances_json: str) -> str:
     return str(derived.name)
 
 
+def own_annotations(instances_json: str, panoptic_json: str | None) -> dict[str, Any]:
+    """An instance annotation file as COCO's evaluation needs it.
+
+    Images have the ids of the panoptic file, if there is one. Annotations are numbered from 1: the evaluation takes a
+    match with annotation 0 for none.
+    """
+    content = read_instances(instances_json)
+    images = read_panoptic(panoptic_json)["images"] if panoptic_json else content["images"]
+    ids = {image_key(image["id"]): image["id"] for image in images}
+
+    def id_of(image_id: Any) -> Any:
+        return ids.get(image_key(image_id), image_id)
+
+    return {
+        "info": {},
+        "images": [{**image, "id": id_of(image["id"])} for image in content["images"]],
+        "annotations": [
+            {**annotation, "id": number, "image_id": id_of(annotation["image_id"])}
+            for number, annotation in enumerate(content["annotations"], start=1)
+        ],
+        "categories": content["categories"],
+    }
+
+
 def instance_annotations(panoptic_json: str, panoptic_root: str) -> dict[str, Any]:
     """Thing segments of a COCO panoptic annotation file in COCO instance format (RLE masks), as panopticapi converts
     them.
     """
-    with PathManager.open(panoptic_json) as f:
-        panoptic = json.load(f)
+    panoptic = read_panoptic(panoptic_json)
     categories = [c for c in panoptic["categories"] if c["isthing"]]
     things = {c["id"] for c in categories}
     annotations: list[dict[str, Any]] = []
@@ -67,7 +94,7 @@ def instance_annotations(panoptic_json: str, panoptic_root: str) -> dict[str, An
                         "id": len(annotations) + 1,
                         "image_id": annotation["image_id"],
                         "category_id": segment["category_id"],
-                        "iscrowd": int(segment.get("iscrowd", 0)),
+                        "iscrowd": segment["iscrowd"],
                         "area": int(mask_util.area(rle)),
                         "bbox": mask_util.toBbox(rle).tolist(),
                         "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},

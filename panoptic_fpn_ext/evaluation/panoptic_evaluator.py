@@ -14,6 +14,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
+from ..coco_json import image_key
 from .ground_truth import GroundTruth
 from .model_ids import ModelIds
 from .panoptic_quality import ImageCounts, PQCounts, count_image
@@ -83,7 +84,7 @@ class PanopticQualityEvaluator(DatasetEvaluator):
 
         Raises:
             FileNotFoundError: the ground truth is not there.
-            ValueError: the metadata name no ground truth, or it has no proper categories.
+            ValueError: the metadata name no ground truth, or its JSON is not in COCO panoptic format.
         """
         metadata = MetadataCatalog.get(dataset_name)
         missing = [key for key in ("panoptic_json", "panoptic_root") if not hasattr(metadata, key)]
@@ -94,10 +95,6 @@ class PanopticQualityEvaluator(DatasetEvaluator):
             )
         self._metadata = metadata
         self._truth = GroundTruth(metadata.panoptic_json, metadata.panoptic_root, gt_cache_bytes, png_decoder)
-        if self._truth.problems.count:
-            logger.warning(
-                f"{metadata.panoptic_json}: {self._truth.problems.count} problems, so evaluate() will raise."
-            )
         self._ids = ModelIds(metadata)
         self._output_dir = output_dir
         self._worker = BackgroundWorker(self._work, self._explain, MAX_WAITING)
@@ -146,7 +143,7 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         if self._writer is not None:
             self._writer.merge([s.written for s in states if s.written is not None], self._truth.category_list)
         problems = Problems()
-        problems.include([self._truth.problems, *(state.problems for state in states)])
+        problems.include(state.problems for state in states)
         problems.include([self._find_absent_and_duplicate(states)])
         problems.raise_if_any()
         counts = fold_records([state.records for state in states], self._truth.categories)
@@ -165,8 +162,8 @@ class PanopticQualityEvaluator(DatasetEvaluator):
 
     def _wanted(self) -> npt.NDArray[np.bool_]:
         """Which images of the ground truth the dataset has: all, unless its metadata have ``image_ids``."""
-        wanted = set(getattr(self._metadata, "image_ids", self._truth.image_ids))
-        return np.array([image_id in wanted for image_id in self._truth.image_ids], dtype=bool)
+        wanted = set(map(image_key, getattr(self._metadata, "image_ids", self._truth.image_ids)))
+        return np.array([image_key(image_id) in wanted for image_id in self._truth.image_ids], dtype=bool)
 
     def _report(self, counts: PQCounts) -> None:
         warn_of_wrong_areas(counts.num_wrong_areas)

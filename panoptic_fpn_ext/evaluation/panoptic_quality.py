@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..categories import PanopticCategories
+from ..coco_json import segment_rows
 from .segments import NO_CATEGORY, SegmentMap, as_segment_maps, check_sizes, parse_segments, sum_by
 
 __all__ = ["MATCH_DTYPE", "ImageCounts", "PQCounts", "count_image", "count_panoptic_quality"]
@@ -181,8 +182,9 @@ def count_panoptic_quality(
             a predicted id without a pixel, or a pixel of the prediction whose id is neither listed nor 0.
     """
     category_index = {id_: index for index, id_ in enumerate(categories.dataset_ids)}
-    gt_parsed, gt_problems = parse_segments(gt_segments, category_index)
-    pred_parsed, pred_problems = parse_segments(pred_segments, category_index, predicted=True)
+    gt_parsed, gt_problems = parse_segments(segment_rows(gt_segments, "ground truth"), category_index)
+    predicted = segment_rows(pred_segments, "prediction", predicted=True)
+    pred_parsed, pred_problems = parse_segments(predicted, category_index, predicted=True)
     problems = [f"ground truth: {p}" for p in gt_problems] + [f"prediction: {p}" for p in pred_problems]
     if problems:
         raise ValueError("; ".join(problems))
