@@ -36,6 +36,7 @@ __all__ = [
     "ids_shown",
     "image_key",
     "load_json",
+    "read_categories",
     "read_instances",
     "read_panoptic",
     "read_predictions",
@@ -92,6 +93,18 @@ def read_panoptic(path: str, *, complete: bool = True) -> Row:
     known = {row["id"] for row in content["categories"]}
     _convert_segments(annotations, SEGMENT, known, raise_error, lambda i: _annotation_name(path, annotations[i]))
     return content
+
+
+def read_categories(path: str) -> list[Row]:
+    """The categories of a COCO panoptic annotation file, checked and converted; annotations are not looked at.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not in that format, or a category is wrong.
+    """
+    return category_rows(
+        _load_lists(path, "Panoptic JSON", ("images", "annotations", "categories"))["categories"], path
+    )
 
 
 def read_predictions(
@@ -260,8 +273,8 @@ def _convert_categories(categories: Any, table: Mapping[str, Field], where: str)
     ids = [row["id"] for row in rows]
     duplicates = sorted(i for i, times in Counter(ids).items() if times > 1)
     if not ids or duplicates:
-        found = f"there are several with ids {duplicates}" if ids else "there is none"
-        raise ValueError(f"{where}: Category ids must be unique, and {found}. Each category needs an id of its own.")
+        found = f"got duplicates: {duplicates}" if ids else "got no category"
+        raise ValueError(f"{where}: Category ids must be unique, {found}. Each category needs an id of its own.")
     return rows
 
 

@@ -249,7 +249,7 @@ def test_evaluation_that_meets_a_corrupt_image_keeps_the_trained_model(dataset: 
     PanopticCheckpointer(model, complete=True).load(str(output / "model_final.pth"))
 
 
-@pytest.mark.parametrize(("field", "value", "words"), [("name", None, "lacks ['name']"), ("id", 4, "duplicates: [4]")])
+@pytest.mark.parametrize(("field", "value", "words"), [("name", None, "lacks 'name'"), ("id", 4, "duplicates: [4]")])
 def test_categories_that_are_none(dataset: TinyDataset, tmp_path: Path, field: str, value: object, words: str):
     category = {**dataset.content["categories"][0], field: value}
     if value is None:
@@ -262,4 +262,4 @@ def test_categories_that_are_none(dataset: TinyDataset, tmp_path: Path, field: s
 def test_segments_that_are_no_list(dataset: TinyDataset, tmp_path: Path):
     dataset.content["annotations"][1]["segments_info"] = None
     dataset.save()
-    _fails(dataset, tmp_path, ValueError, str(dataset.json), "image_2.png", "segments_info must be a list, got None")
+    _fails(dataset, tmp_path, ValueError, str(dataset.json), "image_2.png", "segments_info must be a list, got null")

@@ -15,7 +15,7 @@ from detectron2.utils.file_io import PathManager
 
 from .. import cityscapes_labels
 from ..categories import ALL_CLASSES, PanopticCategories
-from ..coco_json import read_panoptic
+from ..coco_json import read_categories
 from .cityscapes_preparation import prepare_cityscapes_panoptic
 from .coco_panoptic import check_files_exist, panoptic_dicts
 from .panoptic_catalog import CITYSCAPES_PANOPTIC, class_metadata, describe_panoptic, register_panoptic
@@ -78,7 +78,7 @@ def _register_split(root: str, split: str) -> None:
     else:
         prepare_cityscapes_panoptic(root, split)
     image_root, panoptic_json = os.path.join(root, "leftImg8bit", split), f"{panoptic_root}.json"
-    categories = PanopticCategories(read_panoptic(panoptic_json)["categories"], ALL_CLASSES)
+    categories = PanopticCategories(read_categories(panoptic_json), ALL_CLASSES)
     files = {"image_root": image_root, "panoptic_root": panoptic_root, "panoptic_json": panoptic_json}
     register_panoptic(
         f"cityscapes_panoptic_{split}",

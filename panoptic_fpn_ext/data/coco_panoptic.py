@@ -8,7 +8,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
 from ..categories import THINGS_AS_OTHER, PanopticCategories, SemSegSpace
-from ..coco_json import image_key, read_panoptic
+from ..coco_json import image_key, read_categories, read_panoptic
 from .instances import instance_annotations
 from .panoptic_catalog import COCO_PANOPTIC, class_metadata, describe_panoptic, register_panoptic
 
@@ -56,7 +56,7 @@ def register_coco_panoptic(
     for argument, path in roots.items():
         if not PathManager.exists(path):
             raise FileNotFoundError(f"Dataset {name!r}: {argument} {path} does not exist.")
-    categories = PanopticCategories(read_panoptic(roots["panoptic_json"])["categories"], sem_seg_space)
+    categories = PanopticCategories(read_categories(roots["panoptic_json"]), sem_seg_space)
 
     def load() -> list[dict[str, Any]]:
         """What the catalog calls."""

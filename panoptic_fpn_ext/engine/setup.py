@@ -12,7 +12,7 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from yaml import YAMLError
 
-from ..coco_json import read_panoptic
+from ..coco_json import read_categories
 from ..config import add_panoptic_fpn_ext_config
 from ..data import cityscapes_panoptic, describe_coco_panoptic, register_coco_panoptic
 from ..data.street.categories import categories as street_categories
@@ -80,7 +80,7 @@ def register_categories(registrations: list[list[str]]) -> None:
     Only the JSON files are read; folders need not exist, and nothing is drawn.
     """
     for name, *_, panoptic_json in registrations:
-        describe_coco_panoptic(name, read_panoptic(_resolve(panoptic_json))["categories"])
+        describe_coco_panoptic(name, read_categories(_resolve(panoptic_json)))
     for split in SPLITS:
         describe_coco_panoptic(f"synthetic_street_{split}", street_categories())
     cityscapes_panoptic.describe_cityscapes_panoptic()

@@ -1,5 +1,6 @@
 """Panoptic Quality of predictions on disk, of any model: panopticapi's call and result."""
 
+import logging
 import os
 from typing import Any
 
@@ -15,6 +16,8 @@ from .report import warn_of_wrong_areas
 from .segments import parse_segments
 
 __all__ = ["count_files", "pq_compute"]
+
+logger = logging.getLogger(__name__)
 
 StrPath = str | os.PathLike[str]
 
@@ -75,6 +78,11 @@ def count_files(
             problems.add(f"image {image_id!r}: {error}", position)
     problems.raise_if_any()
     warn_of_wrong_areas(records.num_wrong_areas)
+    if truth.misfit:
+        logger.warning(
+            f"{truth.misfit} As in panopticapi, the former are missed segments, the latter neither void nor a segment. "
+            "Other PNGs are not named."
+        )
     return fold_records([records], truth.categories)
 
 

@@ -1,6 +1,5 @@
 """The ground truth of a panoptic dataset, in COCO's format, read image by image."""
 
-import logging
 import os
 from collections.abc import Hashable
 from typing import Any
@@ -17,8 +16,6 @@ from .segments import SegmentMap, Segments, as_segment_map, as_segment_maps, par
 
 __all__ = ["GroundTruth"]
 
-logger = logging.getLogger(__name__)
-
 
 class GroundTruth:
     """Annotations of all images by position in the JSON, and their maps on demand.
@@ -26,6 +23,8 @@ class GroundTruth:
     Attributes:
         categories: those of the JSON, in its order; ``category_list`` has them as :func:`read_panoptic` does.
         category_index: dataset id → index in ``categories.dataset_ids``.
+        misfit: of the first PNG, of those read so far, that does not agree with its list of segments; panopticapi and
+            so :meth:`compare` take them.
         png_names: by position, what a prediction's PNG is called: as the ground truth's, with ``_2``, ``_3`` … where
             PNGs of different folders are called the same.
     """
@@ -61,7 +60,7 @@ class GroundTruth:
         self._positions = {image_key(image_id): position for position, image_id in enumerate(self.image_ids)}
         names = UniqueNames()
         self.png_names = [names.take(file_name) + ".png" for file_name in self._file_names]
-        self._has_warned = False
+        self.misfit = ""
         self._cache: dict[int, SegmentMap] = {}
         self._cache_bytes_left = cache_bytes
 
@@ -87,19 +86,16 @@ class GroundTruth:
             gt_words, gt_segments = read_panoptic_words(path, self._png_decoder), self._segments[position]
             if self._cache_bytes_left <= 0:
                 maps = as_segment_maps(gt_words, gt_segments, pred_ids, pred_segments, MAX_SEGMENT_ID)
-                self._warn_of_misfit(maps[0], path)
+                self._note_misfit(maps[0], path)
                 return maps
             gt = self._cache[position] = as_segment_map(gt_words, gt_segments, MAX_SEGMENT_ID)
             self._cache_bytes_left -= gt.nbytes
-            self._warn_of_misfit(gt, path)
+            self._note_misfit(gt, path)
         return gt, as_segment_map(pred_ids, pred_segments)
 
-    def _warn_of_misfit(self, gt: SegmentMap, path: str) -> None:
-        """Once, for the first PNG: the rules are panopticapi's, which takes such data without a word."""
-        if (gt.absent or gt.unlisted) and not self._has_warned:
-            self._has_warned = True
-            logger.warning(
-                f"Panoptic PNG {path} does not agree with its list of segments: ids without a pixel are "
-                f"{gt.absent[:5]}, ids that the JSON does not list {gt.unlisted[:5]}. The former count as missed, the "
-                "latter as neither void nor segment, as panopticapi has it. Other PNGs are not named."
+    def _note_misfit(self, gt: SegmentMap, path: str) -> None:
+        if (gt.absent or gt.unlisted) and not self.misfit:
+            self.misfit = (
+                f"Panoptic PNG {path} does not agree with its list of segments: listed ids without a pixel are "
+                f"{gt.absent[:5]}, ids that the JSON does not list {gt.unlisted[:5]}."
             )

@@ -94,9 +94,9 @@ def test_missing_images_are_counted_and_named(files, register):
     [
         (
             lambda c: c["annotations"][0]["segments_info"][0].update(category_id=5),
-            r"image 1.*segment 10 has category 5.*\[3, 8\]",
+            r"panoptic\.json.*image 1.*segment 10 has an unknown category: 5.*\[3, 8\]",
         ),
-        (lambda c: c["annotations"][0]["segments_info"][0].update(id=0), "id 0"),
+        (lambda c: c["annotations"][0]["segments_info"][0].update(id=0), "segment 0: id must be .*got 0"),
         (lambda c: c["annotations"][0].update(image_id=77), "77"),
         (lambda c: c["annotations"][0].pop("segments_info"), "segments_info"),
         (lambda c: c["annotations"].append(c["annotations"][0]), "more than once: 1"),
