@@ -1,0 +1,236 @@
+"""Convert a dataset of any of the known formats to COCO panoptic format.
+
+``python -m panoptic_fpn_ext.data.convert FORMAT … --output DIR``; ``FORMAT --help`` says what a format needs.
+For example::
+
+    python -m panoptic_fpn_ext.data.convert coco _annotations.coco.json --things car,window --output panoptic
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from .formats import FORMATS, Conversion, LabelOptions, Labels, Report, Source, choose_labels, convert
+from .formats.conversion import write_json
+from .formats.files import read_yaml
+
+__all__ = ["Description", "build_parser", "convert_description", "parse_description"]
+
+_RECORD = "conversion.json"
+_SPLIT_NAMES = ("train", "val", "test")
+
+Description = argparse.Namespace
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of the command line: one subcommand a format, made from the signature of its reader."""
+    parser = argparse.ArgumentParser(
+        prog="python -m panoptic_fpn_ext.data.convert",
+        description=(__doc__ or "").replace("``", "").replace("::", ":"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    formats = parser.add_subparsers(dest="format", required=True, metavar="FORMAT")
+    for name, read in FORMATS.items():
+        text, _, arguments = (inspect.getdoc(read) or "").partition("\n\nArgs:\n")
+        text = text.partition("\n\nRaises:")[0]
+        sub = formats.add_parser(name, help=text.split("\n")[0].rstrip("."), description=text)
+        _add_reader_arguments(sub, read, arguments.partition("\n\nRaises:")[0])
+        _add_common_arguments(sub)
+    return parser
+
+
+def _add_reader_arguments(parser: argparse.ArgumentParser, read: Callable[..., Source], text: str) -> None:
+    """Positional arguments are those without a default; their help is the docstring's."""
+    found = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", text, re.MULTILINE)
+    helps = {name: re.sub(r"\s+", " ", what).replace("%", "%%") for name, what in found}
+    for name, parameter in inspect.signature(read).parameters.items():
+        if parameter.default is inspect.Parameter.empty:
+            parser.add_argument(name, help=helps.get(name))
+        else:
+            option = f"--{name.replace('_', '-')}"
+            parser.add_argument(option, default=parameter.default, metavar=name.upper(), help=helps.get(name))
+
+
+def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    common = parser.add_argument_group("for every format")
+    common.add_argument("--output", help="folder of the result (default: panoptic, beside the source)")
+    common.add_argument("--things", type=_names, help="names of the categories that are things, A,B; others are stuff")
+    common.add_argument("--stuff", type=_names, help="names of the categories that are stuff; others are things")
+    common.add_argument("--labels-file", help="YAML with things, stuff, layers, leave_out and unlabelled instead")
+    common.add_argument("--layers", help="who is on top where annotations overlap: 'wall, road < car < person'")
+    common.add_argument("--leave-out", type=_names, default=[], help="categories whose pixels are void")
+    common.add_argument("--unlabelled", help="stuff category of unlabelled pixels (default: they are void)")
+    common.add_argument("--split", type=_shares, default={}, help="shares of train/val/test, such as 0.8/0.1/0.1")
+    common.add_argument("--group", help="regular expression: images where it finds the same stay in one part")
+    common.add_argument("--copy", action="store_true", help="copy the images instead of linking them")
+    common.add_argument("--processes", type=int, default=0, help="default: one a core")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _shares(text: str) -> dict[str, float]:
+    try:
+        shares = [float(part) for part in text.split("/")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"shares such as 0.8/0.1/0.1 are needed, got {text!r}") from error
+    if not 2 <= len(shares) <= len(_SPLIT_NAMES) or min(shares) <= 0:
+        raise argparse.ArgumentTypeError(f"two or three shares above 0 are needed, got {text!r}")
+    return dict(zip(_SPLIT_NAMES, shares, strict=False))
+
+
+def parse_description(text: str) -> Description:
+    """A description in one string, as ``train_net.py --data`` takes it: what the command line takes after its name.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parser = build_parser()
+
+    def refuse(message: str) -> None:
+        raise ValueError(f"{text!r} describes no dataset: {message}.")
+
+    parser.error = refuse  # type: ignore[assignment, method-assign]
+    return parser.parse_args(shlex.split(text))
+
+
+def convert_description(description: Description, show: Callable[[str], None]) -> dict[str, str]:
+    """Convert what a description says, unless that was done and nothing has changed since.
+
+    Args:
+        description: of :func:`parse_description`, or the command line's.
+        show: is given the lines of the report.
+
+    Returns:
+        The JSON of each part of the dataset; one part is called "all" if it is not split.
+
+    Raises:
+        ValueError: the source is not of its format, or the description does not fit it.
+        OSError: the output cannot be written.
+    """
+    read = FORMATS[description.format]
+    arguments = {name: getattr(description, name) for name in inspect.signature(read).parameters}
+    source = read(**arguments)
+    output = description.output or _beside(next(iter(arguments.values())))
+    record = _record(description, source)
+    done = _record_of(output)
+    if done is not None and {**done, "parts": None} == {**record, "parts": None}:
+        show(f"{output} is up to date.")
+        return {part: os.path.join(output, name) for part, name in done["parts"].items()}
+    labels = choose_labels(source, _label_options(description))
+    for line in labels.lines:
+        show(line)
+    conversion = Conversion(labels, description.split, description.group, description.copy, description.processes)
+    _forget(output)
+    reports = convert(source, conversion, output)
+    for part, report in reports.items():
+        show(_report_text(part, report, labels, source.notes))
+    record["parts"] = {part: "panoptic.json" if part == "all" else f"panoptic_{part}.json" for part in reports}
+    write_json(os.path.join(output, _RECORD), record)
+    return {part: os.path.join(output, name) for part, name in record["parts"].items()}
+
+
+def _beside(path: str) -> str:
+    """Where the result lies if nothing else is said."""
+    folder = path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))
+    return os.path.join(folder, "panoptic_fpn_ext")
+
+
+def _label_options(description: Description) -> LabelOptions:
+    if description.labels_file is None:
+        values: Mapping[str, Any] = {}
+    else:
+        values = read_yaml(description.labels_file)
+        known = {"things", "stuff", "layers", "leave_out", "unlabelled"}
+        if not isinstance(values, Mapping) or set(values) - known:
+            raise ValueError(f"{description.labels_file} may have the keys {', '.join(sorted(known))}.")
+    given = {key: getattr(description, key) for key in ("things", "stuff", "layers", "leave_out", "unlabelled")}
+    return LabelOptions(**{**given, **{key: value for key, value in values.items() if not given[key]}})
+
+
+def _record(description: Description, source: Source) -> dict[str, Any]:
+    """What the result depends on: the description, the annotation files and the images, by size and time."""
+    files = sorted({*source.files, *(image.path for image in source.images)})
+    stamps = [[path, *_stamp(path)] for path in files]
+    ignored = {"output", "processes"}
+    options = {key: value for key, value in vars(description).items() if key not in ignored}
+    return {"description": json.loads(json.dumps(options)), "files": stamps, "parts": None}
+
+
+def _stamp(path: str) -> list[int]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return [-1, -1]
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _record_of(output: str) -> dict[str, Any] | None:
+    path = os.path.join(output, _RECORD)
+    if not os.path.isfile(path):
+        return None
+    with open(path, encoding="utf-8") as f:
+        record: dict[str, Any] = json.load(f)
+    return record if all(os.path.isfile(os.path.join(output, name)) for name in record["parts"].values()) else None
+
+
+def _forget(output: str) -> None:
+    """From here on the output is not up to date, until it is whole again."""
+    path = os.path.join(output, _RECORD)
+    if os.path.exists(path):
+        os.remove(path)
+
+
+def _report_text(part: str, report: Report, labels: Labels, notes: Sequence[str]) -> str:
+    """What was found, as a person reads it."""
+    name = "" if part == "all" else f"{part}: "
+    pixels = max(report.pixels, 1)
+    void = report.void / pixels
+    lines = [f"{name}{report.images} images, {sum(report.segments.values())} segments, {void:.1%} of the pixels void."]
+    rows = [_category_row(c, report, pixels) for c in labels.categories]
+    heads = ["category", "kind", "segments", "of all pixels", "crowds", "hidden"]
+    lines.append(tabulate(rows, heads, tablefmt="simple", floatfmt=".3%"))
+    for (below, above), taken in report.taken.most_common(10):
+        share = f"{taken / pixels:.2%}"
+        lines.append(f"Overlap: {labels.name(above)} took {taken} px ({share}) from {labels.name(below)}.")
+    if len(report.taken) > 10:
+        lines.append(f"… and {len(report.taken) - 10} more pairs of categories that overlap.")
+    lines += [f"Dropped: {why}: {n}, such as {report.examples[why]}." for why, n in report.dropped.most_common()]
+    lines += [f"Left out: {note}." for note in notes]
+    return "\n".join(lines)
+
+
+def _category_row(category: Mapping[str, Any], report: Report, pixels: int) -> list[Any]:
+    id_ = category["id"]
+    kind = "thing" if category["isthing"] else "stuff"
+    counts = [report.segments[id_], report.area[id_] / pixels, report.crowds[id_], report.hidden[id_]]
+    return [category["name"], kind, *counts]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = build_parser()
+    description = parser.parse_args(arguments)
+    try:
+        parts = convert_description(description, lambda line: print(line, flush=True))  # noqa: T201
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    for part, path in parts.items():
+        folder = os.path.splitext(path)[0]
+        images = os.path.join(os.path.dirname(path), "images")
+        print(f"--register my_{part} {images} {folder} {path}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""ADE20K, as the Scene Parsing challenge has it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+
+from .files import stem
+from .id_maps import MapRegions, paired, split_folders
+from .regions import Region, Source, SourceImage, regions_of_ids
+
+__all__ = ["read_ade20k"]
+
+# The classes that its instance annotations have, by the first of their names.
+_THINGS: Final = frozenset(
+    name.strip()
+    for name in """
+    bed, windowpane, window, cabinet, person, door, table, curtain, chair, car, painting, sofa, shelf, mirror, armchair,
+    seat, fence, desk, wardrobe, lamp, bathtub, railing, cushion, box, column, signboard, chest of drawers, counter,
+    sink, fireplace, refrigerator, stairs, case, pool table, pillow, screen door, bookcase, coffee table, toilet,
+    flower, book, bench, countertop, stove, palm, kitchen island, computer, swivel chair, boat, arcade machine, bus,
+    towel, light, truck, chandelier, awning, streetlight, booth, television receiver, television, airplane, apparel,
+    pole, bannister, ottoman, bottle, van, ship, fountain, washer, plaything, stool, barrel, basket, bag, minibike,
+    oven, ball, food, step, trade name, microwave, pot, animal, bicycle, dishwasher, screen, sculpture, hood, sconce,
+    vase, traffic light, tray, ashcan, fan, plate, monitor, bulletin board, radiator, glass, clock, flag
+    """.replace("\n", " ").split(",")
+)
+
+
+def read_ade20k(root: str) -> Source:
+    """ADE20K's ``ADEChallengeData2016``: ``images``, ``annotations``, ``objectInfo150.txt`` and, for the 100 things,
+    ``annotations_instance``; without the latter every pixel of a thing is part of a crowd.
+
+    Raises:
+        ValueError: the folders are not there.
+    """
+    categories = [_ade20k_row(line, i) for i, line in enumerate(_ade20k_lines(root), start=1)]
+    known = {row["id"]: row["id"] for row in categories}
+    images: list[SourceImage] = []
+    for split, folder in split_folders(root, {"train": "training", "val": "validation"}, "annotations").items():
+        instances = os.path.join(root, "annotations_instance", folder)
+        regions = partial(_Ade20kRegions, known=known, instances=instances)
+        images += paired(f"{root}/images/{folder}", f"{root}/annotations/{folder}", "", "", split, regions)
+    return Source(categories, images, [], things_by_default=False)
+
+
+def _ade20k_lines(root: str) -> list[str]:
+    path = os.path.join(root, "objectInfo150.txt")
+    try:
+        with open(path, encoding="utf-8-sig") as f:
+            return [line for line in f.read().splitlines()[1:] if line.strip()]
+    except OSError as error:
+        raise ValueError(f"{path} cannot be opened: {error.strerror}.") from error
+
+
+def _ade20k_row(line: str, number: int) -> dict[str, Any]:
+    name = line.split("\t")[-1].split(",")[0].split(";")[0].strip()
+    return {"id": number, "name": name, "isthing": int(name in _THINGS)}
+
+
+@dataclass(frozen=True)
+class _Ade20kRegions:
+    """Semantic ids, and instances whose numbers are in the green channel of another PNG; an instance is of the category
+    that most of its pixels have."""
+
+    map_file: str
+    known: Mapping[int, int]
+    instances: str
+
+    def __call__(self, size: tuple[int, int]) -> tuple[list[Region], Mapping[str, int]]:
+        regions = MapRegions(self.map_file, "semantic", self.known)
+        path = os.path.join(self.instances, f"{stem(self.map_file)}.png")
+        found, _ = regions(size)
+        if not os.path.isfile(path):
+            return found, {"image without annotations_instance": 1}
+        semantic, _ = regions.read(self.map_file, size, "semantic")
+        _, instance = regions.read(path, size, "red,green")
+        kind, _ = regions.read(path, size, "red,blue")
+        instance = np.where(kind > 0, kind * 256 + (0 if instance is None else instance), 0)
+        for region in regions_of_ids(instance, lambda i: (i, False) if i else None):
+            window = region.mask.window(semantic)[region.mask.mask]
+            category = self.known.get(int(np.bincount(window).argmax()))
+            if category is not None:
+                found.append(Region(category, region.mask, z=1.0))
+        return found, {}

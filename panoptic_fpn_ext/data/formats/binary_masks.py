@@ -1,0 +1,73 @@
+"""One folder of binary masks an image."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from .files import images_below, read_ids, stem
+from .regions import Region, Source, SourceImage, mask_of_array
+
+__all__ = ["read_masks"]
+
+
+def read_masks(
+    root: str, images: str | None = None, pattern: str = r"^(?:.*/)?(?P<label>[^/]*?)[-_ ]?\d*\.[^.]+$"
+) -> Source:
+    """One folder of binary masks an image.
+
+    Either ``ROOT/IMAGE/images/*`` and ``ROOT/IMAGE/masks/*``, or ``images/NAME.*`` with ``ROOT/NAME/*``. A mask's
+    category is what ``pattern`` finds as ``label`` in its path below the image's folder: by default its name without a
+    number, and the category "object" where nothing else is left.
+
+    Raises:
+        ValueError: there are no such folders, or a mask whose name has no label.
+    """
+    folders = sorted(f for f in os.listdir(root) if os.path.isdir(os.path.join(root, f)))
+    expression = re.compile(pattern)
+    ids: dict[str, int] = {}
+    found = []
+    for folder in folders:
+        base = os.path.join(root, folder)
+        own = os.path.join(base, "images")
+        files = images_below(base)
+        if os.path.isdir(own):
+            candidates = [os.path.join(base, f) for f in files if f.startswith("images/")]
+            files = [f for f in files if not f.startswith("images/")]
+        else:
+            candidates = [os.path.join(images or root, f) for f in os.listdir(images or root) if stem(f) == folder]
+            candidates = [c for c in candidates if os.path.isfile(c)]
+        masks = [(os.path.join(base, f), ids.setdefault(_label(f, expression), len(ids) + 1)) for f in files]
+        if not candidates:
+            found.append(SourceImage(base, folder, problem=f"there is no image for the masks in {base}"))
+            continue
+        name = f"{folder}{os.path.splitext(candidates[0])[1]}"
+        found.append(SourceImage(candidates[0], name, partial(_mask_regions, masks=masks)))
+    if not ids:
+        raise ValueError(f"There is no folder with masks in {root}.")
+    return Source([{"id": i, "name": name} for name, i in ids.items()], found, [root])
+
+
+def _label(path: str, expression: re.Pattern[str]) -> str:
+    match = expression.search(path.removeprefix("masks/"))
+    if match is None:
+        raise ValueError(f"--pattern {expression.pattern!r} does not match {path!r}.")
+    label = match.groupdict().get("label") or ""
+    looks_random = re.fullmatch(r"[0-9a-f]{8,}|\d*|mask", label, re.IGNORECASE)
+    return "object" if looks_random else label
+
+
+def _mask_regions(size: tuple[int, int], masks: Sequence[tuple[str, int]]) -> tuple[list[Region], Mapping[str, int]]:
+    regions = []
+    empty = 0
+    for path, category in masks:
+        pixels = read_ids(path)
+        if pixels.shape[:2] != size:
+            raise ValueError(f"{path} has (height, width) {pixels.shape[:2]}, the image {size}")
+        mask = mask_of_array((pixels if pixels.ndim == 2 else pixels.max(axis=2)) > 0)
+        empty += mask is None
+        if mask is not None:
+            regions.append(Region(category, mask))
+    return regions, {"empty mask": empty} if empty else {}

@@ -1,0 +1,158 @@
+"""COCO instances JSON: polygons, run-length masks, crowds; as Roboflow, CVAT, FiftyOne and others export it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from .files import ImageIndex, read_ids, read_json
+from .regions import Region, Source, SourceImage, mask_of_polygons, mask_of_rle, regions_of_ids
+
+__all__ = ["read_coco", "region_of_annotation"]
+
+
+def read_coco(annotations: str, images: str | None = None, stuff_maps: str | None = None) -> Source:
+    """Read a COCO instances JSON.
+
+    Args:
+        annotations: the JSON.
+        images: folder of the images; beside the JSON, and where the tools put them, if not given.
+        stuff_maps: folder of PNGs whose pixels are category ids of stuff (0 and 255 are void), one an image, which lie
+            below all annotations.
+
+    Raises:
+        ValueError: the JSON is not COCO's.
+    """
+    content = read_json(annotations)
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, Mapping) or not isinstance(content.get(key), list):
+            raise ValueError(f"{annotations} is no COCO instances JSON: it has no list of {key}.")
+    index = ImageIndex([images] if images else _usual_folders(annotations))
+    of_image: dict[Any, list[Mapping[str, Any]]] = {}
+    for row in content["annotations"]:
+        of_image.setdefault(_field(row, "image_id", annotations), []).append(row)
+    categories, notes = _categories(content, annotations)
+    known = {c["id"] for c in categories}
+    maps = ImageIndex([stuff_maps]) if stuff_maps else None
+    found = []
+    for row in content["images"]:
+        name = str(_field(row, "file_name", annotations))
+        rows = of_image.pop(_field(row, "id", annotations), [])
+        found.append(_image(row, name, rows, index, maps, known))
+    if of_image:
+        count = sum(len(rows) for rows in of_image.values())
+        notes.append(f"{count} annotations of image ids that the JSON does not list: {list(of_image)[:5]}")
+    return Source(categories, found, [annotations], things_by_default=True, notes=notes)
+
+
+def _usual_folders(annotations: str) -> list[str]:
+    """Where the images of a JSON lie: beside it (Roboflow), in ``data`` (FiftyOne), in ``../images`` (CVAT)."""
+    folder = os.path.dirname(os.path.abspath(annotations))
+    parent = os.path.dirname(folder)
+    name = os.path.splitext(os.path.basename(annotations))[0].split("_", 1)[-1]  # instances_NAME.json
+    inside = [os.path.join(folder, sub) for sub in ("images", "data", name)]
+    outside = [os.path.join(parent, sub) for sub in (os.path.join("images", name), "images", name, "data")]
+    return [*inside, *outside, folder]
+
+
+def _field(row: Any, key: str, path: str) -> Any:
+    if not isinstance(row, Mapping) or key not in row:
+        raise ValueError(f"{path}: {str(row)[:80]} has no {key!r}.")
+    return row[key]
+
+
+def _categories(content: Mapping[str, Any], path: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """The categories, less a root that only groups the others, as Roboflow writes it."""
+    used = {row.get("category_id") for row in content["annotations"]}
+    parents = {row.get("supercategory") for row in content["categories"] if isinstance(row, Mapping)}
+    rows, notes = [], []
+    for row in content["categories"]:
+        name, id_ = str(_field(row, "name", path)), int(_field(row, "id", path))
+        if id_ not in used and name in parents and row.get("supercategory") in (None, "", "none"):
+            notes.append(f"category {name!r} (id {id_}): it only groups the others, no annotation has it")
+            continue
+        rows.append({"id": id_, "name": name} | {k: row[k] for k in ("isthing", "color", "supercategory") if k in row})
+    return rows, notes
+
+
+def _image(
+    row: Mapping[str, Any],
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    index: ImageIndex,
+    maps: ImageIndex | None,
+    known: set[int],
+) -> SourceImage:
+    size = (int(row["height"]), int(row["width"])) if row.get("height") and row.get("width") else None
+    try:
+        path = index.find(name)
+    except ValueError as error:
+        return SourceImage(name, _inside(name), problem=str(error))
+    regions = partial(_regions, rows=rows, known=known, stuff_map=_map_of(name, maps))
+    return SourceImage(path, _inside(name), regions, size, image_id=row["id"])
+
+
+def _inside(name: str) -> str:
+    """A name that cannot lead out of a folder."""
+    return name.replace("\\", "/").lstrip("/")
+
+
+def _map_of(name: str, maps: ImageIndex | None) -> str | None:
+    if maps is None:
+        return None
+    try:
+        return maps.find(os.path.splitext(name)[0] + ".png")
+    except ValueError:
+        return None
+
+
+def _regions(
+    size: tuple[int, int], rows: Sequence[Mapping[str, Any]], known: set[int], stuff_map: str | None
+) -> tuple[list[Region], Mapping[str, int]]:
+    """The regions of an image; z puts the stuff map below everything."""
+    dropped: Counter[str] = Counter()
+    regions = []
+    if stuff_map is not None:
+        ids = read_ids(stuff_map)
+        if ids.shape != size:
+            raise ValueError(f"{stuff_map} has (height, width) {ids.shape}, the image {size}")
+        below = regions_of_ids(ids, lambda i: (i, False) if i in known and i not in (0, 255) else None)
+        regions += [Region(r.category, r.mask, z=float("-inf")) for r in below]
+    for row in rows:
+        region = region_of_annotation(row, size, known, dropped)
+        if region is not None:
+            regions.append(region)
+    return regions, dropped
+
+
+def region_of_annotation(
+    row: Mapping[str, Any], size: tuple[int, int], known: set[int], dropped: Counter[str]
+) -> Region | None:
+    """The region of a COCO instance annotation, None where it was dropped; `dropped` counts why.
+
+    Raises:
+        ValueError: a category that is not `known`, or a broken mask.
+    """
+    category, segmentation = row.get("category_id"), row.get("segmentation")
+    if category not in known:
+        raise ValueError(f"annotation {row.get('id')} has category {category!r}, which the JSON does not list")
+    if not segmentation:
+        dropped["annotation without a mask (a box only)"] += 1
+        return None
+    try:
+        if isinstance(segmentation, Mapping):
+            mask = mask_of_rle(segmentation, size)
+        else:
+            polygons = segmentation if isinstance(segmentation[0], Sequence) else [segmentation]
+            usable = [p for p in polygons if len(p) >= 6]
+            dropped["polygon of fewer than three points"] += len(polygons) - len(usable)
+            mask = mask_of_polygons(usable, size)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"annotation {row.get('id')}: {error}") from error
+    if mask is None:
+        dropped["annotation without a pixel in the image"] += 1
+        return None
+    return Region(int(category), mask, iscrowd=bool(row.get("iscrowd")))

@@ -1,0 +1,236 @@
+"""From a source in any format to COCO panoptic format: one pass over the images, on all cores.
+
+Every file is written to a temporary name and renamed, the JSON last, so an interrupted conversion is never taken for a
+whole one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from ...panoptic_png import write_panoptic_png
+from .labels import Labels
+from .painting import paint
+from .regions import Source, SourceImage
+from .splits import WHOLE, split_images
+
+__all__ = ["Conversion", "Report", "convert", "describe", "write_json"]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How to convert: all that is not in the source.
+
+    ``split`` has the share of each part by name; ``group`` is a regular expression whose match in an image's name (its
+    first group, if it has one) names what must stay together. ``copy`` copies images instead of linking them.
+    """
+
+    labels: Labels
+    split: Mapping[str, float] = field(default_factory=dict)
+    group: str | None = None
+    copy: bool = False
+    processes: int = 0
+
+
+@dataclass
+class Report:
+    """What a conversion found, in pixels and segments; of all images, or of one."""
+
+    images: int = 0
+    pixels: int = 0
+    void: int = 0
+    segments: Counter[int] = field(default_factory=Counter)
+    area: Counter[int] = field(default_factory=Counter)
+    crowds: Counter[int] = field(default_factory=Counter)
+    hidden: Counter[int] = field(default_factory=Counter)
+    taken: Counter[tuple[int, int]] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def add(self, other: Report) -> None:
+        """Count another report's images too."""
+        for name in ("images", "pixels", "void"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("segments", "area", "crowds", "hidden", "taken", "dropped"):
+            getattr(self, name).update(getattr(other, name))
+        for reason, example in other.examples.items():
+            self.examples.setdefault(reason, example)
+
+    def drop(self, reason: str, example: str, count: int = 1) -> None:
+        """Count what was left out."""
+        if count:
+            self.dropped[reason] += count
+            self.examples.setdefault(reason, example)
+
+
+def convert(source: Source, conversion: Conversion, output: str) -> dict[str, Report]:
+    """Write ``output/panoptic_PART.json``, ``output/panoptic_PART/`` and ``output/images/``.
+
+    Without a split, neither the source's nor one asked for, ``_PART`` is left out.
+
+    Args:
+        source: what to convert.
+        conversion: how.
+        output: folder; made if it does not exist.
+
+    Returns:
+        What was found, by part.
+
+    Raises:
+        ValueError: no image is left, an expression that matches no group in a name, names of the same image twice.
+        OSError: the folder cannot be written to.
+    """
+    reports = {}
+    for part, images in split_images(source.images, conversion.split, conversion.group).items():
+        suffix = "" if part == WHOLE else f"_{part}"
+        reports[part] = _convert_part(images, conversion, output, f"panoptic{suffix}")
+    return reports
+
+
+def _convert_part(images: Sequence[SourceImage], conversion: Conversion, output: str, name: str) -> Report:
+    folder = os.path.join(output, name)
+    os.makedirs(folder, exist_ok=True)
+    report, rows, annotations = Report(), [], []
+    converted = _Converted(images, conversion.labels, output, folder, conversion.copy)
+    results = _in_order(converted, conversion.processes)
+    for found, row, annotation in tqdm(results, total=len(images), desc=f"Convert into {folder}", unit="image"):
+        report.add(found)
+        if row is not None:
+            rows.append(row)
+            annotations.append(annotation)
+    if not rows:
+        raise ValueError(f"No image could be converted: {_reasons(report) or 'the source lists none'}.")
+    content = {"images": rows, "annotations": annotations, "categories": conversion.labels.categories}
+    write_json(f"{folder}.json", content)
+    return report
+
+
+def _reasons(report: Report) -> str:
+    return "; ".join(f"{why}: {n} (such as {report.examples[why]})" for why, n in report.dropped.most_common())
+
+
+def write_json(path: str, content: Any) -> None:
+    """Write a JSON as a whole or not at all."""
+    with open(f"{path}.tmp", "w", encoding="utf-8") as f:
+        json.dump(content, f, ensure_ascii=False)
+        f.flush()
+        os.fsync(f.fileno())
+    os.replace(f"{path}.tmp", path)
+
+
+@dataclass(frozen=True)
+class _Converted(Dataset[Any]):
+    """Converts an image when it is asked for, in whichever process asks."""
+
+    images: Sequence[SourceImage]
+    labels: Labels
+    output: str
+    folder: str
+    copy: bool
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Report, dict[str, Any] | None, dict[str, Any] | None]:
+        return _convert_image(index + 1, self.images[index], self.labels, self.output, self.folder, self.copy)
+
+
+def _in_order(converted: _Converted, processes: int) -> Iterable[Any]:
+    """Results in the order of the images, of several processes, few images under way at a time."""
+    processes = min(processes or os.cpu_count() or 1, len(converted))
+    return DataLoader(converted, batch_size=None, num_workers=processes if processes > 1 else 0, collate_fn=_as_it_is)
+
+
+def _as_it_is(result: Any) -> Any:
+    return result
+
+
+def _convert_image(
+    number: int, image: SourceImage, labels: Labels, output: str, folder: str, copy: bool
+) -> tuple[Report, dict[str, Any] | None, dict[str, Any] | None]:
+    """One image into the output; the rows of the JSON, or None where it was left out."""
+    report = Report()
+    try:
+        if image.problem:
+            raise ValueError(image.problem)
+        size = _image_size(image)
+        regions, dropped = image.regions(size) if image.regions else ([], {})
+    except (ValueError, OSError) as error:
+        report.drop("image left out", f"{image.path}: {error}")
+        return report, None, None
+    for reason, count in dropped.items():
+        report.drop(reason, image.path, count)
+    painted = paint(labels.kept(regions), size, labels.isthing, labels.layers)
+    panoptic, segments = labels.fill_unlabelled(painted.panoptic, painted.segments)
+    png_name = f"{os.path.splitext(image.name)[0]}.png"
+    _write_png(os.path.join(folder, png_name), panoptic)
+    _place_image(image.path, os.path.join(output, "images", image.name), copy)
+    _count(report, panoptic, segments)
+    report.taken, report.hidden = painted.taken, painted.hidden
+    image_id = number if image.image_id is None else image.image_id
+    row = {"id": image_id, "file_name": image.name, "height": size[0], "width": size[1]}
+    return report, row, {"image_id": image_id, "file_name": png_name, "segments_info": segments}
+
+
+def _count(report: Report, panoptic: np.ndarray[Any, Any], segments: Iterable[Mapping[str, Any]]) -> None:
+    report.images, report.pixels = 1, panoptic.size
+    report.void = int(np.count_nonzero(panoptic == 0))
+    for segment in segments:
+        report.segments[segment["category_id"]] += 1
+        report.area[segment["category_id"]] += segment["area"]
+        report.crowds[segment["category_id"]] += segment["iscrowd"]
+
+
+def _image_size(image: SourceImage) -> tuple[int, int]:
+    """(H, W) of the file, turned as its EXIF data say; the annotation must agree."""
+    with Image.open(image.path) as opened:
+        width, height = opened.size
+        if opened.getexif().get(0x0112, 1) >= 5:
+            width, height = height, width
+    if image.size is not None and image.size != (height, width):
+        raise ValueError(
+            f"the file has {width}×{height} px, its annotation {image.size[1]}×{image.size[0]}: export the annotations "
+            "again for these images, or use the images that were annotated"
+        )
+    return height, width
+
+
+def _write_png(path: str, panoptic: np.ndarray[Any, Any]) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}.{os.getpid()}.tmp"
+    write_panoptic_png(temporary, panoptic)
+    os.replace(temporary, path)
+
+
+def _place_image(source: str, target: str, copy: bool) -> None:
+    """Link or copy an image; what is there already and is the same stays."""
+    source = os.path.abspath(source)
+    if os.path.lexists(target):
+        if os.path.exists(target) and os.path.samefile(source, target):
+            return
+        os.remove(target)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if copy:
+        shutil.copyfile(source, f"{target}.tmp")
+        os.replace(f"{target}.tmp", target)
+        return
+    try:
+        os.symlink(source, target)
+    except OSError:  # a file system or a user without symbolic links
+        shutil.copyfile(source, target)
+
+
+def describe(conversion: Conversion) -> dict[str, Any]:
+    """A conversion as plain data, to compare with that of an earlier run."""
+    return asdict(conversion)

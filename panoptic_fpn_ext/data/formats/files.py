@@ -1,0 +1,181 @@
+"""Files of source datasets: JSON, images by name, label tables, PNGs of ids."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+from PIL import Image
+
+__all__ = ["IMAGE_ENDINGS", "ImageIndex", "images_below", "read_ids", "read_json", "read_table", "read_yaml", "stem"]
+
+IMAGE_ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+def read_json(path: str) -> Any:
+    """Contents of a JSON, UTF-8 with or without a byte-order mark.
+
+    Raises:
+        ValueError: there is no such file, or it is no JSON.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as f:
+            return json.load(f)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be opened: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON in UTF-8: {error}.") from error
+
+
+def read_yaml(path: str) -> Any:
+    """Contents of a YAML file, UTF-8; ``ValueError`` as :func:`read_json`."""
+    try:
+        with open(path, encoding="utf-8-sig") as f:
+            return yaml.safe_load(f)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be opened: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML in UTF-8: {error}.") from error
+
+
+def stem(path: str) -> str:
+    """File name without folder and ending."""
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def images_below(folder: str) -> list[str]:
+    """Image files of a folder and its subfolders, as paths relative to it with ``/``, sorted.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    if not os.path.isdir(folder):
+        raise ValueError(f"There is no folder {folder}.")
+    found = []
+    for root, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        names = [f for f in files if os.path.splitext(f)[1].lower() in IMAGE_ENDINGS and not f.startswith(".")]
+        found += [os.path.relpath(os.path.join(root, f), folder).replace(os.sep, "/") for f in names]
+    return sorted(found)
+
+
+class ImageIndex:
+    """Finds the image that an annotation means: by its path, else by its file name, in a list of folders."""
+
+    def __init__(self, folders: Iterable[str]) -> None:
+        """``folders`` are looked through in this order; those that do not exist are passed over."""
+        self.folders = [folder for folder in dict.fromkeys(folders) if os.path.isdir(folder)]
+        self._by_name: dict[str, list[str]] | None = None
+
+    def find(self, name: str) -> str:
+        """Path of an image, by the name that the annotation gives; another ending is tried if that one is missing.
+
+        Raises:
+            ValueError: there is none, or more than one of that name in different folders.
+        """
+        name = name.replace("\\", "/")
+        for folder in self.folders:
+            path = os.path.join(folder, name)
+            if not os.path.isabs(name) and ".." not in name.split("/") and os.path.isfile(path):
+                return path
+        known = self._names()
+        base = name.split("/")[-1]
+        found = known.get(base) or known.get(stem(base)) or []
+        if len(found) == 1:
+            return found[0]
+        where = ", ".join(self.folders) or "no folder that exists"
+        if found:
+            raise ValueError(f"{name!r} is there {len(found)} times, such as {found[0]} and {found[1]}")
+        raise ValueError(f"there is no image {name!r} in {where}")
+
+    def _names(self) -> dict[str, list[str]]:
+        if self._by_name is None:
+            self._by_name = {}
+            for folder in self.folders:
+                for relative in images_below(folder):
+                    path = os.path.join(folder, relative)
+                    for key in {os.path.basename(relative), stem(relative)}:
+                        self._by_name.setdefault(key, []).append(path)
+            self._by_name = {name: _without_repeats(paths) for name, paths in self._by_name.items()}
+        return self._by_name
+
+
+def _without_repeats(paths: Sequence[str]) -> list[str]:
+    """One path a file: folders that are looked through may lie in one another."""
+    return list({os.path.realpath(path): path for path in paths}.values())
+
+
+def read_ids(path: str) -> npt.NDArray[np.int32]:
+    """A PNG of ids: int32 (H, W) for gray and palette images, uint8 (H, W, C) channels for colours.
+
+    Raises:
+        ValueError: the file is missing or broken.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            if image.mode in ("RGB", "RGBA"):
+                return np.asarray(image.convert("RGB"))
+            pixels = np.asarray(image)
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no {path}") from error
+    except Exception as error:  # Pillow's decoders have types of their own
+        raise ValueError(f"{path} cannot be read ({error})") from error
+    if pixels.ndim != 2 or pixels.dtype.kind not in "iub":
+        raise ValueError(f"{path} must have one channel of whole numbers, got {pixels.dtype} {pixels.shape}")
+    return pixels.astype(np.int32)
+
+
+def read_table(path: str) -> list[dict[str, Any]]:
+    """A table of labels: ``id``, ``name`` and, if it says so, ``isthing`` and ``color``.
+
+    A YAML or JSON list of such rows, a mapping id → name or a list of names (ids from 0), or a CSV with a header.
+
+    Raises:
+        ValueError: none of these, or a row without id or name.
+    """
+    ending = os.path.splitext(path)[1].lower()
+    if ending in (".csv", ".tsv", ".txt"):
+        content: Any = _read_csv(path)
+    else:
+        content = read_json(path) if ending == ".json" else read_yaml(path)
+    if isinstance(content, Mapping) and len(content) == 1 and not str(next(iter(content))).lstrip("-").isdigit():
+        content = next(iter(content.values()))
+    if isinstance(content, Mapping):
+        content = [{"id": i, "name": name} for i, name in content.items()]
+    if not isinstance(content, list) or not content:
+        raise ValueError(f"{path} is no table of labels: it must be a list of rows with id and name.")
+    rows = [row if isinstance(row, Mapping) else {"id": i, "name": row} for i, row in enumerate(content)]
+    return [_row(row, path) for row in rows]
+
+
+def _read_csv(path: str) -> list[dict[str, Any]]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as f:
+            text = f.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as UTF-8 text: {error}.") from error
+    delimiter = next((d for d in "\t;," if d in text.split("\n", 1)[0]), ",")
+    rows = list(csv.DictReader(text.splitlines(), delimiter=delimiter))
+    return [{str(k).strip().lower(): str(v).strip() for k, v in row.items() if k and v} for row in rows]
+
+
+def _row(row: Mapping[str, Any], path: str) -> dict[str, Any]:
+    keys = {str(k).lower(): v for k, v in row.items()}
+    if "name" not in keys or not str(keys.get("id", "")).lstrip("-").isdigit():
+        raise ValueError(f"{path}: a row of labels needs a whole number id and a name, got {dict(row)}.")
+    result = {"id": int(keys["id"]), "name": str(keys["name"])}
+    isthing = keys.get("isthing", keys.get("thing"))
+    if isthing is not None:
+        flags = {"1": True, "true": True, "yes": True, "thing": True, "0": False, "false": False, "no": False}
+        flags["stuff"] = False
+        if str(isthing).lower() not in flags:
+            raise ValueError(f"{path}: isthing of {result['name']!r} must be 0 or 1, got {isthing!r}.")
+        result["isthing"] = flags[str(isthing).lower()]
+    return result | ({"color": keys["color"]} if keys.get("color") else {})

@@ -1,0 +1,188 @@
+"""PNGs of ids, one an image: how pixels say them, and how images and maps find each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .files import images_below, read_ids, read_table
+from .regions import Region, Source, SourceImage, regions_of_ids
+
+__all__ = [
+    "BACKGROUND",
+    "ENCODINGS",
+    "MapRegions",
+    "one_channel",
+    "paired",
+    "read_coco_stuff",
+    "read_encoded",
+    "read_semantic_instance",
+    "split_folders",
+]
+
+
+_INSTANCES = 2**20  # more than any image has; a key is the semantic id times this, and the instance id
+
+Ids = npt.NDArray[np.int32]
+
+
+def _plain(pixels: Ids) -> tuple[Ids, Ids | None]:
+    return one_channel(pixels), None
+
+
+def one_channel(pixels: Ids) -> Ids:
+    """Ids (H, W); ``ValueError`` for colours."""
+    if pixels.ndim == 3:
+        if (pixels != pixels[..., :1]).any():
+            raise ValueError("it has colours, where one channel of ids is needed")
+        return pixels[..., 0].astype(np.int32)
+    return pixels
+
+
+def _divided(pixels: Ids, by: int) -> tuple[Ids, Ids | None]:
+    ids = one_channel(pixels)
+    return ids // by, ids % by
+
+
+def _channels(pixels: Ids, high: int | None, low: int) -> tuple[Ids, Ids | None]:
+    """Semantic id in the red channel, the instance's in one or two others."""
+    if pixels.ndim != 3:
+        raise ValueError("it has one channel, where red, green and blue are needed")
+    wide = pixels.astype(np.int32)
+    return wide[..., 0], wide[..., low] + (256 * wide[..., high] if high is not None else 0)
+
+
+ENCODINGS: Mapping[str, Callable[[Ids], tuple[Ids, Ids | None]]] = {
+    "semantic": _plain,
+    "value/256": partial(_divided, by=256),
+    "value/1000": partial(_divided, by=1000),
+    "red,green": partial(_channels, high=None, low=1),
+    "red,blue": partial(_channels, high=None, low=2),
+    "red,256*green+blue": partial(_channels, high=1, low=2),
+}
+"""How pixels say a semantic and an instance id, by the name that the command line takes."""
+
+
+@dataclass(frozen=True)
+class MapRegions:
+    """Reads the regions of an image from its PNGs; a thing without an instance number is a crowd.
+
+    ``known`` are the semantic ids that are categories, with their dataset ids; others are void.
+    """
+
+    map_file: str
+    encoding: str
+    known: Mapping[int, int]
+    instance_file: str | None = None
+    void_instance: int | None = None
+
+    def __call__(self, size: tuple[int, int]) -> tuple[list[Region], Mapping[str, int]]:
+        """Regions of an image (H, W) = ``size``, and what was dropped."""
+        semantic, instance = self.read(self.map_file, size, self.encoding)
+        if self.instance_file is not None:
+            instance, _ = self.read(self.instance_file, size, "semantic")
+            if self.void_instance is not None:
+                semantic = np.where(instance == self.void_instance, -1, semantic)
+        keys = semantic.astype(np.int64) * _INSTANCES
+        keys += 0 if instance is None else instance
+        return regions_of_ids(keys, self._row), {}
+
+    def read(self, path: str, size: tuple[int, int], encoding: str) -> tuple[Ids, Ids | None]:
+        """Semantic and instance ids of a PNG; ``ValueError`` for another size than the image's."""
+        pixels = read_ids(path)
+        if pixels.shape[:2] != size:
+            raise ValueError(f"{path} has (height, width) {pixels.shape[:2]}, the image {size}")
+        try:
+            return ENCODINGS[encoding](pixels)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def _row(self, key: int) -> tuple[int, bool] | None:
+        category = self.known.get(key // _INSTANCES)
+        return None if category is None else (category, key % _INSTANCES == 0)
+
+
+BACKGROUND = ("background", "void", "unlabeled", "unlabelled", "ignore")
+"""Names of classes that are void."""
+
+
+def paired(
+    image_root: str, map_root: str, image_suffix: str, map_suffix: str, split: str | None, regions: Callable[[str], Any]
+) -> list[SourceImage]:
+    """Images and their maps: same path below both roots but for the suffixes (endings that do not matter are "")."""
+    maps = {_cut(name, map_suffix): name for name in images_below(map_root) if name.endswith(map_suffix)}
+    found = []
+    for name in images_below(image_root):
+        if not name.endswith(image_suffix):
+            continue
+        key, path = _cut(name, image_suffix), os.path.join(image_root, name)
+        result_name = name if split is None else f"{split}/{name}"
+        if key in maps:
+            found.append(SourceImage(path, result_name, regions(os.path.join(map_root, maps[key])), split=split))
+        else:
+            missing = f"it has no map {key}{map_suffix or '.png'} in {map_root}"
+            found.append(SourceImage(path, result_name, split=split, problem=missing))
+    if not found:
+        raise ValueError(f"There is no image *{image_suffix or '.*'} in {image_root}.")
+    return found
+
+
+def _cut(name: str, suffix: str) -> str:
+    return name.removesuffix(suffix) if suffix else os.path.splitext(name)[0]
+
+
+def split_folders(root: str, candidates: Mapping[str, str], what: str) -> dict[str, str]:
+    """Those of the split folders that exist: what the result calls them, and their folders' names."""
+    found = {split: folder for split, folder in candidates.items() if os.path.isdir(os.path.join(root, what, folder))}
+    if not found:
+        raise ValueError(f"There is none of {', '.join(candidates.values())} in {os.path.join(root, what)}.")
+    return found
+
+
+def read_encoded(images: str, maps: str, labels: str | list[dict[str, Any]], encoding: str = "semantic") -> Source:
+    """Images and PNGs of the same names, whose pixels are ids of one of the :data:`ENCODINGS`.
+
+    Args:
+        images, maps: folders.
+        labels: table of labels, see :func:`.files.read_table`, or its rows; ids that it lacks are void.
+        encoding: a name of :data:`ENCODINGS`.
+    """
+    if encoding not in ENCODINGS:
+        raise ValueError(f"--encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}.")
+    categories = read_table(labels) if isinstance(labels, str) else labels
+    known = {row["id"]: row["id"] for row in categories}
+    found = paired(images, maps, "", "", None, partial(MapRegions, encoding=encoding, known=known))
+    files = [labels] if isinstance(labels, str) else []
+    return Source(categories, found, files, things_by_default=encoding != "semantic")
+
+
+def read_coco_stuff(images: str, maps: str, labels: str) -> Source:
+    """COCO-stuff: PNGs of category ids ("pixelmaps") with the table of their labels; stuff by default."""
+    return read_encoded(images, maps, labels, "semantic")
+
+
+def read_semantic_instance(images: str, semantic: str, instances: str, labels: str) -> Source:
+    """Semantic and instance PNGs of the same names as the images, with a table of labels; instance 0 of a thing is a
+    crowd, ids that the table lacks are void.
+    """
+    categories = read_table(labels)
+    known = {row["id"]: row["id"] for row in categories}
+    instance_files = {os.path.splitext(name)[0]: os.path.join(instances, name) for name in images_below(instances)}
+    found = paired(images, semantic, "", "", None, partial(MapRegions, encoding="semantic", known=known))
+    joined = [_with_instances(image, semantic, instance_files) for image in found]
+    return Source(categories, joined, [labels], things_by_default=False)
+
+
+def _with_instances(image: SourceImage, semantic: str, instances: Mapping[str, str]) -> SourceImage:
+    if not isinstance(image.regions, MapRegions):
+        return image
+    key = os.path.splitext(os.path.relpath(image.regions.map_file, semantic).replace(os.sep, "/"))[0]
+    if key not in instances:
+        return replace(image, regions=None, problem=f"it has no instance PNG {key}.png")
+    return replace(image, regions=replace(image.regions, instance_file=instances[key]))

@@ -1,0 +1,176 @@
+"""What the categories of a source become: things or stuff, their layers, and what unlabelled pixels are."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...index_masks import index_boxes
+from .regions import Region, Source
+
+__all__ = ["LabelOptions", "Labels", "choose_labels"]
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """What a user says of the categories, by name.
+
+    ``things`` and ``stuff``: where only one is given, all others are the other kind. ``layers``: from the lowest to the
+    highest, ``"wall, road < person < hat"``; categories of one layer are separated by commas, unnamed ones are below
+    all. ``leave_out``: categories whose pixels are void. ``unlabelled``: the stuff category of unlabelled pixels, which
+    is added if there is none of that name; None for void.
+    """
+
+    things: Sequence[str] | None = None
+    stuff: Sequence[str] | None = None
+    layers: str | None = None
+    leave_out: Sequence[str] = ()
+    unlabelled: str | None = None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Categories of the result, as in a COCO panoptic JSON, and what is needed to paint them, by dataset id."""
+
+    categories: list[dict[str, Any]]
+    layers: dict[int, int] = field(default_factory=dict)
+    unlabelled: int | None = None
+    lines: tuple[str, ...] = ()
+
+    @property
+    def isthing(self) -> dict[int, bool]:
+        """By dataset id."""
+        return {c["id"]: bool(c["isthing"]) for c in self.categories}
+
+    def name(self, category: int) -> str:
+        """Name of a dataset id."""
+        return next(str(c["name"]) for c in self.categories if c["id"] == category)
+
+    def kept(self, regions: Sequence[Region]) -> list[Region]:
+        """The regions whose category was not left out."""
+        known = self.isthing
+        return [r for r in regions if r.category in known]
+
+    def fill_unlabelled(
+        self, panoptic: npt.NDArray[np.int32], segments: list[dict[str, Any]]
+    ) -> tuple[npt.NDArray[np.int32], list[dict[str, Any]]]:
+        """Give the void pixels of a map to the category of unlabelled pixels, if there is one.
+
+        Args:
+            panoptic: int32 (H, W), segment ids, 0 for void; not changed.
+            segments: its ``segments_info``; not changed.
+        """
+        void = panoptic == 0
+        if self.unlabelled is None or not void.any():
+            return panoptic, segments
+        same = [s for s in segments if s["category_id"] == self.unlabelled]
+        segment_id = same[0]["id"] if same else max((s["id"] for s in segments), default=0) + 1
+        filled = np.where(void, np.int32(segment_id), panoptic)
+        (x0, y0, x1, y1) = index_boxes(np.where(filled == segment_id, 1, 0), 1)[1].astype(int).tolist()
+        row = {
+            "id": segment_id,
+            "category_id": self.unlabelled,
+            "iscrowd": 0,
+            "area": int(np.count_nonzero(filled == segment_id)),
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+        }
+        return filled, [row if s["id"] == segment_id else s for s in segments] + ([] if same else [row])
+
+
+def choose_labels(source: Source, options: LabelOptions) -> Labels:
+    """Decide what each category is; every decision is one of the result's ``lines``, to be printed.
+
+    Raises:
+        ValueError: a name that the source does not have, or one that is asked to be both thing and stuff.
+    """
+    names = [str(c["name"]) for c in source.categories]
+    for what in ("things", "stuff", "leave_out"):
+        _check_known(getattr(options, what) or (), names, f"--{what.replace('_', '-')}")
+    both = sorted(set(options.things or ()) & set(options.stuff or ()))
+    if both:
+        raise ValueError(f"--things and --stuff both name {', '.join(both)}.")
+    categories = []
+    for category in source.categories:
+        if category["name"] not in options.leave_out:
+            categories.append({**category, "isthing": int(_isthing(category, options, source.things_by_default))})
+    unlabelled = _unlabelled(categories, options.unlabelled)
+    if not categories:
+        raise ValueError("No category is left.")
+    layers = _layers(options.layers, categories)
+    return Labels(categories, layers, unlabelled, tuple(_lines(source, options, categories)))
+
+
+def _check_known(wanted: Collection[str], names: Sequence[str], option: str) -> None:
+    for name in wanted:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{option} names {name!r}, but the categories are {', '.join(names)}.{hint}")
+
+
+def _isthing(category: Mapping[str, Any], options: LabelOptions, default: bool) -> bool:
+    name = category["name"]
+    if name in (options.things or ()):
+        return True
+    if name in (options.stuff or ()):
+        return False
+    if options.things is not None and options.stuff is None:
+        return False
+    if options.stuff is not None and options.things is None:
+        return True
+    return bool(category.get("isthing", default))
+
+
+def _unlabelled(categories: list[dict[str, Any]], name: str | None) -> int | None:
+    """Dataset id of the category of unlabelled pixels; added to the categories if it is new."""
+    if name is None:
+        return None
+    for category in categories:
+        if category["name"] == name:
+            if category["isthing"]:
+                raise ValueError(f"--unlabelled names {name!r}, which is a thing: unlabelled pixels can only be stuff.")
+            return int(category["id"])
+    new = max((c["id"] for c in categories), default=0) + 1
+    categories.append({"id": new, "name": name, "isthing": 0})
+    return int(new)
+
+
+def _layers(text: str | None, categories: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    if not text:
+        return {}
+    ids = {str(c["name"]): int(c["id"]) for c in categories}
+    layers: dict[int, int] = {}
+    for layer, names in enumerate(text.split("<"), start=1):
+        members = [name.strip() for name in names.split(",") if name.strip()]
+        _check_known(members, list(ids), "--layers")
+        for name in members:
+            if ids[name] in layers:
+                raise ValueError(f"--layers names {name!r} twice.")
+            layers[ids[name]] = layer
+    return layers
+
+
+def _lines(source: Source, options: LabelOptions, categories: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was decided, as a person reads it."""
+    unknown = [c["name"] for c in source.categories if "isthing" not in c and c["name"] not in options.leave_out]
+    asked = options.things is not None or options.stuff is not None
+    why = "as you said" if asked else "as the source says"
+    if unknown and not asked:
+        kind = "things" if source.things_by_default else "stuff"
+        why = f"the source does not say, so {kind} by default; --things or --stuff changes it"
+    things = [c["name"] for c in categories if c["isthing"]]
+    stuff = [c["name"] for c in categories if not c["isthing"]]
+    lines = [f"Things: {', '.join(things) or 'none'}.", f"Stuff: {', '.join(stuff) or 'none'} ({why})."]
+    order = re.sub(r"\s*<\s*", " < ", options.layers) if options.layers else None
+    by_rule = "by z-order, then things on stuff, then small on large (--layers changes it)"
+    lines.append(f"Layers, from the lowest: {order}." if order else f"Overlaps are decided {by_rule}.")
+    lines.append(f"Unlabelled pixels are {options.unlabelled or 'void (--unlabelled NAME makes them stuff)'}.")
+    if options.leave_out:
+        lines.append(f"Left out, so void: {', '.join(options.leave_out)}.")
+    return lines

@@ -1,0 +1,219 @@
+"""The common form of annotations: what every source format is read into, before overlaps are decided.
+
+Shapes: H, W image; h, w the box of a region. Coordinates are px, (0, 0) is the upper left corner of the upper left
+pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+__all__ = [
+    "BoxMask",
+    "Region",
+    "Source",
+    "SourceImage",
+    "mask_of_array",
+    "mask_of_polygons",
+    "mask_of_rle",
+    "mask_of_row_runs",
+    "regions_of_ids",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class BoxMask:
+    """A mask cut to its box: bool (h, w), whose upper left pixel is ``(x, y)`` of the image."""
+
+    x: int
+    y: int
+    mask: npt.NDArray[np.bool_]
+
+    @property
+    def area(self) -> int:
+        """Pixels of the mask."""
+        return int(np.count_nonzero(self.mask))
+
+    def window(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The part (h, w) of an array (H, W) that the box covers; a view."""
+        height, width = self.mask.shape
+        return image[self.y : self.y + height, self.x : self.x + width]
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """One annotated area of an image; areas may overlap.
+
+    ``category`` is a dataset id. ``z`` orders regions of one layer, higher ones on top. Regions of one ``group`` (not
+    None) and category are one segment.
+    """
+
+    category: int
+    mask: BoxMask
+    iscrowd: bool = False
+    z: float = 0.0
+    group: Any = None
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """One image of a source dataset.
+
+    ``path`` is the file, ``name`` what the result calls it: relative, with ``/``. ``regions`` takes (H, W) and gives
+    the image's regions and counts of what it dropped, by reason; it runs in another process, so it can be pickled.
+    ``size`` is (H, W) as the annotation says, if it does. ``split`` is the source's own, if it has one. An image with a
+    ``problem`` is left out, and the problem is reported.
+    """
+
+    path: str
+    name: str
+    regions: Callable[[tuple[int, int]], tuple[list[Region], Mapping[str, int]]] | None = None
+    size: tuple[int, int] | None = None
+    split: str | None = None
+    image_id: int | str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset in any format.
+
+    ``categories`` has ``id``, ``name`` and, where the format knows it, ``isthing`` and ``color``.
+    ``things_by_default`` says what the categories are of which nothing is known. ``notes`` say what was left out while
+    reading, and why. ``files`` are the annotation files, by whose change the conversion is seen to be out of date.
+    """
+
+    categories: Sequence[Mapping[str, Any]]
+    images: Sequence[SourceImage]
+    files: Sequence[str]
+    things_by_default: bool = True
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def mask_of_array(mask: npt.NDArray[np.bool_], x: int = 0, y: int = 0) -> BoxMask | None:
+    """The mask bool (h, w) whose upper left pixel is ``(x, y)``, cut to its pixels; None if it has none."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    return BoxMask(x + int(left), y + int(top), mask[top:bottom, left:right])
+
+
+def mask_of_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> BoxMask | None:
+    """The union of polygons, filled as COCO's own tools fill them.
+
+    Args:
+        polygons: each ``x1, y1, x2, y2, …`` in px, of at least three points; parts outside the image are cut off.
+        size: (H, W).
+
+    Returns:
+        None if there is no pixel inside.
+
+    Raises:
+        ValueError: a polygon of fewer than three points, or a coordinate that is no finite number.
+    """
+    points = [np.asarray(p, dtype=np.float64).reshape(-1) for p in polygons]
+    if any(len(p) < 6 or len(p) % 2 or not np.isfinite(p).all() for p in points):
+        raise ValueError("a polygon needs three points or more, each of two finite numbers.")
+    if not points:
+        return None
+    xs, ys = np.concatenate([p[::2] for p in points]), np.concatenate([p[1::2] for p in points])
+    # Only the polygons' own box is filled, with a pixel to spare: a move by whole pixels changes nothing inside it.
+    x0, y0 = (max(0, math.floor(c.min()) - 1) for c in (xs, ys))
+    x1, y1 = (min(side, math.ceil(c.max()) + 2) for c, side in ((xs, size[1]), (ys, size[0])))
+    if x1 <= x0 or y1 <= y0:
+        return None
+    moved = [(p.reshape(-1, 2) - (x0, y0)).reshape(-1).tolist() for p in points]
+    rle = coco_mask.merge(coco_mask.frPyObjects(moved, y1 - y0, x1 - x0))
+    return mask_of_array(coco_mask.decode(rle).astype(bool), x0, y0)
+
+
+def mask_of_rle(rle: Mapping[str, Any], size: tuple[int, int]) -> BoxMask | None:
+    """A mask of COCO's run-length encoding: ``counts`` a list or a compressed string, ``size`` (H, W).
+
+    Raises:
+        ValueError: it is broken, or of another size than the image.
+    """
+    counts, given = rle.get("counts"), rle.get("size")
+    if not isinstance(given, Sequence) or [*given] != [*size]:
+        raise ValueError(f"a run-length mask of size {given} in an image of (height, width) {size}.")
+    if isinstance(counts, Sequence) and not isinstance(counts, str | bytes):
+        return mask_of_array(_mask_of_counts(counts, size, column_by_column=True))
+    if not isinstance(counts, str | bytes):
+        raise ValueError("a run-length mask without counts.")
+    data = counts.encode() if isinstance(counts, str) else bytes(counts)
+    try:
+        total = sum(_compressed_counts(data))
+        if total != size[0] * size[1]:
+            raise ValueError(f"its runs have {total} pixels, not {size[0] * size[1]}")
+        return mask_of_array(coco_mask.decode({"counts": data, "size": [*size]}).astype(bool))
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"a run-length mask that is broken: {error}.") from error
+
+
+def _compressed_counts(data: bytes) -> list[int]:
+    """Run lengths of COCO's compressed string; pycocotools itself reads past the end of a broken one."""
+    counts: list[int] = []
+    position = 0
+    while position < len(data):
+        value = shift = 0
+        while True:
+            byte = data[position] - 48  # IndexError where the string ends within a number
+            if not 0 <= byte < 64:
+                raise ValueError("a character that none of its encodings has")
+            value |= (byte & 31) << shift
+            position, shift = position + 1, shift + 5
+            if not byte & 32:
+                value -= (1 << shift) if byte & 16 else 0
+                break
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+    if min(counts, default=0) < 0:
+        raise ValueError("a run of negative length")
+    return counts
+
+
+def _mask_of_counts(counts: Sequence[Any], size: tuple[int, int], column_by_column: bool) -> npt.NDArray[np.bool_]:
+    runs = np.asarray(counts)
+    if not np.issubdtype(runs.dtype, np.integer) and runs.size:
+        raise ValueError("a run-length mask whose counts are no whole numbers.")
+    if (runs < 0).any() or runs.sum() != size[0] * size[1]:
+        raise ValueError(f"a run-length mask whose runs have {runs.sum()} pixels, not {size[0] * size[1]}.")
+    pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return pixels.reshape(size[::-1]).T if column_by_column else pixels.reshape(size)
+
+
+def mask_of_row_runs(counts: Sequence[int], x: int, y: int, size: tuple[int, int]) -> BoxMask | None:
+    """A mask of runs row by row, as CVAT writes them: of a box (h, w) = ``size`` whose upper left pixel is (x, y)."""
+    return mask_of_array(_mask_of_counts(counts, size, column_by_column=False), x, y)
+
+
+def regions_of_ids(ids: npt.NDArray[np.integer], row_of: Callable[[int], tuple[int, bool] | None]) -> list[Region]:
+    """The regions of a map of ids, which do not overlap, in the order of the ids.
+
+    Args:
+        ids: integers (H, W).
+        row_of: of an id, the category (dataset id) and whether it is a crowd; None for void.
+    """
+    present, inverse = np.unique(ids, return_inverse=True)
+    index_map = inverse.reshape(ids.shape).astype(np.int32)
+    regions = []
+    for index, (y0, x0, y1, x1) in _boxes(index_map, len(present)):
+        row = row_of(int(present[index]))
+        if row is not None:
+            mask = index_map[y0:y1, x0:x1] == index
+            regions.append(Region(row[0], BoxMask(x0, y0, mask), iscrowd=row[1]))
+    return regions
+
+
+def _boxes(index_map: npt.NDArray[np.int32], count: int) -> list[tuple[int, tuple[int, int, int, int]]]:
+    from scipy import ndimage
+
+    slices = ndimage.find_objects(index_map + 1, count)
+    return [(i, (y.start, x.start, y.stop, x.stop)) for i, (y, x) in enumerate(s for s in slices if s is not None)]

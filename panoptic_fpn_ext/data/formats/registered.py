@@ -1,0 +1,157 @@
+"""What detectron2's catalogs hold, its ``*_separated`` datasets among them, and COCO panoptic datasets themselves."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from ...panoptic_png import read_panoptic_png
+from .coco import region_of_annotation
+from .files import ImageIndex, read_ids, read_json
+from .id_maps import one_channel
+from .regions import Region, Source, SourceImage, regions_of_ids
+
+__all__ = ["read_panoptic", "read_registered"]
+
+
+def read_registered(name: str, module: str | None = None) -> Source:
+    """A dataset of detectron2's catalogs with ``annotations``, ``sem_seg_file_name`` or both.
+
+    Args:
+        name: what the catalogs call it, such as coco_2017_val_panoptic_separated.
+        module: imported first, so that it can register the dataset.
+
+    Raises:
+        ValueError: there is no such dataset, or its metadata lack the names of its classes.
+    """
+    if module is not None:
+        importlib.import_module(module)
+    if name not in DatasetCatalog:
+        raise ValueError(f"detectron2's catalogs have no dataset {name!r}; --module MODULE imports what registers it.")
+    dicts, metadata = DatasetCatalog.get(name), MetadataCatalog.get(name)
+    things = _class_ids(metadata, "thing")
+    first_stuff = max(things.values(), default=0) + 1
+    stuff = {
+        i: c for i, c in _class_ids(metadata, "stuff", first_stuff).items() if metadata.stuff_classes[i] != "things"
+    }
+    if not things and not stuff:
+        raise ValueError(f"The metadata of {name!r} have neither thing_classes nor stuff_classes.")
+    categories = [_row(c, metadata.thing_classes[i], True) for i, c in things.items()]
+    listed = {row["id"] for row in categories}
+    categories += [_row(c, metadata.stuff_classes[i], False) for i, c in stuff.items() if c not in listed]
+    images = [_registered_image(d, things, stuff, int(metadata.get("ignore_label", 255))) for d in dicts]
+    return Source(categories, images, [])
+
+
+def _class_ids(metadata: Any, kind: str, first: int = 1) -> dict[int, int]:
+    """Dataset id of each contiguous id; numbered where the metadata have no dataset ids."""
+    names = metadata.get(f"{kind}_classes") or []
+    given = metadata.get(f"{kind}_dataset_id_to_contiguous_id")
+    if given:
+        return {contiguous: dataset_id for dataset_id, contiguous in given.items()}
+    return {i: i + first for i in range(len(names))}
+
+
+def _row(category: int, name: str, isthing: bool) -> dict[str, Any]:
+    return {"id": category, "name": name, "isthing": int(isthing)}
+
+
+def _registered_image(
+    row: Mapping[str, Any], things: Mapping[int, int], stuff: Mapping[int, int], ignore: int
+) -> SourceImage:
+    regions = _RegisteredRegions(row.get("annotations") or (), row.get("sem_seg_file_name"), things, stuff, ignore)
+    size = (int(row["height"]), int(row["width"])) if row.get("height") else None
+    path = str(row["file_name"])
+    return SourceImage(path, os.path.basename(path), regions, size, image_id=row.get("image_id"))
+
+
+@dataclass(frozen=True)
+class _RegisteredRegions:
+    """Semantic labels below, instances on top; ids are contiguous in both."""
+
+    annotations: Sequence[Mapping[str, Any]]
+    map_file: str | None
+    things: Mapping[int, int]
+    stuff: Mapping[int, int]
+    ignore: int
+
+    def __call__(self, size: tuple[int, int]) -> tuple[list[Region], Mapping[str, int]]:
+        regions: list[Region] = []
+        dropped: Counter[str] = Counter()
+        if self.map_file is not None:
+            ids = one_channel(read_ids(self.map_file))
+            if ids.shape != size:
+                raise ValueError(f"{self.map_file} has (height, width) {ids.shape}, the image {size}")
+            regions += [Region(r.category, r.mask, z=float("-inf")) for r in regions_of_ids(ids, self._stuff_row)]
+        for row in self.annotations:
+            dataset_row = {**row, "category_id": self.things.get(row["category_id"])}
+            region = region_of_annotation(_with_rle(dataset_row), size, set(self.things.values()), dropped)
+            regions += [] if region is None else [region]
+        return regions, dropped
+
+    def _stuff_row(self, value: int) -> tuple[int, bool] | None:
+        category = None if value == self.ignore else self.stuff.get(value)
+        return None if category is None else (category, False)
+
+
+def _with_rle(row: dict[str, Any]) -> dict[str, Any]:
+    """detectron2 allows a mask as an array too."""
+    mask = row.get("segmentation")
+    if isinstance(mask, np.ndarray):
+        flat: npt.NDArray[np.bool_] = np.concatenate([[False], mask.astype(bool).T.reshape(-1), [True]])
+        ends = np.flatnonzero(flat[1:] != flat[:-1])
+        counts = np.diff(np.concatenate([[0], ends])) if len(ends) else np.array([mask.size])
+        row["segmentation"] = {"counts": _whole(counts.tolist(), mask.size), "size": list(mask.shape)}
+    return row
+
+
+def _whole(counts: list[int], total: int) -> list[int]:
+    """Runs that add up to the whole mask: what follows the last change is a run too."""
+    rest = total - sum(counts)
+    return [*counts, rest] if rest else counts
+
+
+def read_panoptic(annotations: str, pngs: str, images: str) -> Source:
+    """A dataset in COCO panoptic format already: to split it, or to change what is a thing or void.
+
+    Raises:
+        ValueError: the JSON is not in COCO panoptic format.
+    """
+    content = read_json(annotations)
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, Mapping) or not isinstance(content.get(key), list):
+            raise ValueError(f"{annotations} is not in COCO panoptic format: it has no list of {key}.")
+    categories = [{k: row[k] for k in ("id", "name", "isthing", "color") if k in row} for row in content["categories"]]
+    rows = {row["image_id"]: row for row in content["annotations"]}
+    index = ImageIndex([images])
+    found = []
+    for row in content["images"]:
+        name, annotation = str(row["file_name"]), rows.get(row["id"])
+        if annotation is None:
+            found.append(SourceImage(name, name, problem="it has no annotation"))
+            continue
+        regions = partial(_panoptic_regions, os.path.join(pngs, annotation["file_name"]), annotation["segments_info"])
+        try:
+            found.append(SourceImage(index.find(name), name, regions, image_id=row["id"]))
+        except ValueError as error:
+            found.append(SourceImage(name, name, problem=str(error)))
+    return Source(categories, found, [annotations])
+
+
+def _panoptic_regions(
+    png: str, segments: Sequence[Mapping[str, Any]], size: tuple[int, int]
+) -> tuple[list[Region], Mapping[str, int]]:
+    ids = read_panoptic_png(png)
+    if ids.shape != size:
+        raise ValueError(f"{png} has (height, width) {ids.shape}, the image {size}")
+    rows = {int(s["id"]): (int(s["category_id"]), bool(int(s.get("iscrowd") or 0))) for s in segments}
+    return regions_of_ids(ids, rows.get), {}

@@ -1,0 +1,77 @@
+"""Which part of a dataset each image belongs to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from .regions import SourceImage
+
+__all__ = ["WHOLE", "split_images"]
+
+WHOLE: Final = "all"
+"""Name of the only part of a dataset that is not split."""
+
+
+def split_images(
+    images: Sequence[SourceImage], shares: Mapping[str, float], group: str | None
+) -> dict[str, list[SourceImage]]:
+    """Images by part of the dataset: as asked for, else as the source has them.
+
+    Groups stay together. They are taken in an order that depends on nothing but their names, each into the part that
+    lacks most of its share, so the same dataset is always split the same way.
+
+    Args:
+        images: of the whole dataset.
+        shares: of each part, by its name; empty for the source's own parts.
+        group: a regular expression, see :class:`.conversion.Conversion`.
+
+    Raises:
+        ValueError: names that would lie outside the output or are there twice, an expression that does not match.
+    """
+    _check_names(images)
+    parts: dict[str, list[SourceImage]] = {}
+    if not shares:
+        for image in images:
+            parts.setdefault(image.split or WHOLE, []).append(image)
+        return parts
+    groups: dict[str, list[SourceImage]] = {}
+    for image in images:
+        groups.setdefault(_group_of(image.name, group), []).append(image)
+    total = sum(shares.values())
+    wanted = {part: len(images) * share / total for part, share in shares.items()}
+    parts = {part: [] for part in wanted}
+    by_hash = sorted(groups, key=lambda g: hashlib.sha256(g.encode()).hexdigest())
+    for name in sorted(by_hash, key=lambda g: -len(groups[g])):
+        part = max(wanted, key=lambda p: wanted[p] - len(parts[p]))
+        parts[part] += groups[name]
+    empty = [part for part, members in parts.items() if not members]
+    if empty:
+        raise ValueError(f"--split leaves {', '.join(empty)} without an image: there are only {len(groups)} groups.")
+    return {part: sorted(members, key=lambda image: image.name) for part, members in parts.items()}
+
+
+def _group_of(name: str, group: str | None) -> str:
+    if group is None:
+        return name
+    match = re.search(group, name)
+    if match is None:
+        raise ValueError(f"--group {group!r} does not match {name!r}: it must match the name of every image.")
+    return match.group(1) if match.re.groups else match.group(0)
+
+
+def _check_names(images: Sequence[SourceImage]) -> None:
+    outside = [i.name for i in images if os.path.isabs(i.name) or ".." in re.split(r"[/\\]", i.name) or not i.name]
+    if outside:
+        raise ValueError(f"File names that would lie outside the output folder: {outside[:5]}. Rename them.")
+    stems = Counter(os.path.splitext(i.name)[0].lower() for i in images)
+    twice = [stem for stem, times in stems.items() if times > 1]
+    if twice:
+        raise ValueError(
+            f"{len(twice)} images have names that differ in nothing but the ending, such as {twice[:3]}: their "
+            "panoptic PNGs would overwrite each other. Rename them."
+        )

@@ -1,0 +1,135 @@
+"""PASCAL VOC, and what tools export in its layout."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from .files import stem
+from .id_maps import BACKGROUND, paired
+from .regions import Region, Source, SourceImage, regions_of_ids
+
+__all__ = ["read_voc"]
+
+
+def read_voc(root: str) -> Source:
+    """PASCAL VOC: ``JPEGImages``, ``SegmentationClass``, ``SegmentationObject``, with its 20 classes, or with those of
+    a ``labelmap.txt``, by colour, as CVAT and datumaro write it; outlines (255) are void.
+
+    Raises:
+        ValueError: the folders are not there.
+    """
+    table = os.path.join(root, "labelmap.txt")
+    colors = _labelmap(table) if os.path.isfile(table) else {name: _voc_color(i) for i, name in enumerate(_VOC)}
+    names = [name for name in colors if name not in BACKGROUND]
+    ids = {name: i for i, name in enumerate(names, start=1)}
+    categories = [{"id": ids[name], "name": name, "color": list(colors[name])} for name in names]
+    by_color = {_packed(colors[name]): ids[name] for name in names}
+    regions = partial(_VocRegions, by_color=by_color, by_index=ids if not os.path.isfile(table) else {})
+    images = paired(f"{root}/JPEGImages", f"{root}/SegmentationClass", "", "", None, regions)
+    annotated = [image for image in images if image.problem is None]
+    lists = _voc_splits(root)
+    found = [SourceImage(i.path, i.name, i.regions, split=lists.get(stem(i.path))) for i in annotated]
+    left_out = len(images) - len(annotated)
+    notes = [f"{left_out} images without SegmentationClass"] if left_out else []
+    return Source(categories, found, [table] if os.path.isfile(table) else [], notes=notes)
+
+
+_VOC = [
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+]
+
+
+def _voc_color(index: int) -> tuple[int, int, int]:
+    bits = [[(index >> (3 * k + c)) & 1 for k in range(8)] for c in range(3)]
+    red, green, blue = (sum(bit << (7 - k) for k, bit in enumerate(channel)) for channel in bits)
+    return red, green, blue
+
+
+def _packed(color: Sequence[int]) -> int:
+    return int(color[0]) * 65536 + int(color[1]) * 256 + int(color[2])
+
+
+def _labelmap(path: str) -> dict[str, tuple[int, int, int]]:
+    """``name:R,G,B:parts:actions`` a line."""
+    colors = {}
+    with open(path, encoding="utf-8-sig") as f:
+        for line in f:
+            if line.strip() and not line.startswith("#"):
+                name, color = line.split(":")[:2]
+                red, green, blue = (int(v) for v in color.split(","))
+                colors[name.strip()] = (red, green, blue)
+    return colors
+
+
+def _voc_splits(root: str) -> dict[str, str]:
+    """Split of each image by its stem, from ``ImageSets/Segmentation``; none where there is only one list."""
+    folder = os.path.join(root, "ImageSets", "Segmentation")
+    splits: dict[str, str] = {}
+    for split in ("test", "val", "train"):
+        path = os.path.join(folder, f"{split}.txt")
+        if os.path.isfile(path):
+            with open(path, encoding="utf-8-sig") as f:
+                splits |= {line.split()[0]: split for line in f if line.strip()}
+    return splits
+
+
+@dataclass(frozen=True)
+class _VocRegions:
+    """Classes by colour, or by index where the PNG has a palette; objects by whatever value their PNG has."""
+
+    map_file: str
+    by_color: Mapping[int, int]
+    by_index: Mapping[str, int]
+
+    def __call__(self, size: tuple[int, int]) -> tuple[list[Region], Mapping[str, int]]:
+        folder, name = os.path.split(self.map_file)
+        classes = _palette_pixels(self.map_file, size)
+        objects_file = os.path.join(os.path.dirname(folder), "SegmentationObject", name)
+        if not os.path.isfile(objects_file):
+            return regions_of_ids(classes, lambda c: (self.by_color[c], True) if c in self.by_color else None), {}
+        objects = _palette_pixels(objects_file, size)
+        keys = classes.astype(np.int64) * 2**24 + objects
+        return regions_of_ids(keys, self._row), {}
+
+    def _row(self, key: int) -> tuple[int, bool] | None:
+        category, number = self.by_color.get(key // 2**24), key % 2**24
+        return None if category is None or number == _packed((224, 224, 192)) else (category, number == 0)
+
+
+def _palette_pixels(path: str, size: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """Colours (H, W) as one number each, of a palette or RGB PNG."""
+    try:
+        with Image.open(path) as image:
+            rgb = np.asarray(image.convert("RGB")).astype(np.int64)
+    except Exception as error:  # Pillow's decoders have types of their own
+        raise ValueError(f"{path} cannot be read ({error})") from error
+    if rgb.shape[:2] != size:
+        raise ValueError(f"{path} has (height, width) {rgb.shape[:2]}, the image {size}")
+    return rgb[..., 0] * 65536 + rgb[..., 1] * 256 + rgb[..., 2]

@@ -1,0 +1,112 @@
+"""YOLO segmentation: a YAML, and one text file of polygons an image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from .files import images_below, read_yaml
+from .regions import Region, Source, SourceImage
+from .shapes import Shape, regions_of_shapes
+
+__all__ = ["read_yolo"]
+
+
+def read_yolo(description: str, images: str | None = None) -> Source:
+    """Read a YOLO segmentation dataset: ``data.yaml`` with ``names`` and the folders or lists of train, val and test;
+    the labels of ``…/images/x.jpg`` are in ``…/labels/x.txt``.
+
+    Raises:
+        ValueError: the YAML has no names or no images.
+    """
+    if os.path.isdir(description):
+        yamls = [f for f in sorted(os.listdir(description)) if f.endswith((".yaml", ".yml"))]
+        description = os.path.join(description, yamls[0] if yamls else "data.yaml")
+    content = read_yaml(description)
+    names = content.get("names") if isinstance(content, Mapping) else None
+    if not isinstance(names, list | Mapping) or not names:
+        raise ValueError(f"{description} is no YOLO description: it has no names.")
+    rows: dict[Any, Any] = dict(names.items() if isinstance(names, Mapping) else enumerate(names))
+    labels = {str(i): str(name) for i, name in rows.items()}
+    ids = {name: int(i) + 1 for i, name in labels.items()}
+    found = _images(content, description, images, partial(_regions_of_file, names=labels, ids=ids))
+    files = [path for path in (_labels_of(image.path) for image in found) if os.path.isfile(path)]
+    return Source([{"id": i, "name": name} for name, i in ids.items()], found, [description, *files])
+
+
+def _images(
+    content: Mapping[str, Any], description: str, images: str | None, regions: Callable[..., Any]
+) -> list[SourceImage]:
+    """Images of all parts; the name of a part is a folder of the result where there are several."""
+    root = images or _yolo_root(description, content)
+    folder = os.path.dirname(os.path.abspath(description))
+    parts = {part: content[part] for part in ("train", "val", "valid", "test") if content.get(part)}
+    found = []
+    for part, entries in parts.items():
+        split = "val" if part == "valid" else part
+        for path in _yolo_images(entries, root, folder):
+            name = os.path.basename(path) if len(parts) == 1 else f"{split}/{os.path.basename(path)}"
+            own = partial(regions, path=_labels_of(path))
+            found.append(SourceImage(path, name, own, split=split if len(parts) > 1 else None))
+    if not found:
+        raise ValueError(f"{description} names no folder with images (train, val, test).")
+    return found
+
+
+def _yolo_root(description: str, content: Mapping[str, Any]) -> str:
+    folder = os.path.dirname(os.path.abspath(description))
+    root = os.path.join(folder, str(content.get("path") or ""))
+    return root if os.path.isdir(root) else folder
+
+
+def _yolo_images(entries: Any, root: str, folder: str) -> list[str]:
+    """Images of a part: folders, or text files that list images."""
+    result = []
+    for entry in entries if isinstance(entries, list) else [entries]:
+        entry = str(entry)
+        # Roboflow writes "../train/images" for the folder "train/images" beside the YAML.
+        places = [
+            os.path.join(root, entry),
+            os.path.join(folder, entry),
+            os.path.join(folder, entry.removeprefix("../")),
+        ]
+        place = next((p for p in places if os.path.exists(p)), places[0])
+        if os.path.isfile(place):
+            with open(place, encoding="utf-8-sig") as f:
+                lines = [line.strip() for line in f if line.strip()]
+            result += [os.path.normpath(os.path.join(os.path.dirname(place), line)) for line in lines]
+        else:
+            result += [os.path.join(place, name) for name in images_below(place)]
+    return result
+
+
+def _labels_of(path: str) -> str:
+    before, separator, after = path.rpartition(f"{os.sep}images{os.sep}")
+    base = f"{before}{os.sep}labels{os.sep}{after}" if separator else path
+    return os.path.splitext(base)[0] + ".txt"
+
+
+def _regions_of_file(
+    size: tuple[int, int], path: str, names: Mapping[str, str], ids: Mapping[str, int]
+) -> tuple[list[Region], Mapping[str, int]]:
+    """``names`` by the number of the class in the file, ``ids`` by name."""
+    if not os.path.isfile(path):
+        return [], {"image without a label file": 1}
+    with open(path, encoding="utf-8-sig") as f:
+        lines = [line.split() for line in f]
+    shapes = [_shape(values, names, f"{path}, line {i}") for i, values in enumerate(lines, start=1) if values]
+    return regions_of_shapes(size, shapes, ids, relative=True)
+
+
+def _shape(values: Sequence[str], names: Mapping[str, str], where: str) -> Shape:
+    try:
+        number, points = str(int(values[0])), [float(v) for v in values[1:]]
+    except ValueError:
+        raise ValueError(f"{where}: a class and coordinates are needed, got {' '.join(values)[:60]!r}") from None
+    if number not in names:
+        raise ValueError(f"{where}: class {number} is not in names")
+    if len(points) % 2 or len(points) < 4:
+        raise ValueError(f"{where}: coordinates come in pairs, got {len(points)} numbers")
+    return Shape(label=names[number], kind="box" if len(points) == 4 else "polygon", points=points)
