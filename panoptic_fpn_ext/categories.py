@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from .coco_json import category_rows
-from .structures import THINGS_SEM_SEG_ID
+from .structures import IGNORE_LABEL, LARGE_IGNORE_LABEL, THINGS_SEM_SEG_ID
 
 __all__ = ["ALL_CLASSES", "THINGS_AS_OTHER", "PanopticCategories", "SemSegSpace"]
 
@@ -70,13 +70,15 @@ class PanopticCategories:
                 somebody else made.
 
         Raises:
-            ValueError: no category, a field that is missing or wrong, an id twice, an unknown space.
+            ValueError: no category, a field that is missing or wrong, an id twice, more than 65534, an unknown space.
         """
         if sem_seg_space not in (THINGS_AS_OTHER, ALL_CLASSES):
             raise ValueError(f"sem_seg_space must be {THINGS_AS_OTHER!r} or {ALL_CLASSES!r}, got {sem_seg_space!r}.")
         parsed = [_category(row) for row in category_rows(categories)]
         self._categories = parsed if as_listed else sorted(parsed, key=lambda c: c.id)
         self.sem_seg_space: SemSegSpace = sem_seg_space
+        if len(parsed) >= LARGE_IGNORE_LABEL:
+            raise ValueError(f"There are {len(parsed)} categories; {LARGE_IGNORE_LABEL - 1} are the most that work.")
         self._things = [c for c in self._categories if c.isthing]
         self._stuff = [c for c in self._categories if not c.isthing]
         sem_seg = self._categories if sem_seg_space == ALL_CLASSES else self._stuff
@@ -143,6 +145,13 @@ class PanopticCategories:
     def num_sem_seg_classes(self) -> int:
         """What ``MODEL.SEM_SEG_HEAD.NUM_CLASSES`` must be: S + 1 or T + S."""
         return len(self.sem_seg_classes)
+
+    @property
+    def ignore_label(self) -> int:
+        """Semantic target of void, no semantic id: 255 for up to 255 semantic classes, else 65535. What
+        ``MODEL.SEM_SEG_HEAD.IGNORE_VALUE`` should be.
+        """
+        return IGNORE_LABEL if self.num_sem_seg_classes <= IGNORE_LABEL else LARGE_IGNORE_LABEL
 
     @property
     def sem_seg_classes(self) -> list[str]:

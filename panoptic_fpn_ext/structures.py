@@ -11,6 +11,7 @@ from detectron2.structures import Instances
 
 __all__ = [
     "IGNORE_LABEL",
+    "LARGE_IGNORE_LABEL",
     "THINGS_SEM_SEG_ID",
     "VOID_ID",
     "PanopticPrediction",
@@ -24,6 +25,9 @@ VOID_ID: Final = 0
 
 IGNORE_LABEL: Final = 255
 """Semantic training target of pixels that take no part in the loss (void and padding)."""
+
+LARGE_IGNORE_LABEL: Final = 65535
+"""The same where 255 is a class, as in detectron2's full ADE20K."""
 
 THINGS_SEM_SEG_ID: Final = 0
 """Semantic id that stands for every thing pixel in the "things as other" space."""
@@ -61,7 +65,7 @@ class PanopticPrediction:
 class PanopticTargets:
     """What one training image teaches.
 
-    ``sem_seg``: int64 (H, W), semantic ids or ``IGNORE_LABEL``. ``instances``: ``gt_boxes`` (XYXY, px), ``gt_classes``
+    ``sem_seg``: int64 (H, W), semantic ids or the ignore label. ``instances``: ``gt_boxes`` (XYXY, px), ``gt_classes``
     (contiguous thing ids) and ``gt_masks`` of the K countable segments; K may be 0.
     """
 

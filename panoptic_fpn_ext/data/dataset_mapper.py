@@ -49,15 +49,18 @@ class PanopticDatasetMapper:
         augmentations: list[T.Augmentation],
         image_format: str = "BGR",
         instance_mask_format: str = "polygon",
+        ignore_label: int | None = None,
     ) -> None:
         """
         Args:
             is_train: whether to make targets.
             categories: id spaces of the dataset; needed only to make targets from panoptic maps.
             augmentations: applied in order to the image and, geometrically, to its targets. They may ask for
-                ``sem_seg``, uint8 (h, w) semantic ids, ``IGNORE_LABEL`` for void.
+                ``sem_seg``, (h, w) semantic ids, the ignore label for void: uint8, or float32 where that has too few.
             image_format: ``"BGR"``, ``"RGB"`` or another one of :func:`~panoptic_fpn_ext.data.images.image_channels`.
             instance_mask_format: ``"polygon"`` or ``"bitmask"``, of masks that come from ``annotations``.
+            ignore_label: semantic target of void, no semantic id: ``ignore_value`` of the semantic head. None is
+                ``categories.ignore_label``.
         """
         self.is_train = is_train
         self.categories = categories
@@ -67,6 +70,7 @@ class PanopticDatasetMapper:
         )
         self.image_format = image_format
         self.instance_mask_format = instance_mask_format
+        self.ignore_label = _ignore_label(categories) if ignore_label is None else ignore_label
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -81,6 +85,7 @@ class PanopticDatasetMapper:
             "augmentations": augmentations,
             "image_format": cfg.INPUT.FORMAT,
             "instance_mask_format": cfg.INPUT.MASK_FORMAT,
+            "ignore_label": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +116,9 @@ class PanopticDatasetMapper:
         if not self.is_train:
             return dataset_dict
         if "sem_seg_file_name" in dataset_dict:
-            dataset_dict["sem_seg"] = _read_sem_seg(dataset_dict.pop("sem_seg_file_name"), transforms)
+            labels = transforms.apply_segmentation(self._read_sem_seg(dataset_dict.pop("sem_seg_file_name")))
+            labels = labels.astype(np.int64)
+            dataset_dict["sem_seg"] = torch.as_tensor(np.where(labels == IGNORE_LABEL, self.ignore_label, labels))
         elif targets is not None:
             dataset_dict["sem_seg"] = targets.sem_seg
         if annotations is not None:
@@ -147,14 +154,29 @@ class PanopticDatasetMapper:
         reading: "Future[_Map] | None",
     ) -> npt.NDArray[np.integer]:
         if "sem_seg_file_name" in dataset_dict:
-            return read_labels(dataset_dict["sem_seg_file_name"])
+            return self._read_sem_seg(dataset_dict["sem_seg_file_name"])
         if reading is None or segments_info is None:
             raise ValueError(
                 f"Image {dataset_dict['file_name']} has no semantic ground truth, which INPUT.CROP."
                 "SINGLE_CATEGORY_MAX_AREA below 1 looks at. Set it to 1.0, or train on a panoptic dataset."
             )
         assert self.categories is not None, "targets from panoptic maps need the dataset's categories"
-        return semantic_labels(reading.result()[1], segments_info, self.categories)
+        labels = semantic_labels(reading.result()[1], segments_info, self.categories, self.ignore_label)
+        # Of wider types, detectron2's transforms resize float32 only; it holds all ids exactly.
+        return labels if labels.dtype == np.uint8 else labels.astype(np.float32)
+
+    def _read_sem_seg(self, path: str) -> npt.NDArray[np.integer]:
+        """uint8 (h, w): labels of a semantic PNG as detectron2 prepares them, 255 for void."""
+        if self.categories is not None and self.categories.num_sem_seg_classes > IGNORE_LABEL:
+            raise ValueError(
+                f"Semantic PNG {path} has 8 bits and 255 for void, too few for the "
+                f"{self.categories.num_sem_seg_classes} semantic classes of the dataset. Register it with "
+                "panoptic_fpn_ext.data.register_coco_panoptic, which needs no semantic PNGs."
+            )
+        labels = read_labels(path)
+        if labels.dtype != np.uint8:
+            raise ValueError(f"Semantic PNG {path} has label {labels.max()}, no class; void must be {IGNORE_LABEL}.")
+        return labels
 
     def _read_image(self, dataset_dict: dict[str, Any]) -> npt.NDArray[np.uint8]:
         image = read_image(dataset_dict["file_name"], self.image_format)
@@ -179,9 +201,11 @@ class PanopticDatasetMapper:
         assert self.categories is not None, "targets from panoptic maps need the dataset's categories"
         if indices.dtype == np.uint8 and _pads_with_void(transforms):
             # One 8-bit channel instead of three: transforms pick the same pixels, in a third of the time.
-            return targets_of_indices(transforms.apply_segmentation(indices), segments_info, self.categories)
+            indices = transforms.apply_segmentation(indices)
+            return targets_of_indices(indices, segments_info, self.categories, self.ignore_label)
         # As 8-bit RGB, so that resizing picks the same pixels as for any image; ids are taken only afterwards.
-        return panoptic_targets(rgb2id(transforms.apply_segmentation(rgb)), segments_info, self.categories)
+        ids = rgb2id(transforms.apply_segmentation(rgb))
+        return panoptic_targets(ids, segments_info, self.categories, self.ignore_label)
 
     def _instances_from_annotations(
         self, annotations: list[dict[str, Any]], transforms: T.TransformList, image_size: tuple[int, int]
@@ -208,8 +232,8 @@ def _crop_and_color(cfg: CfgNode) -> list[T.Augmentation]:
     result: list[T.Augmentation] = []
     crop = cfg.INPUT.CROP
     if crop.ENABLED and crop.get("SINGLE_CATEGORY_MAX_AREA", 1.0) < 1:
-        limit = crop.SINGLE_CATEGORY_MAX_AREA
-        result.append(T.RandomCrop_CategoryAreaConstraint(crop.TYPE, crop.SIZE, limit, ignored_category=IGNORE_LABEL))
+        limit, ignored = crop.SINGLE_CATEGORY_MAX_AREA, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
+        result.append(T.RandomCrop_CategoryAreaConstraint(crop.TYPE, crop.SIZE, limit, ignored_category=ignored))
     elif crop.ENABLED:
         result.append(T.RandomCrop(crop.TYPE, crop.SIZE))
     if cfg.INPUT.get("COLOR_AUG_SSD", False):
@@ -240,5 +264,5 @@ def _pads_with_void(transforms: T.TransformList) -> bool:
     return all(getattr(t, "seg_pad_value", 0) in (0, 255) for t in transforms.transforms)
 
 
-def _read_sem_seg(path: str, transforms: T.TransformList) -> torch.Tensor:
-    return torch.as_tensor(transforms.apply_segmentation(read_labels(path)).astype("int64"))
+def _ignore_label(categories: PanopticCategories | None) -> int:
+    return IGNORE_LABEL if categories is None else categories.ignore_label

@@ -6,7 +6,6 @@ from typing import Any, Final
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..categories import PanopticCategories
-from ..structures import IGNORE_LABEL
 
 __all__ = [
     "CITYSCAPES_PANOPTIC",
@@ -40,7 +39,7 @@ def dataset_categories(name: str) -> PanopticCategories:
 def class_metadata(categories: PanopticCategories, evaluator_type: str) -> dict[str, Any]:
     """Metadata of the classes; ``evaluator_type`` is one of the two above."""
     entries = {**categories.metadata(), "evaluator_type": evaluator_type}
-    return {**entries, "ignore_label": IGNORE_LABEL, "label_divisor": 1000}
+    return {**entries, "ignore_label": categories.ignore_label, "label_divisor": 1000}
 
 
 def register_panoptic(name: str, load: Callable[[], list[dict[str, Any]]], metadata: dict[str, Any]) -> None:

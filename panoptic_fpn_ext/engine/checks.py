@@ -33,8 +33,8 @@ def fill_in_num_classes(cfg: CfgNode) -> None:
     """Take head sizes that are 0 from the first training dataset.
 
     Fills ``MODEL.ROI_HEADS.NUM_CLASSES``, ``MODEL.SEM_SEG_HEAD.NUM_CLASSES`` and, with the latter,
-    ``COMBINE.THING_SEM_SEG_IDS``. Without things, which box heads cannot do without, they get one class that is never
-    detected.
+    ``COMBINE.THING_SEM_SEG_IDS`` and, where 255 is a class, ``MODEL.SEM_SEG_HEAD.IGNORE_VALUE``. Without things, which
+    box heads cannot do without, they get one class that is never detected.
 
     Raises:
         KeyError: a size is 0 and no dataset is known to take it from.
@@ -57,6 +57,8 @@ def fill_in_num_classes(cfg: CfgNode) -> None:
     if model.SEM_SEG_HEAD.NUM_CLASSES == 0:
         model.SEM_SEG_HEAD.NUM_CLASSES = fits["num_sem_seg_classes"]
         model.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS = tuple(fits["thing_sem_seg_ids"])
+        if 0 <= model.SEM_SEG_HEAD.IGNORE_VALUE < fits["num_sem_seg_classes"]:
+            model.SEM_SEG_HEAD.IGNORE_VALUE = fits["ignore_label"]
     logger.info(
         f"From the dataset: MODEL.ROI_HEADS.NUM_CLASSES {model.ROI_HEADS.NUM_CLASSES}, "
         f"MODEL.SEM_SEG_HEAD.NUM_CLASSES {model.SEM_SEG_HEAD.NUM_CLASSES}."
@@ -122,11 +124,15 @@ def check_head_sizes(cfg: CfgNode, name: str) -> None:
         sizes["num_sem_seg_classes"] = ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
         thing_sem_seg_ids = list(cfg.MODEL.PANOPTIC_FPN.COMBINE.get("THING_SEM_SEG_IDS", (0,)))
         sizes["thing_sem_seg_ids"] = ("MODEL.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS", thing_sem_seg_ids)
+        ignored = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
+        if 0 <= ignored < dataset_head_sizes(name)["num_sem_seg_classes"]:  # what is ignored is never learnt
+            sizes["ignore_label"] = ("MODEL.SEM_SEG_HEAD.IGNORE_VALUE", ignored)
     refuse_misfits(sizes, name)
 
 
 def dataset_head_sizes(name: str) -> dict[str, Any]:
-    """What a panoptic dataset asks of a model: ``num_things``, ``num_sem_seg_classes`` and ``thing_sem_seg_ids``.
+    """What a panoptic dataset asks of a model: ``num_things``, ``num_sem_seg_classes``, ``thing_sem_seg_ids`` and
+    ``ignore_label``.
 
     Without things, which box heads cannot do without, they get one class, and the ``score_threshold`` that none passes.
     """
@@ -135,6 +141,7 @@ def dataset_head_sizes(name: str) -> dict[str, Any]:
         "num_things": max(categories.num_things, 1),
         "num_sem_seg_classes": categories.num_sem_seg_classes,
         "thing_sem_seg_ids": categories.thing_sem_seg_ids,
+        "ignore_label": categories.ignore_label,
     }
     return sizes if categories.num_things else {**sizes, "score_threshold": 1.0}
 

@@ -14,6 +14,7 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ..data.panoptic_catalog import is_panoptic
+from ..structures import IGNORE_LABEL
 from .checks import HOW_TO_REGISTER, dataset_head_sizes, refuse_misfits
 from .device import available_device
 from .setup import register_used_datasets
@@ -29,6 +30,7 @@ _HEAD_SIZES = {
     "num_things": "model.roi_heads.num_classes",
     "num_sem_seg_classes": "model.sem_seg_head.num_classes",
     "thing_sem_seg_ids": "model.combiner.thing_sem_seg_ids",
+    "ignore_label": "model.sem_seg_head.ignore_value",
 }
 
 
@@ -101,6 +103,8 @@ def _check(cfg: DictConfig, names: list[str]) -> None:
     if panoptic:
         _fill_in(cfg, panoptic[0])
     sizes = {what: (key, _value(cfg, key)) for what, key in _HEAD_SIZES.items()}
+    if sizes["num_sem_seg_classes"][1] is not None and sizes["ignore_label"][1] is None:
+        sizes["ignore_label"] = (_HEAD_SIZES["ignore_label"], IGNORE_LABEL)  # the head's default
     for name in panoptic:
         refuse_misfits({what: pair for what, pair in sizes.items() if pair[1] is not None}, name)
 
@@ -109,6 +113,8 @@ def _fill_in(cfg: DictConfig, name: str) -> None:
     fits = dataset_head_sizes(name)
     if _value(cfg, _HEAD_SIZES["num_sem_seg_classes"]) == 0:  # before it is filled in
         OmegaConf.update(cfg, _HEAD_SIZES["thing_sem_seg_ids"], fits["thing_sem_seg_ids"])
+        if fits["ignore_label"] != IGNORE_LABEL:
+            OmegaConf.update(cfg, _HEAD_SIZES["ignore_label"], fits["ignore_label"], force_add=True)
     for what in ("num_things", "num_sem_seg_classes"):
         if _value(cfg, _HEAD_SIZES[what]) == 0:
             OmegaConf.update(cfg, _HEAD_SIZES[what], fits[what])
