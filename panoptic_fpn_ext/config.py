@@ -27,6 +27,11 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     _set_default(cfg.INPUT, "COLOR_AUG_SSD", False)
     _set_default(cfg.INPUT.CROP, "SINGLE_CATEGORY_MAX_AREA", 1.0)
 
+    # What detectron2's RandomSubsetTrainingSampler, and its two weighted samplers, read without declaring it: the share
+    # of the training images to draw from, and pairs of a training dataset's name and how often its images are drawn.
+    _set_default(cfg.DATALOADER, "RANDOM_SUBSET_RATIO", 1.0)
+    _set_default(cfg.DATASETS, "TRAIN_REPEAT_FACTOR", [])
+
     # The paper's ablations (section 5.3): train the instance branch in even and the semantic branch in odd iterations,
     # so that each sees half of them; and give each branch half of the pyramid's channels for its own.
     _set_default(cfg.MODEL.PANOPTIC_FPN, "ALTERNATE_LOSSES", False)

@@ -15,6 +15,7 @@ from ..data.panoptic_catalog import is_panoptic
 from .checkpoint import PanopticCheckpointer
 from .checks import check_head_sizes, check_input_format, prediction_dataset
 from .device import use_available_device
+from .options import check_options
 from .setup import register_categories
 
 __all__ = ["PanopticPredictor"]
@@ -33,11 +34,13 @@ class PanopticPredictor:
 
         Raises:
             FileNotFoundError: there is no such file of weights.
-            ValueError: no weights, or those of another architecture; head sizes that do not fit the dataset.
+            ValueError: options that cannot work, no weights or those of another architecture, head sizes that do not
+                fit the dataset.
         """
         check_input_format(cfg)
         cfg = cfg.clone()
         use_available_device(cfg)
+        check_options(cfg, training=False)
         register_categories([])
         self.metadata = MetadataCatalog.get(prediction_dataset(cfg))
         if is_panoptic(self.metadata.name):

@@ -19,6 +19,7 @@ from ..data.street.categories import categories as street_categories
 from ..data.synthetic_street import SPLITS, register_synthetic_street
 from .checks import check_config, check_head_sizes, check_input_format, fill_in_num_classes, prediction_dataset
 from .device import use_available_device
+from .options import check_options
 
 __all__ = [
     "add_register_argument",
@@ -109,6 +110,7 @@ def load_config(config_file: str, opts: list[str], registrations: list[list[str]
         FileNotFoundError, KeyError, ValueError: missing files, unknown datasets or keys, sizes that do not fit.
     """
     cfg = _read_config(config_file, opts)
+    check_options(cfg)
     register_datasets(cfg, registrations)
     fill_in_num_classes(cfg)
     check_config(cfg)
@@ -122,6 +124,7 @@ def load_prediction_config(config_file: str, opts: list[str], registrations: lis
     See :func:`register_categories`.
     """
     cfg = _read_config(config_file, opts)
+    check_options(cfg, training=False)
     register_categories(registrations)
     fill_in_num_classes(cfg)
     check_input_format(cfg)
@@ -142,7 +145,5 @@ def _read_config(config_file: str, opts: list[str]) -> CfgNode:
         cfg.merge_from_list(opts)
     except (AssertionError, KeyError, UnicodeDecodeError, YAMLError) as error:  # yacs' and PyYAML's
         raise ValueError(f"{config_file}, or a KEY VALUE pair for it, is no config: {error}") from error
-    if cfg.TEST.AUG.ENABLED:
-        raise ValueError("TEST.AUG.ENABLED is not supported for panoptic outputs; set it to False.")
     use_available_device(cfg)
     return cfg

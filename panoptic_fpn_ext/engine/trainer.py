@@ -6,19 +6,27 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, TrainerBase
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.solver.build import build_optimizer, get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.solver.build import (
+    build_lr_scheduler,
+    build_optimizer,
+    get_default_optimizer_params,
+    maybe_add_gradient_clipping,
+)
+from detectron2.solver.lr_scheduler import LRScheduler
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from ..data import PanopticDatasetMapper
-from ..data.panoptic_catalog import is_panoptic
 from .checkpoint import PanopticCheckpointer
 from .checks import check_config
 from .device import distribute
 from .evaluators import build_evaluator
+from .options import check_options
+from .schedule import build_fixed_gamma_scheduler
+from .train_loader import build_train_loader
 from .train_step import build_train_step
 
 __all__ = ["Trainer"]
@@ -33,6 +41,7 @@ class Trainer(DefaultTrainer):
         """Build everything that ``cfg`` describes; raises ``ValueError`` where it does not fit its datasets."""
         if not cfg.DATASETS.TRAIN:
             raise ValueError("DATASETS.TRAIN is empty: set it to the datasets to train on.")
+        check_options(cfg)
         check_config(cfg)
         # As DefaultTrainer.__init__, which wraps the model for GPUs only.
         TrainerBase.__init__(self)
@@ -62,17 +71,26 @@ class Trainer(DefaultTrainer):
         if name != "ADAMW":
             raise ValueError(f"SOLVER.OPTIMIZER must be 'SGD' or 'ADAMW', got {name!r}.")
         groups = get_default_optimizer_params(
-            model, base_lr=cfg.SOLVER.BASE_LR, weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM
+            model,
+            base_lr=cfg.SOLVER.BASE_LR,
+            weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+            bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+            weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
         )
         adamw = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
         return adamw(groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
 
     @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
+        """detectron2's schedules; of ``WarmupStepWithFixedGammaLR`` also the end, where its own fails."""
+        if cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupStepWithFixedGammaLR":
+            return build_fixed_gamma_scheduler(cfg, optimizer)
+        return build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
-        """detectron2's training loader with :class:`~panoptic_fpn_ext.data.PanopticDatasetMapper`."""
-        if not is_panoptic(cfg.DATASETS.TRAIN[0]):
-            return build_detection_train_loader(cfg)
-        return build_detection_train_loader(cfg, mapper=PanopticDatasetMapper(cfg, is_train=True))
+        """See :func:`~panoptic_fpn_ext.engine.train_loader.build_train_loader`."""
+        return build_train_loader(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:

@@ -1,0 +1,211 @@
+"""Values of config keys that are wrong beside other keys; :mod:`~panoptic_fpn_ext.engine.options` applies them."""
+
+import difflib
+import math
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any, Final
+
+from detectron2.config import CfgNode
+from detectron2.modeling.roi_heads import ROI_BOX_HEAD_REGISTRY
+from fvcore.common.registry import Registry
+
+from ..structures import IGNORE_LABEL
+from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
+
+__all__ = ["COMBINATIONS", "Found", "unregistered"]
+
+Found = Iterator[tuple[str, Any, str]]
+"""Key, value, and what is wrong with it and fits."""
+
+
+def unregistered(name: Any, registry: Registry) -> str:
+    """Why a name is wrong that no class is registered under."""
+    known = sorted(key for key, _ in registry)
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"no class of this name is registered{hint}; there are {', '.join(known)}"
+
+
+def _images(cfg: CfgNode) -> Found:
+    std = list(cfg.MODEL.PIXEL_STD)
+    if any(not s > 0 for s in std):
+        yield "MODEL.PIXEL_STD", std, "pixels are divided by it, all of it must be above 0"
+
+
+def _train_sizes(cfg: CfgNode) -> Found:
+    sizes = cfg.INPUT.MIN_SIZE_TRAIN
+    sizes = [sizes] if isinstance(sizes, int) else list(sizes)
+    if not sizes or any(size < 0 for size in sizes):
+        yield "INPUT.MIN_SIZE_TRAIN", sizes, "it needs at least one size in px, 0 for that of the image"
+    elif cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range" and len(sizes) != 2:
+        yield "INPUT.MIN_SIZE_TRAIN", sizes, "INPUT.MIN_SIZE_TRAIN_SAMPLING 'range' draws between exactly two sizes"
+
+
+def _crops(cfg: CfgNode) -> Found:
+    kind, size = cfg.INPUT.CROP.TYPE, list(cfg.INPUT.CROP.SIZE)
+    if len(size) != 2:
+        yield "INPUT.CROP.SIZE", size, "it must be a height and a width"
+    elif kind.startswith("relative") and not all(0 < s <= 1 for s in size):
+        yield "INPUT.CROP.SIZE", size, f"INPUT.CROP.TYPE {kind!r} takes shares of the image, above 0 to 1"
+    elif kind.startswith("absolute") and not all(s == int(s) and s >= 1 for s in size):
+        yield "INPUT.CROP.SIZE", size, f"INPUT.CROP.TYPE {kind!r} takes whole pixels"
+    elif kind == "absolute_range" and size[0] > size[1]:
+        yield "INPUT.CROP.SIZE", size, "INPUT.CROP.TYPE 'absolute_range' takes the least and the largest side"
+
+
+def _networks(cfg: CfgNode) -> Found:
+    model, panoptic = cfg.MODEL, _is_panoptic(cfg)
+    if panoptic and not model.MASK_ON:
+        yield "MODEL.MASK_ON", False, "a panoptic map needs instance masks, set it to True"
+    if panoptic and model.ROI_HEADS.NAME == "Res5ROIHeads":
+        yield "MODEL.ROI_HEADS.NAME", "Res5ROIHeads", "they work on res4, without a pyramid, take StandardROIHeads"
+    if model.ROI_HEADS.NAME in ("StandardROIHeads", "CascadeROIHeads"):
+        yield from _box_head(model.ROI_BOX_HEAD)
+    if model.ROI_HEADS.NAME == "CascadeROIHeads":
+        yield from _cascade(model)
+
+
+def _is_panoptic(cfg: CfgNode) -> bool:
+    return cfg.MODEL.META_ARCHITECTURE not in (*WITHOUT_ROI_HEADS, *WITHOUT_SEM_SEG_HEAD)
+
+
+def _box_head(head: CfgNode) -> Found:
+    if head.NAME not in ROI_BOX_HEAD_REGISTRY:
+        yield "MODEL.ROI_BOX_HEAD.NAME", head.NAME, unregistered(head.NAME, ROI_BOX_HEAD_REGISTRY)
+    elif head.NAME == "FastRCNNConvFCHead" and head.NUM_CONV + head.NUM_FC < 1:
+        yield "MODEL.ROI_BOX_HEAD.NUM_FC", head.NUM_FC, "the head needs a layer, here or in ROI_BOX_HEAD.NUM_CONV"
+
+
+def _cascade(model: CfgNode) -> Found:
+    ious, weights = list(model.ROI_BOX_CASCADE_HEAD.IOUS), model.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS
+    if not model.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG:
+        yield "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", False, "CascadeROIHeads need True"
+    if len(ious) != len(weights):
+        yield "MODEL.ROI_BOX_CASCADE_HEAD.IOUS", ious, f"BBOX_REG_WEIGHTS beside it has {len(weights)} stages"
+    if ious and ious[0] != model.ROI_HEADS.IOU_THRESHOLDS[0]:
+        first = list(model.ROI_HEADS.IOU_THRESHOLDS)[:1]
+        yield (
+            "MODEL.ROI_BOX_CASCADE_HEAD.IOUS",
+            ious,
+            f"it must begin as MODEL.ROI_HEADS.IOU_THRESHOLDS {first}",
+        )
+
+
+_PYRAMIDS = {
+    "build_resnet_fpn_backbone": 1,
+    "build_retinanet_resnet_fpn_backbone": 2,
+    "build_narrow_resnet_fpn_backbone": 1,
+    "build_efficientnet_lite0_fpn_backbone": 1,
+}
+"""Backbones with levels p2 … from res2 …, and how many levels come on top."""
+
+
+def _levels(cfg: CfgNode) -> Found:
+    """Levels that heads ask for and the pyramid does not have."""
+    model, inputs = cfg.MODEL, list(cfg.MODEL.FPN.IN_FEATURES)
+    if model.BACKBONE.NAME not in _PYRAMIDS or not inputs:
+        return
+    missing = [name for name in inputs if name not in model.RESNETS.OUT_FEATURES]
+    if missing and model.BACKBONE.NAME != "build_efficientnet_lite0_fpn_backbone":
+        yield "MODEL.FPN.IN_FEATURES", inputs, f"MODEL.RESNETS.OUT_FEATURES lacks {', '.join(missing)}"
+        return
+    own = [f"p{name.removeprefix('res')}" for name in inputs]
+    top = int(own[-1][1:]) if own[-1][1:].isdigit() else 5
+    levels = [*own, *(f"p{top + k}" for k in range(1, 1 + _PYRAMIDS[model.BACKBONE.NAME]))]
+    # The levels on top do not divide an image evenly: the semantic head cannot bring them to its stride.
+    for key, has in (("RPN", levels), ("ROI_HEADS", levels), ("SEM_SEG_HEAD", own)):
+        asked = list(model[key].IN_FEATURES)
+        if not set(asked).issubset(has) or not asked:
+            yield f"MODEL.{key}.IN_FEATURES", asked, f"it must name some of {', '.join(has)}"
+
+
+def _anchors(cfg: CfgNode) -> Found:
+    levels = list(cfg.MODEL.RPN.IN_FEATURES)
+    for name in ("SIZES", "ASPECT_RATIOS"):
+        rows = list(cfg.MODEL.ANCHOR_GENERATOR[name])
+        if len(rows) not in (1, len(levels)):
+            fits = f"it needs one list, or one for each of MODEL.RPN.IN_FEATURES ({', '.join(levels)})"
+            yield f"MODEL.ANCHOR_GENERATOR.{name}", rows, fits
+
+
+def _resnets(cfg: CfgNode) -> Found:
+    resnets, name = cfg.MODEL.RESNETS, cfg.MODEL.BACKBONE.NAME
+    if not name.startswith(("build_resnet", "build_retinanet_resnet", "build_narrow_resnet")):
+        return
+    narrow, depths = name.startswith("build_narrow_resnet"), (18, 34, 50, 101, 152)
+    if resnets.DEPTH not in depths[: 2 if narrow else None]:
+        yield "MODEL.RESNETS.DEPTH", resnets.DEPTH, f"{name} has {', '.join(map(str, depths[: 2 if narrow else None]))}"
+    if resnets.DEPTH in (18, 34) and not narrow and resnets.RES2_OUT_CHANNELS != 64:
+        width = resnets.RES2_OUT_CHANNELS
+        yield (
+            "MODEL.RESNETS.RES2_OUT_CHANNELS",
+            width,
+            f"DEPTH {resnets.DEPTH} of {name} needs 64",
+        )
+    if resnets.DEPTH in (18, 34) and resnets.NUM_GROUPS != 1:
+        yield "MODEL.RESNETS.NUM_GROUPS", resnets.NUM_GROUPS, "blocks of DEPTH 18 and 34 have no groups, set it to 1"
+    if resnets.RES5_DILATION != 1 and (narrow or "fpn" in name or resnets.DEPTH in (18, 34)):
+        yield (
+            "MODEL.RESNETS.RES5_DILATION",
+            resnets.RES5_DILATION,
+            "this backbone needs a stride of 32 at res5, set it to 1",
+        )
+    yield from _deformable(resnets, narrow)
+
+
+def _deformable(resnets: CfgNode, narrow: bool) -> Found:
+    key, stages = "MODEL.RESNETS.DEFORM_ON_PER_STAGE", list(resnets.DEFORM_ON_PER_STAGE)
+    if any(stages) and (narrow or resnets.DEPTH in (18, 34)):
+        yield key, stages, "blocks of DEPTH 18 and 34 have no deformable convolutions, set all to False"
+    elif any(stages) and find_spec("detectron2._C") is None:
+        yield key, stages, "this detectron2 was installed without its compiled part (_C), which they need"
+
+
+def _semantic_head(cfg: CfgNode) -> Found:
+    head = cfg.MODEL.SEM_SEG_HEAD
+    if head.IGNORE_VALUE != IGNORE_LABEL:
+        yield "MODEL.SEM_SEG_HEAD.IGNORE_VALUE", head.IGNORE_VALUE, f"unlabelled pixels are {IGNORE_LABEL} here"
+    if head.COMMON_STRIDE < 1 or head.COMMON_STRIDE & (head.COMMON_STRIDE - 1):
+        yield "MODEL.SEM_SEG_HEAD.COMMON_STRIDE", head.COMMON_STRIDE, "it must be a power of 2"
+
+
+def _solver(cfg: CfgNode) -> Found:
+    solver = cfg.SOLVER
+    if not (math.isfinite(solver.BASE_LR) and solver.BASE_LR > 0):
+        yield "SOLVER.BASE_LR", solver.BASE_LR, "it must be above 0"
+    elif solver.LR_SCHEDULER_NAME == "WarmupCosineLR" and solver.BASE_LR_END > solver.BASE_LR:
+        yield "SOLVER.BASE_LR_END", solver.BASE_LR_END, f"it must be at most SOLVER.BASE_LR, {solver.BASE_LR}"
+    if solver.LR_SCHEDULER_NAME != "WarmupCosineLR" and not solver.GAMMA > 0:
+        yield "SOLVER.GAMMA", solver.GAMMA, "it must be above 0"
+    if list(solver.STEPS) != sorted(set(solver.STEPS)):
+        yield "SOLVER.STEPS", list(solver.STEPS), "the iterations must rise"
+    if solver.NESTEROV and (solver.get("OPTIMIZER", "SGD") != "SGD" or solver.MOMENTUM <= 0):
+        yield "SOLVER.NESTEROV", True, "it needs SOLVER.OPTIMIZER 'SGD' and a SOLVER.MOMENTUM above 0"
+    if solver.REFERENCE_WORLD_SIZE > 0 and solver.IMS_PER_BATCH % solver.REFERENCE_WORLD_SIZE:
+        size = solver.IMS_PER_BATCH
+        yield "SOLVER.REFERENCE_WORLD_SIZE", solver.REFERENCE_WORLD_SIZE, f"it must divide SOLVER.IMS_PER_BATCH, {size}"
+
+
+def _expected_results(cfg: CfgNode) -> Found:
+    key, rows = "TEST.EXPECTED_RESULTS", cfg.TEST.EXPECTED_RESULTS
+    if rows and len(cfg.DATASETS.TEST) != 1:
+        yield key, rows, f"it needs one dataset in DATASETS.TEST, there are {len(cfg.DATASETS.TEST)}"
+    tasks = ("bbox", "segm", "sem_seg", "panoptic_seg")
+    for row in rows:
+        if not isinstance(row, list | tuple) or len(row) != 4 or row[0] not in tasks:
+            yield key, rows, f"a row is [task, metric, value, tolerance], the task one of {', '.join(tasks)}"
+
+
+COMBINATIONS: Final[tuple[Callable[[CfgNode], Found], ...]] = (
+    _images,
+    _train_sizes,
+    _crops,
+    _networks,
+    _levels,
+    _anchors,
+    _resnets,
+    _semantic_head,
+    _solver,
+    _expected_results,
+)
