@@ -1,0 +1,101 @@
+"""Check a dataset in COCO panoptic format: everything that is wrong, in one pass.
+
+For example::
+
+    python -m panoptic_fpn_ext.data.check panoptic_train.json panoptic_train images --fix panoptic_train_fixed.json
+
+The exit status is 0 if nothing is wrong that spoils training or figures, 1 if something is, 2 for a wrong command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from .annotations import content_text
+from .findings import KINDS
+from .runner import Result, check_dataset, find_copies
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m panoptic_fpn_ext.data.check",
+        description=(__doc__ or "").replace("::", ":"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("json", help="the panoptic JSON")
+    parser.add_argument("pngs", help="folder of its panoptic PNGs")
+    parser.add_argument("images", nargs="?", help="folder of its images; without it they are not looked at")
+    parser.add_argument("--fix", metavar="JSON", help="write the JSON with all mended that has one right answer")
+    parser.add_argument("--result", metavar="JSON", help="write what was found for a machine")
+    parser.add_argument(
+        "--against",
+        nargs=3,
+        metavar=("JSON", "PNGS", "IMAGES"),
+        help="another part of the dataset: images of both that look the same are found",
+    )
+    parser.add_argument("--processes", type=int, default=0, help="default: one a core")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    args = _parser().parse_args(arguments)
+    result = check_dataset(args.json, args.pngs, args.images, processes=args.processes)
+    if args.against:
+        other = check_dataset(*args.against, processes=args.processes)
+        for first, second in find_copies(other.looks, result.looks):
+            result.findings.add("copies", f"{first} and {second}, in {args.json} and {args.against[0]}")
+    _show(summary(result))
+    _show(result.findings.text())
+    if args.fix and result.fixed is not None:
+        _write(args.fix, content_text(result.fixed))
+        mended = [kind for kind in result.findings.counts if KINDS[kind].fixable]
+        _show(f"Mended in {args.fix}: {', '.join(mended) or 'nothing'}.")
+    if args.result:
+        _write(args.result, json.dumps(result.findings.data(), indent=2, ensure_ascii=False))
+    sys.exit(1 if result.findings.errors else 0)
+
+
+def summary(result: Result) -> str:
+    """What a dataset has, as a person reads it."""
+    if not result.images:
+        return "No image could be checked."
+    sizes = ", ".join(f"{w}×{h} ({n})" for (h, w), n in result.sizes.most_common(3))
+    rows = [_row(id_, row, result) for id_, row in sorted(result.categories.items())]
+    heads = ["id", "category", "kind", "images", "segments", "of all pixels", "crowds"]
+    things = sum(count * images for count, images in result.things.items()) / result.images
+    void = result.void / max(result.pixels, 1)
+    return "\n".join(
+        [
+            f"{result.images} images, most of them {sizes}; {void:.1%} of the pixels void.",
+            f"Things an image: {things:.1f} on average, {max(result.things)} at most.",
+            tabulate(rows, heads, tablefmt="simple", floatfmt=".3%"),
+        ]
+    )
+
+
+def _row(id_: int, row: dict[str, Any], result: Result) -> list[Any]:
+    share = result.areas[id_] / max(result.pixels, 1)
+    kind = "thing" if row["isthing"] else "stuff"
+    return [id_, row["name"], kind, result.images_with[id_], result.segments[id_], share, result.crowds[id_]]
+
+
+def _write(path: str, text: str) -> None:
+    with open(f"{path}.tmp", "w", encoding="utf-8") as f:
+        f.write(text)
+    os.replace(f"{path}.tmp", path)
+
+
+def _show(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

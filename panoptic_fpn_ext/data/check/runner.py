@@ -1,0 +1,157 @@
+"""Runs all checks of a dataset, and gathers what people look at."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from tqdm import tqdm
+
+from .annotations import Dataset, Row, read_dataset
+from .files import Checked, check_files
+from .findings import Findings
+
+__all__ = ["Result", "check_dataset", "find_copies"]
+
+_ALIKE = 3  # bits of 64 that may differ
+
+
+@dataclass
+class Result:
+    """What a check found.
+
+    ``categories``: by dataset id, the row of the JSON. ``segments``, ``areas`` (px), ``crowds``, ``images_with``: by
+    dataset id. ``things``: how many images have how many countable things. ``looks``: hash of each image's look, by
+    its path.
+    """
+
+    findings: Findings = field(default_factory=Findings)
+    categories: dict[int, dict[str, Any]] = field(default_factory=dict)
+    images: int = 0
+    pixels: int = 0
+    void: int = 0
+    segments: Counter[int] = field(default_factory=Counter)
+    areas: Counter[int] = field(default_factory=Counter)
+    crowds: Counter[int] = field(default_factory=Counter)
+    images_with: Counter[int] = field(default_factory=Counter)
+    things: Counter[int] = field(default_factory=Counter)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    looks: dict[str, int] = field(default_factory=dict)
+    fixed: dict[str, Any] | None = None
+
+
+def check_dataset(
+    panoptic_json: str, pngs: str, images: str | None = None, *, processes: int = 0, show_progress: bool = True
+) -> Result:
+    """Check a dataset in COCO panoptic format.
+
+    Args:
+        panoptic_json, pngs, images: as of ``register_coco_panoptic``; without ``images``, they are not looked at.
+        processes: how many; 0 for one a core.
+        show_progress: whether a bar is drawn.
+
+    Returns:
+        Among others ``fixed``, the JSON with everything mended that has one right answer.
+    """
+    result = Result()
+    dataset = read_dataset(panoptic_json, result.findings)
+    if dataset is None:
+        return result
+    result.categories = dataset.categories
+    isthing = {id_: bool(row["isthing"]) for id_, row in dataset.categories.items()}
+    work = _Checks(dataset.rows, isthing, pngs, images)
+    processes = min(processes or os.cpu_count() or 1, len(work))
+    loader = DataLoader(work, batch_size=None, num_workers=processes if processes > 1 else 0, collate_fn=_as_it_is)
+    bar = tqdm(loader, total=len(work), desc=f"Check {panoptic_json}", unit="image", disable=not show_progress)
+    for row, checked in zip(dataset.rows, bar, strict=True):
+        result.findings.update(checked.findings)
+        _count(result, row, checked, isthing)
+        _mend(row, checked)
+    for first, second in find_copies(result.looks, result.looks):
+        result.findings.add("copies", f"{first} and {second}")
+    result.fixed = _in_order(dataset)
+    return result
+
+
+@dataclass(frozen=True)
+class _Checks(TorchDataset[Any]):
+    rows: Sequence[Row]
+    isthing: Mapping[int, bool]
+    pngs: str
+    images: str | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Checked:
+        return check_files(self.rows[index], self.isthing, self.pngs, self.images)
+
+
+def _as_it_is(result: Any) -> Any:
+    return result
+
+
+def _count(result: Result, row: Row, checked: Checked, isthing: Mapping[int, bool]) -> None:
+    result.images += 1
+    result.pixels += checked.pixels
+    result.void += checked.void
+    result.sizes[row.image["height"], row.image["width"]] += 1
+    if checked.look is not None:
+        result.looks[checked.path] = checked.look
+    segments = [s for s in row.segments if s["id"] in checked.areas and s["category_id"] in isthing]
+    for segment in segments:
+        category = segment["category_id"]
+        result.segments[category] += 1
+        result.areas[category] += checked.areas[segment["id"]]
+        result.crowds[category] += segment["iscrowd"]
+    result.images_with.update({segment["category_id"] for segment in segments})
+    result.things[sum(isthing[s["category_id"]] and not s["iscrowd"] for s in segments)] += 1
+
+
+def _mend(row: Row, checked: Checked) -> None:
+    """Areas and boxes of the PNG; segments without a pixel go."""
+    if not checked.pixels or checked.findings.counts["bgr"]:
+        return
+    gone = []
+    for segment in row.segments:
+        if segment["id"] in checked.areas:
+            segment.update(area=checked.areas[segment["id"]], bbox=checked.boxes[segment["id"]])
+        else:
+            gone.append(segment)
+    row.annotation["segments_info"] = [s for s in row.annotation["segments_info"] if not any(s is g for g in gone)]
+
+
+def _in_order(dataset: Dataset) -> dict[str, Any]:
+    """The JSON in the order of ids."""
+    content = dict(dataset.content)
+    content["categories"] = sorted(content["categories"], key=_id_first)
+    return content
+
+
+def _id_first(row: Any) -> tuple[bool, int]:
+    is_right = isinstance(row, dict) and isinstance(row.get("id"), int)
+    return not is_right, row["id"] if is_right else 0
+
+
+def find_copies(first: Mapping[str, int], second: Mapping[str, int]) -> Iterable[tuple[str, str]]:
+    """Pairs of images that look the same, by the hashes of their looks; each pair once, no image with itself.
+
+    Hashes that differ in at most three bits agree in one of four quarters, so only those are compared.
+    """
+    quarters: dict[tuple[int, int], list[str]] = {}
+    for name, look in first.items():
+        for quarter in range(4):
+            quarters.setdefault((quarter, look >> 16 * quarter & 0xFFFF), []).append(name)
+    seen = set()
+    for name, look in second.items():
+        for quarter in range(4):
+            for other in quarters.get((quarter, look >> 16 * quarter & 0xFFFF), ()):
+                pair = (min(name, other), max(name, other))
+                if other != name and pair not in seen and (look ^ first[other]).bit_count() <= _ALIKE:
+                    seen.add(pair)
+                    yield pair
