@@ -16,6 +16,7 @@ from detectron2.utils.file_io import PathManager
 from .. import cityscapes_labels
 from ..categories import ALL_CLASSES, PanopticCategories
 from ..coco_json import read_categories
+from ..command import run_command
 from .cityscapes_preparation import prepare_cityscapes_panoptic
 from .coco_panoptic import check_files_exist, panoptic_dicts
 from .panoptic_catalog import CITYSCAPES_PANOPTIC, class_metadata, describe_panoptic, register_panoptic
@@ -146,13 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Make Cityscapes' panoptic PNGs and JSON from its instance PNGs.")
     parser.add_argument("--root", default=default_root(), help="folder of the standard download (default: %(default)s)")
     root = parser.parse_args(arguments).root
-    try:
-        for split in _splits(root):
-            prepare_cityscapes_panoptic(root, split)
-            print(f"{os.path.join(root, 'gtFine', f'cityscapes_panoptic_{split}.json')} is there.")  # noqa: T201
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
+    for split in _splits(root):
+        prepare_cityscapes_panoptic(root, split)
+        print(f"{os.path.join(root, 'gtFine', f'cityscapes_panoptic_{split}.json')} is there.")  # noqa: T201
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

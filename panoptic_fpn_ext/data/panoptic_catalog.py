@@ -1,9 +1,11 @@
 """Panoptic datasets in detectron2's catalogs: what their metadata hold, and one name for one dataset."""
 
+import logging
 from collections.abc import Callable
 from typing import Any, Final
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.logger import log_first_n
 
 from ..categories import PanopticCategories
 
@@ -55,8 +57,15 @@ def register_panoptic(name: str, load: Callable[[], list[dict[str, Any]]], metad
     """
     _check_same(name, metadata)
     if name not in DatasetCatalog:
-        DatasetCatalog.register(name, load)
+        DatasetCatalog.register(name, lambda: _counted(name, load()))
         MetadataCatalog.get(name).set(**metadata)
+
+
+def _counted(name: str, dicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    num_segments = sum(len(d["segments_info"]) for d in dicts)
+    said = f"Data: {name} has {len(dicts)} images with {num_segments} segments"
+    log_first_n(logging.INFO, said, name=__name__, key="message")  # evaluators read it again
+    return dicts
 
 
 def describe_panoptic(name: str, metadata: dict[str, Any]) -> None:

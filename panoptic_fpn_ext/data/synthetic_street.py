@@ -21,6 +21,7 @@ import numpy as np
 from iopath.common.file_io import file_lock
 from tqdm import tqdm
 
+from ..command import run_command
 from ..panoptic_png import write_panoptic_png
 from .coco_panoptic import register_coco_panoptic
 from .street.categories import categories
@@ -191,12 +192,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{key.replace('_', '-')}", type=int, default=value, help="default: %(default)s")
     options = vars(parser.parse_args(arguments))
     root = options.pop("root")
-    try:
-        make_synthetic_street(root, StreetSettings(**options))
-    except ValueError as error:
-        parser.error(str(error))
+    make_synthetic_street(root, StreetSettings(**options))
     print(f"The synthetic street is in {os.path.abspath(root)}")  # noqa: T201
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

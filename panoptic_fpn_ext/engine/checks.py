@@ -59,7 +59,7 @@ def fill_in_num_classes(cfg: CfgNode) -> None:
         model.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS = tuple(fits["thing_sem_seg_ids"])
         if 0 <= model.SEM_SEG_HEAD.IGNORE_VALUE < fits["num_sem_seg_classes"]:
             model.SEM_SEG_HEAD.IGNORE_VALUE = fits["ignore_label"]
-    logger.info(
+    logger.debug(
         f"From the dataset: MODEL.ROI_HEADS.NUM_CLASSES {model.ROI_HEADS.NUM_CLASSES}, "
         f"MODEL.SEM_SEG_HEAD.NUM_CLASSES {model.SEM_SEG_HEAD.NUM_CLASSES}."
     )

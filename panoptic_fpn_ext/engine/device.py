@@ -24,7 +24,7 @@ def use_available_device(cfg: CfgNode) -> None:
     device = available_device(cfg.MODEL.DEVICE)
     if device == cfg.MODEL.DEVICE:
         return
-    logger.warning(f"No GPU was found: MODEL.DEVICE is set to {device}.")
+    logger.info(f"No GPU was found: MODEL.DEVICE is set to {device}.")
     frozen = cfg.is_frozen()
     cfg.defrost()
     cfg.MODEL.DEVICE = device

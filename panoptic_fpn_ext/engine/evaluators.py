@@ -1,7 +1,9 @@
 """Which evaluators a dataset gets."""
 
+import logging
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from detectron2.evaluation import (
 )
 from detectron2.utils.file_io import PathManager
 
+from ..console import captured_prints
 from ..data.images import read_labels
 from ..data.panoptic_catalog import CITYSCAPES_PANOPTIC, COCO_PANOPTIC
 from ..evaluation import PanopticQualityEvaluator
@@ -26,6 +29,8 @@ from ..modeling.panoptic_fpn import OUTPUTS
 from .model_outputs import model_outputs
 
 __all__ = ["build_dataset_evaluator", "build_evaluator"]
+
+logger = logging.getLogger(__name__)
 
 # What can be measured by ``evaluator_type``.
 _MEASURED_OUTPUTS = {
@@ -43,11 +48,13 @@ _PANOPTIC_EVALUATORS = {
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluator:
     """:func:`build_dataset_evaluator` for the model of a config.
 
-    ``TEST.PANOPTIC_EVALUATOR`` is read too; ``output_folder`` is by default ``OUTPUT_DIR/inference``.
+    ``TEST.PANOPTIC_EVALUATOR`` is read too. ``output_folder`` is by default ``OUTPUT_DIR/inference``; where
+    ``DATASETS.TEST`` has several names, each gets a folder in it.
     """
+    folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
     return build_dataset_evaluator(
         dataset_name,
-        output_folder or os.path.join(cfg.OUTPUT_DIR, "inference"),
+        os.path.join(folder, dataset_name) if len(cfg.DATASETS.TEST) > 1 else folder,
         outputs=model_outputs(cfg),
         has_masks=cfg.MODEL.MASK_ON,
         panoptic_evaluator=cfg.TEST.get("PANOPTIC_EVALUATOR", "PanopticQualityEvaluator"),
@@ -133,7 +140,21 @@ def _instance_evaluator(dataset_name: str, output_folder: str, has_masks: bool) 
         dataset_name = instance_dataset(dataset_name, instances_json)
     # Said here, because detectron2 leaves out what no prediction has, and a young model may predict nothing.
     tasks = ("bbox", "segm") if has_masks else ("bbox",)
-    return COCOEvaluator(dataset_name, tasks, output_dir=output_folder)
+    return _InstanceEvaluator(dataset_name, tasks, output_dir=output_folder)
+
+
+class _InstanceEvaluator(COCOEvaluator):
+    """detectron2's, whose printed tables go to the log."""
+
+    def evaluate(self, img_ids: Any = None) -> dict[str, Any]:
+        """As the base class."""
+        with captured_prints(logger):
+            results: dict[str, Any] = super().evaluate(img_ids)
+        names = {"bbox": "box AP", "segm": "mask AP"}
+        figures = [f"{name} {results[task]['AP']:.3f}" for task, name in names.items() if task in results]
+        if figures:
+            logger.info(f"Instances: {', '.join(figures)}")
+        return results
 
 
 def _panoptic_evaluator(dataset_name: str, output_folder: str, name: str) -> DatasetEvaluator:

@@ -7,6 +7,7 @@ interrupted goes on from its last checkpoint.
 import argparse
 import json
 import math
+import signal
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from tqdm import tqdm
 
+from ..command import Interrupted, command_line, run_command
 from ..evaluation.prediction_writer import write_json
 from .setup import argument_parser, setup
 from .trainer import Trainer
@@ -72,7 +74,7 @@ def run_series(
 
     Raises:
         ValueError: a folder holds the results of another config.
-        RuntimeError: a run failed; its log is named.
+        ChildProcessError: a run failed; its log is named.
     """
     found = {}
     progress = tqdm(experiments, unit="run")
@@ -116,10 +118,19 @@ def _run(command: list[str], folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "process.log"
     with log.open("ab") as stream:
-        process = subprocess.run([sys.executable, "-m", __spec__.name, *command], stdout=stream, stderr=stream)
+        process = subprocess.Popen([sys.executable, "-m", __spec__.name, *command], stdout=stream, stderr=stream)
+        try:
+            status = process.wait()
+        except KeyboardInterrupt as error:
+            # The run ends its iteration and leaves a checkpoint. Ctrl-C has reached it already, other signals have not.
+            if isinstance(error, Interrupted):
+                process.terminate()
+            process.wait()
+            text = f"Interrupted; {folder} has a checkpoint. To go on: {command_line()}"
+            raise Interrupted(getattr(error, "signal_number", signal.SIGINT), text) from None
     results = _read_results(folder, command)
-    if process.returncode or results is None:
-        raise RuntimeError(f"A run failed (exit code {process.returncode}); {log} says why. The others are kept.")
+    if status or results is None:
+        raise ChildProcessError(f"A run failed (exit status {status}); {log} says why. The others are kept.")
     return results
 
 
@@ -150,4 +161,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_command(lambda: main(sys.argv[1:]))

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from ..command import run_command
+
 __all__ = ["convert_efficientnet_lite0", "efficientnet_lite0_weights", "save_efficientnet_lite0"]
 
 logger = logging.getLogger(__name__)
@@ -82,13 +84,8 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Write the ImageNet weights of EfficientNet-Lite0 for MODEL.WEIGHTS.")
     parser.add_argument("path", metavar="OUT.pth")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    path = parser.parse_args().path
-    try:
-        save_efficientnet_lite0(path)
-    except ImportError as error:
-        parser.error(str(error))
+    save_efficientnet_lite0(parser.parse_args().path)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

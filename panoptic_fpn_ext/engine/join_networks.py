@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from detectron2.modeling import build_model
 
+from ..command import run_command
 from ..modeling import SeparatePanopticNetworks
 from ..modeling.separate_networks import join_state_dicts
 from .checkpoint import PanopticCheckpointer
@@ -58,15 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> Any:
     add_register_argument(parser)
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config options")
     args = parser.parse_args(arguments)
-    try:
-        model = build_model(load_prediction_config(args.config_file, args.opts, args.register))
-        if not isinstance(model, SeparatePanopticNetworks):
-            raise ValueError(f"{args.config_file}: MODEL.META_ARCHITECTURE must be SeparatePanopticNetworks.")
-        join_networks(model, args.instance_weights, args.semantic_weights, args.output)
-    except (OSError, KeyError, ValueError) as error:
-        parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
+    model = build_model(load_prediction_config(args.config_file, args.opts, args.register))
+    if not isinstance(model, SeparatePanopticNetworks):
+        raise ValueError(f"{args.config_file}: MODEL.META_ARCHITECTURE must be SeparatePanopticNetworks.")
+    join_networks(model, args.instance_weights, args.semantic_weights, args.output)
     print(f"The two networks are in {args.output}")  # noqa: T201 (a command line)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -2,21 +2,25 @@
 
 import argparse
 import difflib
+import glob
 import logging
+import os
 from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import torch
 from detectron2.config import LazyConfig
 from detectron2.data import DatasetCatalog
-from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
-from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ..data.panoptic_catalog import is_panoptic
 from ..structures import IGNORE_LABEL
 from .checks import HOW_TO_REGISTER, dataset_head_sizes, refuse_misfits
 from .device import available_device
+from .runs import begin_console, begin_log, inference_folder, introduce, refuse_used_folder, seed_process
 from .setup import register_used_datasets
 
 __all__ = ["load_lazy_config", "setup_lazy"]
@@ -35,14 +39,53 @@ _HEAD_SIZES = {
 
 
 def setup_lazy(args: argparse.Namespace) -> DictConfig:
-    """Config of a run, checked, with logging set up as detectron2's tools do.
+    """Config of a run, checked, with console, log and random numbers set up, as
+    :func:`~panoptic_fpn_ext.engine.setup.setup` does.
 
-    ``args`` are those of :func:`~panoptic_fpn_ext.engine.setup.argument_parser`; ``args.opts`` are ``key=value``.
+    ``args`` are those of :func:`~panoptic_fpn_ext.engine.setup.argument_parser`; ``args.opts`` are ``key=value``. The
+    evaluator of an evaluation gets its folder.
     """
+    begin_console(args)
     cfg = load_lazy_config(args.config_file, args.opts, args.register)
-    setup_logger(cfg.train.output_dir, comm.get_rank(), name="panoptic_fpn_ext", enable_propagation=True)
-    default_setup(cfg, args)
+    output = folder = cfg.train.output_dir
+    if args.eval_only:
+        folder = args.inference_folder = inference_folder(output)
+        if "evaluator" in cfg.dataloader:
+            cfg.dataloader.evaluator.output_folder = folder
+    else:
+        if not args.resume:
+            refuse_used_folder(output, "train.output_dir")
+        torch.backends.cudnn.benchmark = cfg.train.get("cudnn_benchmark", False)
+    begin_log(folder, _text(cfg))
+    if comm.is_main_process():
+        _save(cfg, os.path.join(folder, "config.yaml"))
+    seed_process(cfg.train.get("seed", -1))
+    batch_size = cfg.dataloader.train.get("total_batch_size", "?")
+    introduce(
+        [name for key in _DATASETS.values() for name in _dataset_names(cfg, key)],
+        output_dir=output,
+        weights=cfg.train.init_checkpoint,
+        resume=args.resume,
+        training=None
+        if args.eval_only
+        else f"{cfg.train.max_iter} iterations of {batch_size} images on {cfg.train.device}",
+    )
     return cfg
+
+
+def _text(cfg: DictConfig) -> str:
+    """A config for the log; one that YAML cannot hold in a rough form."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "config.yaml")
+        LazyConfig.save(cfg, str(file))
+        return file.read_text(encoding="utf-8") if file.is_file() else str(cfg)
+
+
+def _save(cfg: DictConfig, path: str) -> None:
+    """Write a config as a whole; one that YAML cannot hold becomes a pickle, as detectron2 has it."""
+    LazyConfig.save(cfg, f"{path}.part")
+    for part in glob.glob(f"{glob.escape(path)}.part*"):
+        os.replace(part, part.replace(".part", ""))
 
 
 def load_lazy_config(config_file: str, overrides: list[str], registrations: list[list[str]]) -> DictConfig:
@@ -118,7 +161,7 @@ def _fill_in(cfg: DictConfig, name: str) -> None:
     for what in ("num_things", "num_sem_seg_classes"):
         if _value(cfg, _HEAD_SIZES[what]) == 0:
             OmegaConf.update(cfg, _HEAD_SIZES[what], fits[what])
-            logger.info(f"From the dataset: {_HEAD_SIZES[what]} {fits[what]}.")
+            logger.debug(f"From the dataset: {_HEAD_SIZES[what]} {fits[what]}.")
 
 
 def _value(cfg: DictConfig, key: str) -> object:

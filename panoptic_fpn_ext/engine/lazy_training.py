@@ -15,6 +15,7 @@ from torch import nn
 
 from .checkpoint import PanopticCheckpointer
 from .device import distribute
+from .progress import ProgressWriter
 from .train_step import choose_train_step
 
 __all__ = ["build_lazy_model", "build_lazy_optimizer", "evaluate_lazily", "train_lazily"]
@@ -102,4 +103,5 @@ def _hooks(
         found.insert(2, hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer))
         writers = default_writers(cfg.train.output_dir, cfg.train.max_iter)
         found.append(hooks.PeriodicWriter(writers, period=cfg.train.log_period))
+        found.append(hooks.PeriodicWriter([ProgressWriter(cfg.train.max_iter)], period=1))
     return found

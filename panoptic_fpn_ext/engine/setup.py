@@ -4,12 +4,12 @@ import argparse
 import os
 from collections.abc import Collection
 
+import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog
-from detectron2.engine import default_argument_parser, default_setup
+from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
-from detectron2.utils.logger import setup_logger
 from yaml import YAMLError
 
 from ..coco_json import read_categories
@@ -20,9 +20,11 @@ from ..data.synthetic_street import SPLITS, register_synthetic_street
 from .checks import check_config, check_head_sizes, check_input_format, fill_in_num_classes, prediction_dataset
 from .device import use_available_device
 from .options import check_options
+from .runs import begin_console, begin_log, inference_folder, introduce, refuse_used_folder, seed_process, write_whole
 
 __all__ = [
     "add_register_argument",
+    "add_verbose_argument",
     "argument_parser",
     "load_config",
     "load_prediction_config",
@@ -39,7 +41,13 @@ def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
     """detectron2's arguments, plus ``--register`` for datasets in COCO panoptic format."""
     parser = default_argument_parser(epilog)
     add_register_argument(parser)
+    add_verbose_argument(parser)
     return parser
+
+
+def add_verbose_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--verbose`` to a parser."""
+    parser.add_argument("--verbose", action="store_true", help="show on the console all that log.txt gets")
 
 
 def add_register_argument(parser: argparse.ArgumentParser) -> None:
@@ -92,14 +100,38 @@ def _resolve(path: str) -> str:
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Config of a run, checked and frozen, with logging set up as detectron2's tools do.
+    """Config of a run, checked and frozen, with console, log and random numbers set up.
 
-    ``MODEL.DEVICE cuda`` becomes ``cpu`` where there is no GPU.
+    ``MODEL.DEVICE cuda`` becomes ``cpu`` where there is no GPU. ``config.yaml`` and ``log.txt`` are written into
+    ``OUTPUT_DIR``; those of an evaluation (``args.eval_only``) into a folder of its own there, which
+    ``args.inference_folder`` gets, and nothing else is touched.
+
+    Raises:
+        FileNotFoundError, KeyError, ValueError: as :func:`load_config`; a new training in a folder that has one.
     """
+    begin_console(args)
     cfg = load_config(args.config_file, args.opts, args.register)
-    # Propagation stays on, so that whoever embeds this sees the records too.
-    setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="panoptic_fpn_ext", enable_propagation=True)
-    default_setup(cfg, args)
+    folder = cfg.OUTPUT_DIR
+    if args.eval_only:
+        folder = args.inference_folder = inference_folder(cfg.OUTPUT_DIR)
+    else:
+        if not args.resume:
+            refuse_used_folder(folder, "OUTPUT_DIR")
+        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+    begin_log(folder, cfg.dump())
+    if comm.is_main_process():
+        write_whole(os.path.join(folder, "config.yaml"), cfg.dump())
+    seed_process(cfg.SEED)
+    solver = cfg.SOLVER
+    introduce(
+        (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST),
+        output_dir=cfg.OUTPUT_DIR,
+        weights=cfg.MODEL.WEIGHTS,
+        resume=args.resume,
+        training=None
+        if args.eval_only
+        else f"{solver.MAX_ITER} iterations of {solver.IMS_PER_BATCH} images on {cfg.MODEL.DEVICE}",
+    )
     return cfg
 
 

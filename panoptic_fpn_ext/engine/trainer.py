@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
-from detectron2.engine import DefaultTrainer, TrainerBase
-from detectron2.evaluation import DatasetEvaluator
+from detectron2.engine import DefaultTrainer, TrainerBase, hooks
+from detectron2.evaluation import DatasetEvaluator, verify_results
 from detectron2.solver.build import (
     build_lr_scheduler,
     build_optimizer,
@@ -17,14 +17,15 @@ from detectron2.solver.build import (
 )
 from detectron2.solver.lr_scheduler import LRScheduler
 from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
 
+from ..console import start_console
 from ..data import PanopticDatasetMapper
 from .checkpoint import PanopticCheckpointer
 from .checks import check_config
 from .device import distribute
 from .evaluators import build_evaluator
 from .options import check_options
+from .progress import ProgressWriter
 from .schedule import build_fixed_gamma_scheduler
 from .train_loader import build_train_loader
 from .train_step import build_train_step
@@ -46,7 +47,7 @@ class Trainer(DefaultTrainer):
         # As DefaultTrainer.__init__, which wraps the model for GPUs only.
         TrainerBase.__init__(self)
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
-            setup_logger()
+            start_console()
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
@@ -61,6 +62,13 @@ class Trainer(DefaultTrainer):
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
+
+    def build_hooks(self) -> list[hooks.HookBase | None]:
+        """detectron2's, and a few lines for whoever watches."""
+        found: list[hooks.HookBase | None] = super().build_hooks()
+        if comm.is_main_process():
+            found.append(hooks.PeriodicWriter([ProgressWriter(self.max_iter)], period=1))
+        return found
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -96,6 +104,21 @@ class Trainer(DefaultTrainer):
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
         """detectron2's test loader with the same way to read images."""
         return build_detection_test_loader(cfg, dataset_name, mapper=PanopticDatasetMapper(cfg, is_train=False))
+
+    @classmethod
+    def evaluate_checkpoint(cls, cfg: CfgNode, output_folder: str, *, resume: bool = False) -> dict[str, Any]:
+        """Results of ``MODEL.WEIGHTS``, or with ``resume`` of the last checkpoint in ``OUTPUT_DIR``.
+
+        The evaluators write to ``output_folder``. Where ``TEST.EXPECTED_RESULTS`` are missed, the process exits with 1.
+        """
+        model = cls.build_model(cfg)
+        checkpointer = PanopticCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+        evaluators = [cls.build_evaluator(cfg, name, output_folder) for name in cfg.DATASETS.TEST]
+        results: dict[str, Any] = cls.test(cfg, model, evaluators)
+        if comm.is_main_process():
+            verify_results(cfg, results)
+        return results
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluator:

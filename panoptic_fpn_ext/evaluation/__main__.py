@@ -1,26 +1,25 @@
 """``python -m panoptic_fpn_ext.evaluation GT.json PRED.json``: Panoptic Quality of any model's predictions."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
+from ..command import run_command
 from .files import count_files
 from .prediction_writer import write_json
 from .report import class_table, group_table, json_report
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables; 1 and a message on standard error when the data are not sound."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables, and write the JSON that is asked for.
+
+    Raises:
+        OSError, ValueError: the files are not there, or not sound.
+    """
     args = _parser().parse_args(arguments)
-    try:
-        counts = count_files(args.gt_json, args.pred_json, args.gt_folder, args.pred_folder)
-        print(group_table(counts), class_table(counts), sep="\n\n")  # noqa: T201 (a command line)
-        if args.json:
-            write_json(args.json, json_report(counts))
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
+    counts = count_files(args.gt_json, args.pred_json, args.gt_folder, args.pred_folder)
+    print(group_table(counts), class_table(counts), sep="\n\n")  # noqa: T201 (a command line)
+    if args.json:
+        write_json(args.json, json_report(counts))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,4 +33,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

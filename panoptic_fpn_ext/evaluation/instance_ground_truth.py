@@ -82,7 +82,9 @@ def instance_annotations(panoptic_json: str, panoptic_root: str) -> dict[str, An
     categories = [c for c in panoptic["categories"] if c["isthing"]]
     things = {c["id"] for c in categories}
     annotations: list[dict[str, Any]] = []
-    for annotation in tqdm(panoptic["annotations"], desc="instance annotations from panoptic PNGs", unit="image"):
+    for annotation in tqdm(
+        panoptic["annotations"], desc="instance annotations from panoptic PNGs", unit="image", disable=None
+    ):
         path = f"{panoptic_root}/{annotation['file_name']}"
         ids = read_panoptic_png(path)
         check_panoptic_map(ids, annotation["segments_info"], path)

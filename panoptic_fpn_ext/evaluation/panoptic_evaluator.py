@@ -168,8 +168,8 @@ class PanopticQualityEvaluator(DatasetEvaluator):
     def _report(self, counts: PQCounts) -> None:
         warn_of_wrong_areas(counts.num_wrong_areas)
         if logger.isEnabledFor(logging.INFO):
-            logger.info("Panoptic Quality by category:\n" + class_table(counts))
-            logger.info("Panoptic Evaluation Results:\n" + group_table(counts))
+            logger.info("Panoptic Quality by category, in percent:\n\n" + class_table(counts) + "\n")
+            logger.info("Panoptic Evaluation Results:\n\n" + group_table(counts) + "\n")
         if self._output_dir is not None:
             write_json(os.path.join(self._output_dir, "panoptic_quality.json"), json_report(counts))
 

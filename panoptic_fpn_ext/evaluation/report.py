@@ -36,12 +36,13 @@ def group_table(counts: PQCounts) -> str:
 
 
 def class_table(counts: PQCounts) -> str:
-    """One row for each category that occurs: percent, then its true positives, false positives and false negatives."""
-    rows = [
-        [row["name"], *(100 * row[m] for m in METRICS), row["tp"], row["fp"], row["fn"]]
-        for row in _class_rows(counts)
-        if row["tp"] + row["fp"] + row["fn"]
-    ]
+    """One row for each category that occurs: percent, then its true positives, false positives and false negatives.
+
+    Things come before stuff, and of each kind the best before the worst.
+    """
+    found = [row for row in _class_rows(counts) if row["tp"] + row["fp"] + row["fn"]]
+    found.sort(key=lambda row: (not row["isthing"], -row["pq"]))
+    rows = [[row["name"], *(100 * row[m] for m in METRICS), row["tp"], row["fp"], row["fn"]] for row in found]
     return _table(["category", "PQ", "SQ", "RQ", "TP", "FP", "FN"], rows)
 
 

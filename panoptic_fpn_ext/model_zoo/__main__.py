@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from ..command import run_command
 from . import publish
 from .configs import config_names
 from .table import config_key, get_checkpoint, published
@@ -36,11 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("name", nargs="?", help="config: print only where its weights are")
     name = parser.parse_args(arguments).name
-    try:
-        print(get_checkpoint(name) if name else zoo_table())  # noqa: T201
-    except (KeyError, ValueError) as error:
-        parser.error(str(error.args[0]))
+    print(get_checkpoint(name) if name else zoo_table())  # noqa: T201
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

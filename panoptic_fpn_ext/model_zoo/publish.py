@@ -167,17 +167,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_register_argument(parser)
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config options")
     args = parser.parse_args(arguments)
-    try:
-        row = publish(
-            args.config,
-            args.checkpoint,
-            command=args.command,
-            training=args.training,
-            results_file=args.results,
-            output_dir=args.output_dir,
-            opts=args.opts,
-            registrations=args.register,
-        )
-    except (OSError, KeyError, ValueError) as error:
-        parser.error(str(error.args[0] if isinstance(error, KeyError) else error))
+    row = publish(
+        args.config,
+        args.checkpoint,
+        command=args.command,
+        training=args.training,
+        results_file=args.results,
+        output_dir=args.output_dir,
+        opts=args.opts,
+        registrations=args.register,
+    )
     print(row)  # noqa: T201

@@ -8,6 +8,9 @@ random, with norms set to the statistics of the image so that activations are as
 sides have the same. They alternate in one process. See README.md.
 """
 
+import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
+
+# isort: split
 import argparse
 import copy
 import json

@@ -6,6 +6,9 @@
 3×3 convolutions by each algorithm, RoIAlign, residual blocks, mask head. See README.md.
 """
 
+import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
+
+# isort: split
 import argparse
 import copy
 import json

@@ -4,6 +4,9 @@ Predictions are the ground truth, moved by a few pixels, with some segments lost
 process with one thread, and must agree on the result; peers that are not installed are left out with a note.
 """
 
+import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
+
+# isort: split
 import os
 
 os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = "1"  # before anything starts its threads

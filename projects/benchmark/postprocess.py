@@ -4,6 +4,9 @@ Times are taken in one process, where the contestants alternate, after a round t
 in a process of its own (on a GPU by `max_memory_allocated`). README.md explains the figures.
 """
 
+import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
+
+# isort: split
 import argparse
 import json
 import resource

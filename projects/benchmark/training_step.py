@@ -8,6 +8,9 @@
 Both sides alternate in one process; ``--memory`` measures each in a fresh process. See README.md.
 """
 
+import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
+
+# isort: split
 import argparse
 import json
 import os

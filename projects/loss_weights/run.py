@@ -16,6 +16,7 @@ from typing import Any
 import matplotlib
 from tabulate import tabulate
 
+from panoptic_fpn_ext.command import run_command
 from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, run_series
 
 matplotlib.use("Agg")
@@ -112,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -8,6 +8,9 @@ models: its share of the mask head. Times come by turns from one process; memory
 and is what one image needs beyond the model and what the process held before.
 """
 
+import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
+
+# isort: split
 import argparse
 import json
 import subprocess
@@ -24,6 +27,7 @@ from detectron2.utils.analysis import FlopCountAnalysis
 from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 
+from panoptic_fpn_ext.command import run_command
 from panoptic_fpn_ext.engine.memory import PeakMemory
 from panoptic_fpn_ext.engine.setup import add_register_argument, load_prediction_config
 from panoptic_fpn_ext.index_masks import IndexMasks
@@ -145,4 +149,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

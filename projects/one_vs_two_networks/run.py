@@ -18,6 +18,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from panoptic_fpn_ext.command import run_command
 from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, run_series
 
 FOLDER = Path(__file__).resolve().parent
@@ -97,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -1,22 +1,26 @@
 #!/usr/bin/env python
 """Predict images with a trained model: overlays to look at and, on request, results in COCO panoptic format."""
 
+import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
+
+# isort: split
 import argparse
 import os
 import sys
 from collections.abc import Sequence
 
 from detectron2.config import CfgNode
-from detectron2.utils.logger import setup_logger
 from PIL import Image
 from tqdm import tqdm
 
 from panoptic_fpn_ext.categories import PanopticCategories
+from panoptic_fpn_ext.command import run_command
+from panoptic_fpn_ext.console import start_console
 from panoptic_fpn_ext.data import read_image
 from panoptic_fpn_ext.engine import PanopticPredictor, PanopticResultWriter
 from panoptic_fpn_ext.engine.images import find_images
 from panoptic_fpn_ext.engine.model_outputs import model_outputs
-from panoptic_fpn_ext.engine.setup import add_register_argument, load_prediction_config
+from panoptic_fpn_ext.engine.setup import add_register_argument, add_verbose_argument, load_prediction_config
 from panoptic_fpn_ext.unique_names import UniqueNames
 from panoptic_fpn_ext.visualization import draw_panoptic
 
@@ -36,6 +40,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--confidence-threshold", type=float, metavar="T", help="least score of instances (default: the config's)"
     )
     add_register_argument(parser)
+    add_verbose_argument(parser)
     parser.add_argument(
         "--opts",
         nargs=argparse.REMAINDER,
@@ -85,8 +90,7 @@ def predict(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 1 when an image could not be read."""
     args = get_parser().parse_args(arguments)
-    setup_logger(name="fvcore")
-    setup_logger(name="panoptic_fpn_ext")
+    start_console(verbose=args.verbose)
     paths = find_images(args.input, args.output)
     predictor = PanopticPredictor(load_cfg(args))
     os.makedirs(args.output, exist_ok=True)
@@ -102,7 +106,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (OSError, KeyError, ValueError) as error:
-        sys.exit(f"demo.py: {error.args[0] if isinstance(error, KeyError) else error}")
+    run_command(main)

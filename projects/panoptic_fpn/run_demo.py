@@ -4,49 +4,34 @@
 A run that was interrupted goes on from its last checkpoint; after one that ended, the next starts afresh.
 """
 
+import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
+
+# isort: split
 import argparse
 import json
-import logging
 import math
 import os
-import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
-from detectron2.utils.env import seed_all_rng
-from detectron2.utils.logger import setup_logger
 from PIL import Image
 from tabulate import tabulate
 from tqdm import tqdm
 
 from panoptic_fpn_ext import model_zoo
+from panoptic_fpn_ext.command import run_command
 from panoptic_fpn_ext.data import read_image
 from panoptic_fpn_ext.engine import PanopticPredictor, Trainer
-from panoptic_fpn_ext.engine.setup import load_config
+from panoptic_fpn_ext.engine.runs import begin_console, begin_log, seed_process, write_whole
+from panoptic_fpn_ext.engine.setup import add_verbose_argument, load_config
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png
 from panoptic_fpn_ext.visualization import contact_sheet, draw_panoptic
 
 DEMO_CONFIG = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow_demo.yaml"
 NUM_IMAGES = 8
-# What is shown of detectron2's log besides warnings; all of it is in log.txt.
-SHOWN_LOGGERS = ("detectron2.utils.events", "detectron2.evaluation.evaluator")
-
-
-def set_up(cfg: CfgNode) -> None:
-    """As detectron2's `default_setup`, but the long listings go to ``log.txt`` only."""
-    warnings.filterwarnings("ignore", message="torch.meshgrid")
-    console = logging.StreamHandler(sys.stdout)
-    console.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", datefmt="%H:%M:%S"))
-    console.addFilter(lambda record: record.levelno >= logging.WARNING or record.name in SHOWN_LOGGERS)
-    for name in ("detectron2", "fvcore", "panoptic_fpn_ext"):
-        setup_logger(cfg.OUTPUT_DIR, name=name, configure_stdout=False).addHandler(console)
-    logging.getLogger("detectron2").info(f"Running with full config:\n{cfg.dump()}")
-    Path(cfg.OUTPUT_DIR, "config.yaml").write_text(cfg.dump())
-    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED)
 
 
 def forget_finished_run(output: Path) -> None:
@@ -102,23 +87,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--config-file", default=model_zoo.get_config_file(DEMO_CONFIG), metavar="FILE", help="default: %(default)s"
     )
     parser.add_argument("--output", default="output/demo", metavar="DIR", help="default: %(default)s")
+    add_verbose_argument(parser)
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options")
     args = parser.parse_args(arguments)
+    begin_console(args)
     output, images = Path(args.output), Path(args.output, "images")
     images.mkdir(parents=True, exist_ok=True)
     print("1/3  Dataset: synthetic street scenes", flush=True)
     cfg = load_config(args.config_file, ["OUTPUT_DIR", str(output), *args.opts], [])
-    set_up(cfg)
-    print(f"2/3  Training ({cfg.SOLVER.MAX_ITER} iterations; eta is the time left) and evaluation", flush=True)
+    begin_log(cfg.OUTPUT_DIR, cfg.dump())
+    write_whole(output / "config.yaml", cfg.dump())
+    seed_process(cfg.SEED)
+    print(f"2/3  Training ({cfg.SOLVER.MAX_ITER} iterations) and evaluation", flush=True)
     forget_finished_run(output)
     results = train(cfg)
     print(f"3/3  Images, in {images}", flush=True)
     write_images(cfg, images)
-    (output / "results.json").write_text(json.dumps(results, indent=2))
+    write_whole(output / "results.json", json.dumps(results, indent=2))
     print(f"\nOn {cfg.DATASETS.TEST[0]}, in percent:\n\n{pq_table(results['panoptic_seg'])}\n")
     print(f"Image, ground truth and prediction side by side: {images / 'sheet.jpg'}")
     print(f"Single overlays: {images}; model, log and all numbers: {output}")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -4,29 +4,25 @@
 import argparse
 from typing import Any
 
-from detectron2.evaluation import verify_results
-from detectron2.utils import comm
-
-from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer, argument_parser, setup
+from panoptic_fpn_ext.command import run_command
+from panoptic_fpn_ext.engine import Trainer, argument_parser, setup
 from panoptic_fpn_ext.engine.launch import launch_from_arguments
+from panoptic_fpn_ext.engine.runs import say_written
 
 
 def main(args: argparse.Namespace) -> Any:
     """Run one process of the job; returns the evaluation results."""
     cfg = setup(args)
-    if not args.eval_only:
-        trainer = Trainer(cfg)
-        trainer.resume_or_load(resume=args.resume)
-        return trainer.train()
-    model = Trainer.build_model(cfg)
-    PanopticCheckpointer(model, cfg.OUTPUT_DIR, complete=True).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
-    results = Trainer.test(cfg, model)
-    if comm.is_main_process():
-        verify_results(cfg, results)
+    if args.eval_only:
+        results = Trainer.evaluate_checkpoint(cfg, args.inference_folder, resume=args.resume)
+        say_written(args.inference_folder)
+        return results
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    results = trainer.train()
+    say_written(cfg.OUTPUT_DIR)
     return results
 
 
 if __name__ == "__main__":
-    args = argument_parser().parse_args()
-    print("Command line:", args)
-    launch_from_arguments(main, args)
+    run_command(lambda: launch_from_arguments(main, argument_parser().parse_args()))

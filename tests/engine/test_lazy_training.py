@@ -166,8 +166,10 @@ def test_command(arguments, tmp_path, capsys):
     run("--config-file", STREET, "--resume", *options, "train.max_iter=3")
     assert torch.load(output / "model_final.pth", weights_only=False)["iteration"] == 2
     left, weights = str(output / "config.yaml"), f"train.init_checkpoint={output / 'model_final.pth'}"
-    assert "copypaste: PQ,SQ,RQ" in run("--config-file", left, "--eval-only", weights)
-    assert "copypaste: PQ,SQ,RQ" in run("--config-file", left, "--eval-only", "--resume")
+    before = (output / "config.yaml").read_bytes()
+    assert f"Written to {output / 'inference_2'}" in run("--config-file", left, "--eval-only", weights)
+    assert f"Written to {output / 'inference_3'}" in run("--config-file", left, "--eval-only", "--resume")
+    assert (output / "config.yaml").read_bytes() == before
     with pytest.raises(ValueError, match=r"MODEL\.WEIGHTS"):
         run("--config-file", left, "--eval-only", "train.init_checkpoint=''")
 
@@ -179,7 +181,7 @@ def test_command_in_two_processes(arguments, tmp_path):
     command = [sys.executable, "-W", "ignore", str(SCRIPT), "--num-gpus", "2", "--dist-url", "auto", *arguments]
     done = subprocess.run([*command, "--config-file", STREET, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "copypaste: PQ,SQ,RQ" in done.stdout
+    assert "Panoptic Quality by category" in done.stdout
     assert torch.load(tmp_path / "output/model_final.pth", weights_only=False)["iteration"] == 1
 
 

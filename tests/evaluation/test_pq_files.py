@@ -123,13 +123,13 @@ def test_predicted_segments_that_are_no_list(files: tuple[Path, Path]):
 
 def test_command_line(files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "out.json"
-    assert main([*map(str, files), "--json", str(out)]) == 0
+    main([*map(str, files), "--json", str(out)])
     printed, expected = capsys.readouterr().out, pq_compute(*files)
     assert f"{100 * expected['All']['pq']:.3f}" in printed and "person" in printed
     assert json.loads(out.read_text())["All"] == expected["All"]
     files[1].unlink()
-    assert main([*map(str, files)]) == 1
-    assert "does not exist" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        main([*map(str, files)])
 
 
 @pytest.mark.slow

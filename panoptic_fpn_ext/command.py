@@ -1,0 +1,120 @@
+"""How the commands of this package end: a user's mistake is one line, an interruption says how to go on."""
+
+import os
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from . import console
+
+__all__ = ["MISTAKE", "Interrupted", "command_line", "describe_error", "report", "run_command"]
+
+MISTAKE = 2
+"""Exit status of a mistake in the command, the config or the data, as of argparse; others have 1."""
+
+_MISTAKES = (OSError, ValueError, KeyError, ImportError, AssertionError)
+# Whose ValueErrors, KeyErrors and AssertionErrors are about configs and data. Another's is a fault of the program.
+_SPEAKERS = {
+    "panoptic_fpn_ext",
+    "__main__",
+    "__mp_main__",
+    "detectron2",
+    "fvcore",
+    "iopath",
+    "yacs",
+    "omegaconf",
+    "hydra",
+}
+_LIMITS = ("FloatingPointError", "MemoryError", "OutOfMemoryError")
+
+
+class Interrupted(KeyboardInterrupt):
+    """The command was asked to end by a signal; the text, if any, says how to go on."""
+
+    def __init__(self, signal_number: int, text: str = "") -> None:
+        super().__init__(text)
+        self.signal_number = signal_number
+
+
+def run_command(main: Callable[[], int | None]) -> NoReturn:
+    """Run a command and end the process with its exit status.
+
+    Args:
+        main: the command. Its ``OSError``, ``ValueError``, ``KeyError`` and ``ImportError`` are users' mistakes: one
+            line and exit status 2. Anything else is shown with its traceback and has 1; SIGINT has 130, SIGTERM 143.
+    """
+    console.start_console()
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        status = main() or 0
+        sys.stdout.flush()
+    except Exception as error:
+        status = report(error)
+    except KeyboardInterrupt as error:
+        status = 128 + getattr(error, "signal_number", signal.SIGINT)
+        print(str(error) or "Interrupted.", file=sys.stderr)  # noqa: T201
+    sys.exit(status)
+
+
+def _terminate(number: int, _: FrameType | None) -> None:
+    raise Interrupted(number)
+
+
+def report(error: Exception) -> int:
+    """Say what went wrong on standard error, with the traceback in ``log.txt``; returns the exit status."""
+    if isinstance(error, BrokenPipeError):  # as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    text, status = describe_error(error)
+    print(f"{console.paint('error', sys.stderr)}: {text}", file=sys.stderr)  # noqa: T201
+    return status
+
+
+def describe_error(error: Exception) -> tuple[str, int]:
+    """What is said of an error, and the exit status; its traceback goes to ``log.txt`` if there is one."""
+    text, status = _own_words(error)
+    if not text:
+        text = f"{type(error).__name__}: {error}\n{''.join(traceback.format_exception(error))}".rstrip()
+    path = console.log_file()
+    if path is None:
+        return text, status
+    console.log_traceback(error)
+    return f"{text} (The traceback is in {path}.)" if status == MISTAKE or _is_limit(error) else text, status
+
+
+def _own_words(error: Exception) -> tuple[str, int]:
+    """The text of a mistake or of a limit that was met; "" of a fault of the program."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}", MISTAKE
+    said = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if isinstance(error, _MISTAKES) and said.startswith("Caught ") and "Original Traceback" in said:
+        # A worker process of a data loader met it.
+        said = said.rstrip().rpartition(f"\n{type(error).__name__}: ")[2].strip("'\"")
+        return said, MISTAKE
+    if _is_limit(error):
+        return said or type(error).__name__, 1
+    is_sentence = " " in said.strip()
+    speaks = isinstance(error, (OSError, ImportError)) or _origin(error) in _SPEAKERS
+    return (said, MISTAKE) if isinstance(error, _MISTAKES) and is_sentence and speaks else ("", 1)
+
+
+def _is_limit(error: Exception) -> bool:
+    return type(error).__name__ in _LIMITS
+
+
+def _origin(error: Exception) -> str:
+    """The package whose code raised an error."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return str(frames[-1][0].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
+
+
+def command_line(*options: str) -> str:
+    """The command that started this process, with further options before its own arguments, as one types it."""
+    words = [word for word in sys.orig_argv if word]
+    arguments = sys.argv[1:]
+    head = words[: len(words) - len(arguments)]
+    return shlex.join([*head, *(option for option in options if option not in arguments), *arguments])

@@ -1,0 +1,145 @@
+"""Beginning a run: its folder, its log, what is said of it."""
+
+import argparse
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
+
+from ..console import open_log, start_console
+from ..data import dataset_categories
+from ..data.panoptic_catalog import is_panoptic
+
+__all__ = [
+    "begin_console",
+    "begin_log",
+    "inference_folder",
+    "introduce",
+    "refuse_used_folder",
+    "say_written",
+    "seed_process",
+    "unused_folder",
+    "write_whole",
+]
+
+logger = logging.getLogger(__name__)
+
+NUM_NAMED = 20
+"""Classes of a kind that are named on the console."""
+
+
+def begin_console(args: argparse.Namespace) -> None:
+    """Set up the console of a process, as ``--verbose`` says; records are kept for the log until it begins."""
+    start_console(verbose=getattr(args, "verbose", False), is_main_process=comm.is_main_process())
+
+
+def begin_log(folder: str, config: str) -> None:
+    """Begin ``log.txt`` in a folder with what is run: the command, the config and the environment, each once."""
+    open_log(folder, comm.get_rank())
+    logger.debug(f"Process {comm.get_rank()} of {comm.get_world_size()} of: {shlex.join(sys.orig_argv)}")
+    logger.debug(f"Config:\n{config}")
+    logger.debug(f"Environment:\n{collect_env_info()}")
+
+
+def seed_process(seed: int) -> None:
+    """Seed all random numbers of this process; below 0 they differ from run to run."""
+    seed_all_rng(None if seed < 0 else seed + comm.get_rank())
+
+
+def introduce(
+    datasets: Sequence[str], *, output_dir: str, weights: str, resume: bool, training: str | None = None
+) -> None:
+    """Say what a run is.
+
+    Args:
+        datasets: to train on, then to evaluate on.
+        output_dir: where checkpoints are.
+        weights: what it starts from, a file or "".
+        resume: whether it goes on from the last checkpoint, if there is one.
+        training: iterations, images and device; None for an evaluation.
+    """
+    for name in [name for name in datasets if is_panoptic(name)][:1]:
+        _say_classes(name)
+    last = os.path.join(output_dir, "last_checkpoint")
+    if resume and os.path.isfile(last):
+        weights = os.path.join(output_dir, Path(last).read_text(encoding="utf-8").strip())
+    logger.info(f"Weights: {weights or 'none, all parameters are drawn at random'}")
+    if training is not None:
+        logger.info(f"Training: {training}, into {output_dir}")
+
+
+def _say_classes(dataset_name: str) -> None:
+    categories = dataset_categories(dataset_name).metadata()
+    things = categories["thing_classes"]
+    stuff = [name for name in categories["stuff_classes"] if name not in (*things, "things")]
+    logger.info(f"Classes: {_named(things, 'things')}, {_named(stuff, 'stuff')}")
+
+
+def _named(names: list[str], kind: str) -> str:
+    shown = ", ".join(names[:NUM_NAMED]) + (", …" if len(names) > NUM_NAMED else "")
+    return f"{len(names)} {kind} ({shown})" if names else f"no {kind}"
+
+
+def say_written(folder: str) -> None:
+    """Name what a run left in a folder; its checkpoints but the last are not worth a line."""
+    names = sorted(path.name + ("/" if path.is_dir() else "") for path in Path(folder).iterdir())
+    shown = [n for n in names if not n.startswith(("model_0", "events.", "last_checkpoint"))]
+    logger.info(f"Written to {folder}: {', '.join(shown)}")
+
+
+def refuse_used_folder(folder: str, key: str) -> None:
+    """Keep a new run from mixing with what a folder holds.
+
+    Args:
+        folder: where the run would write.
+        key: what the config calls that folder.
+
+    Raises:
+        ValueError: it holds a training, or results of an evaluation.
+    """
+    content = Path(folder)
+    checkpoints = sorted(path.name for path in content.glob("model_*.pth"))
+    metrics = content / "metrics.json"
+    separator = "=" if key.islower() else " "
+    another = f"choose another folder, as with {key}{separator}{unused_folder(folder)}"
+    if checkpoints or (metrics.is_file() and metrics.stat().st_size):
+        found = checkpoints[-1] if checkpoints else metrics.name
+        raise ValueError(f"{folder} holds a training already ({found}): go on with it by --resume, or {another}.")
+    if any((content / "inference").glob("*")):
+        raise ValueError(f"{content / 'inference'} holds results of an evaluation: {another}.")
+
+
+def inference_folder(output_dir: str) -> str:
+    """Folder for the results of an evaluation, the same in all processes; made here.
+
+    ``inference`` in ``output_dir``, or ``inference_2`` and so on where earlier results are.
+    """
+    folder = ""
+    if comm.is_main_process():
+        folder = unused_folder(os.path.join(output_dir, "inference"))
+        os.makedirs(folder, exist_ok=True)
+    found: Iterable[str] = comm.all_gather(folder)
+    return next(iter(found))
+
+
+def unused_folder(folder: str) -> str:
+    """This path, or with ``_2``, ``_3`` and so on behind it the first where nothing is."""
+    folder = folder.rstrip(os.sep)
+    candidate, number = folder, 1
+    while os.path.exists(candidate) and (not os.path.isdir(candidate) or os.listdir(candidate)):
+        number += 1
+        candidate = f"{folder}_{number}"
+    return candidate
+
+
+def write_whole(path: str | Path, text: str) -> None:
+    """Write a text file so that no reader ever sees half of it, nor an interruption leaves half of it."""
+    part = Path(f"{path}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
