@@ -1,9 +1,15 @@
 """Tiny networks and batches for tests of training."""
 
+import copy
+from typing import Any
+
 import torch
 from detectron2 import model_zoo
 from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
+from torch import nn
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config
 from panoptic_fpn_ext.index_masks import IndexMasks
@@ -45,3 +51,20 @@ def _tiny_image(h, w, generator, count, compact):
     sem_seg[:7] = 255
     image = torch.randint(0, 256, (3, h, w), generator=generator, dtype=torch.uint8)
     return {"image": image, "instances": instances, "sem_seg": sem_seg, "height": h, "width": w}
+
+
+def built(cfg: CfgNode) -> Any:
+    """The model of a config in training mode, always with the same weights."""
+    torch.manual_seed(0)
+    return build_model(cfg).train()
+
+
+def training_step(model: nn.Module, batch: list[dict]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Losses and gradients by name, with the same random choices each time."""
+    torch.manual_seed(1)
+    with EventStorage():
+        losses = model(copy.deepcopy(batch))
+    sum(losses.values()).backward()
+    return {k: v.detach() for k, v in losses.items()}, {
+        k: p.grad for k, p in model.named_parameters() if p.grad is not None
+    }

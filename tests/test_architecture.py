@@ -20,9 +20,11 @@ FOUNDATIONS = {
     "coco_json",
     "unique_names",
 }
+CALLS = {"accelerate_training", "optimize_for_inference"}
 PURE = {
     "data/targets.py",
     "modeling/combiner/heuristic.py",
+    "modeling/graph_capture.py",
     "modeling/losses.py",
     "modeling/postprocessing/instances.py",
     "modeling/postprocessing/labels.py",
@@ -72,6 +74,23 @@ def test_pure_modules_know_no_catalogs_and_no_upper_rooms():
         imported = _imports(PACKAGE / name)
         assert not any("Catalog" in module for module in imported), name
         assert not any(_room(module) in {"config", "engine", "model_zoo", "visualization"} for module in imported), name
+
+
+def test_acceleration_stands_below_the_meta_architectures_and_knows_no_config():
+    meta_architectures = {"panoptic_fpn", "separate_networks", "sem_seg_head", "combiner", "losses", "postprocessing"}
+    for path in (PACKAGE / "modeling" / "acceleration").glob("*.py"):
+        imported = _imports(path)
+        assert not any("config" in name or "Catalog" in name for name in imported), path.name
+        assert not any(_below(name, "panoptic_fpn_ext.modeling") in meta_architectures for name in imported), path.name
+        assert "cfg" not in path.read_text(), path.name
+    for path in (PACKAGE / "modeling").glob("*.py"):  # one call, whatever stands behind it
+        parts = {name for name in _imports(path) if name.startswith("panoptic_fpn_ext.modeling.acceleration.")}
+        assert parts <= {f"panoptic_fpn_ext.modeling.acceleration.{name}" for name in CALLS}, path.name
+
+
+def _below(module: str, package: str) -> str:
+    """Name of what a module is or stands in, directly below a package."""
+    return module.removeprefix(f"{package}.").split(".")[0] if module.startswith(f"{package}.") else ""
 
 
 def test_importing_registers_classes_and_no_datasets():

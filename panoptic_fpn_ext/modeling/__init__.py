@@ -1,8 +1,8 @@
 """The network: backbones, semantic head, meta-architecture and combiners. Importing registers them with detectron2."""
 
 from . import backbone
+from .acceleration import accelerate_training, optimize_for_inference
 from .combiner import PANOPTIC_COMBINER_REGISTRY, HeuristicCombiner, build_panoptic_combiner
-from .inference import optimize_for_inference
 from .panoptic_fpn import PanopticFPNExt
 from .sem_seg_head import PanopticFPNSemSegHead
 from .separate_networks import SeparatePanopticNetworks
@@ -13,6 +13,7 @@ __all__ = [
     "PanopticFPNExt",
     "PanopticFPNSemSegHead",
     "SeparatePanopticNetworks",
+    "accelerate_training",
     "backbone",
     "build_panoptic_combiner",
     "optimize_for_inference",

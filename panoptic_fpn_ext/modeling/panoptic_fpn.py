@@ -22,15 +22,13 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from ..structures import RawOutputs
-from .backbone.training import use_inplace_frozen_bn
+from .acceleration import accelerate_training
 from .box_branch import detect_with_masks_above
 from .branches import BOTH, Branches, Features, split_features, split_shapes
 from .combiner import build_panoptic_combiner
 from .combiner.build import PanopticCombiner
 from .global_average import Counts, average_over_processes, count_rois
 from .postprocessing import postprocess_instances, upsample_sem_seg_logits
-from .roi_align import use_multicore_roi_align
-from .rpn_head import use_per_image_rpn_head
 from .sem_seg_head import PanopticFPNSemSegHead, logits_stride, raw_logits
 from .training_inputs import gt_instances, sem_seg_targets
 
@@ -90,9 +88,6 @@ class PanopticFPNExt(GeneralizedRCNN):
             ValueError: no output, or an unknown one.
         """
         super().__init__(**kwargs)
-        use_inplace_frozen_bn(self.backbone, checkpoint_activations)
-        use_per_image_rpn_head(self.proposal_generator)
-        use_multicore_roi_align(self.roi_heads)
         self.sem_seg_head = sem_seg_head
         self.combiner = combiner
         self.instance_loss_weight = instance_loss_weight
@@ -101,6 +96,7 @@ class PanopticFPNExt(GeneralizedRCNN):
         self.outputs = frozenset(outputs)
         if not self.outputs or not self.outputs.issubset(OUTPUTS):
             raise ValueError(f"MODEL.PANOPTIC_FPN.OUTPUTS must name some of {list(OUTPUTS)}, got {list(outputs)}.")
+        accelerate_training(self, checkpoint_activations)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

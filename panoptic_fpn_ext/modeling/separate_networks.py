@@ -9,7 +9,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.modeling.backbone import Backbone
 from detectron2.structures import ImageList
 
-from .backbone.training import use_inplace_frozen_bn
+from .acceleration import accelerate_training
 from .branches import Branches, Features
 from .panoptic_fpn import PanopticFPNExt
 
@@ -40,8 +40,7 @@ class SeparatePanopticNetworks(PanopticFPNExt):
             ValueError: backbones that want different paddings, or a key that needs a shared pyramid.
         """
         super().__init__(**kwargs)
-        self.semantic_backbone = semantic_backbone
-        use_inplace_frozen_bn(semantic_backbone, kwargs.get("checkpoint_activations", False))
+        self.semantic_backbone = accelerate_training(semantic_backbone, kwargs.get("checkpoint_activations", False))
         if semantic_backbone.size_divisibility != self.backbone.size_divisibility:
             raise ValueError(
                 "Both backbones must want the same size_divisibility, got "

@@ -10,7 +10,6 @@ import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces t
 
 # isort: split
 import argparse
-import copy
 import json
 from collections.abc import Callable
 from functools import partial
@@ -26,10 +25,11 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from detectron2.structures import Instances
 from environment import environment
 
-from panoptic_fpn_ext.modeling.inference.convolution import ALGORITHMS
-from panoptic_fpn_ext.modeling.inference.mask_head import PredictedClassMaskHead
-from panoptic_fpn_ext.modeling.inference.residual import InPlaceBottleneckBlock
-from panoptic_fpn_ext.modeling.roi_align import GatheringROIAlign
+from panoptic_fpn_ext.modeling.acceleration.mask_head import PredictedClassMaskHead
+from panoptic_fpn_ext.modeling.acceleration.replace import take_over
+from panoptic_fpn_ext.modeling.acceleration.residual import InPlaceBottleneckBlock
+from panoptic_fpn_ext.modeling.acceleration.roi_align import GatheringROIAlign
+from panoptic_fpn_ext.modeling.acceleration.winograd import ALGORITHMS
 
 # Images or RoIs, input channels, output channels, height, width.
 CONVOLUTIONS = [
@@ -91,7 +91,7 @@ def roi_align_row(cells: int, rounds: int) -> dict[str, Any]:
     pooler = ROIAlign((cells, cells), 1 / STRIDE, 0)
     calls: dict[str, Callable[[], Any]] = {
         "torchvision": partial(pooler, features, rois),
-        "ours": partial(as_class(pooler, GatheringROIAlign), features, rois),
+        "ours": partial(take_over(GatheringROIAlign, pooler), features, rois),
     }
     for name, call in list(calls.items()):
         calls[f"{name}, with backward"] = partial(with_backward, call, features)
@@ -117,7 +117,7 @@ def block_row(channels: int, height: int, width: int, rounds: int) -> dict[str, 
     x = torch.randn(1, 4 * channels, height, width).contiguous(memory_format=torch.channels_last)
     calls: dict[str, Callable[[], Any]] = {
         "detectron2": partial(block, x),
-        "ours": partial(as_class(block, InPlaceBottleneckBlock), x.clone()),
+        "ours": partial(take_over(InPlaceBottleneckBlock, block), x.clone()),
     }
     return {"block": f"{channels}, {height}×{width}", **milliseconds(calls, rounds)}
 
@@ -129,16 +129,9 @@ def mask_head_row(count: int, rounds: int) -> dict[str, Any]:
     instances = [Instances((1, 1), pred_classes=torch.arange(count) % 80)]
     calls: dict[str, Callable[[], Any]] = {
         "detectron2": partial(head.eval(), x, instances),
-        "ours": partial(as_class(head, PredictedClassMaskHead), x, instances),
+        "ours": partial(take_over(PredictedClassMaskHead, head), x, instances),
     }
     return {"detections": count, **milliseconds(calls, rounds)}
-
-
-def as_class(module: Any, new_class: type) -> Any:
-    """A copy of a module that computes another way."""
-    copied = copy.deepcopy(module)
-    copied.__class__ = new_class
-    return copied
 
 
 def milliseconds(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:

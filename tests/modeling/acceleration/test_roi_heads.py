@@ -1,9 +1,8 @@
 """Heads of optimised models against detectron2's: pooling of all levels, box head, mask head."""
 
-import copy
-
 import pytest
 import torch
+from accelerated import accelerated
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.roi_heads.box_head import FastRCNNConvFCHead
@@ -11,9 +10,9 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-from panoptic_fpn_ext.modeling.inference.box_head import ChannelsLastROIPooler, keep_channels_last_in_box_heads
-from panoptic_fpn_ext.modeling.inference.mask_head import PredictedClassMaskHead
-from panoptic_fpn_ext.modeling.roi_align import GatheringROIAlign
+from panoptic_fpn_ext.modeling.acceleration.box_head import ChannelsLastFlatten, ChannelsLastROIPooler
+from panoptic_fpn_ext.modeling.acceleration.mask_head import PredictedClassMaskHead
+from panoptic_fpn_ext.modeling.acceleration.roi_align import GatheringROIAlign
 
 STRIDES = (4, 8, 16)
 CHANNELS = 6
@@ -24,11 +23,7 @@ def _pooler(output_size: int | tuple[int, int] = 7, strides=STRIDES, kind: str =
 
 
 def _optimize(pooler: ROIPooler) -> ROIPooler:
-    optimized = copy.deepcopy(pooler)
-    optimized.__class__ = ChannelsLastROIPooler
-    for level_pooler in optimized.level_poolers:
-        level_pooler.__class__ = GatheringROIAlign
-    return optimized
+    return accelerated(pooler, GatheringROIAlign, ChannelsLastROIPooler)
 
 
 def _maps(batch: int, strides=STRIDES) -> list[torch.Tensor]:
@@ -64,8 +59,7 @@ def test_boxes_without_a_size(strides):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_pooler_where_it_cannot_gather(dtype):
     pooler = _pooler(kind="ROIPool" if dtype == torch.float32 else "ROIAlignV2")
-    optimized = copy.deepcopy(pooler)
-    optimized.__class__ = ChannelsLastROIPooler
+    optimized = accelerated(pooler, ChannelsLastROIPooler)
     maps, boxes = [level.to(dtype) for level in _maps(1)], _boxes(30)
     assert torch.equal(optimized(maps, boxes), pooler(maps, boxes))
 
@@ -79,9 +73,9 @@ def test_box_head(size, conv_dims):
     roi_heads.box_head = nn.ModuleList(
         [FastRCNNConvFCHead(shape, conv_dims=conv_dims, fc_dims=[10, 8]) for _ in range(2)]
     )
-    optimized = copy.deepcopy(roi_heads)
+    optimized = roi_heads
     for _ in range(2):  # the second time there is nothing left to do
-        keep_channels_last_in_box_heads(optimized)
+        optimized = accelerated(optimized, ChannelsLastFlatten)
     x = torch.randn(9, CHANNELS, *size)
     for layout in (torch.contiguous_format, torch.channels_last):
         for ours, theirs in zip(optimized.box_head, roi_heads.box_head, strict=True):
@@ -102,8 +96,7 @@ def test_mask_head(layout, counts, num_classes):
     nn.init.normal_(theirs.predictor.weight)
     nn.init.normal_(theirs.predictor.bias)
     nn.init.normal_(theirs.deconv.bias)
-    ours = copy.deepcopy(theirs)
-    ours.__class__ = PredictedClassMaskHead
+    ours = accelerated(theirs, PredictedClassMaskHead)
     x = torch.randn(sum(counts), CHANNELS, 14, 10).contiguous(memory_format=layout)
     expected, found = (_instances(*counts, classes=5) for _ in range(2))
     for one, other in zip(expected, found, strict=True):

@@ -9,8 +9,8 @@ import torch
 from detectron2.modeling import FPN
 from torch import nn
 
-from ..cpu import scratch
-from .swapped import is_bare, is_pointwise, is_usual
+from .convolution import is_bare, is_pointwise
+from .cpu import is_usual, scratch
 
 __all__ = ["InPlaceFPN"]
 
@@ -23,6 +23,9 @@ class InPlaceFPN(FPN):
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """float (N, 3, h, w) → maps by name, finest first, float (N, C, h / stride, w / stride)."""
+        if not is_usual(x):
+            usual: dict[str, torch.Tensor] = super().forward(x)
+            return usual
         bottom_up = self.bottom_up(x)
         levels: list[torch.Tensor] = []
         coarser = None

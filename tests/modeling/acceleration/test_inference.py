@@ -14,8 +14,8 @@ from small_models import tiny_cfg
 from panoptic_fpn_ext import model_zoo, optimize_for_inference
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
 from panoptic_fpn_ext.engine import PanopticPredictor
-from panoptic_fpn_ext.modeling.inference import convolution
-from panoptic_fpn_ext.modeling.inference.convolution import ALGORITHMS, FastestConv2d
+from panoptic_fpn_ext.modeling.acceleration import winograd
+from panoptic_fpn_ext.modeling.acceleration.winograd import ALGORITHMS, FastestConv2d
 from panoptic_fpn_ext.structures import RawOutputs
 
 RELEASED = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
@@ -84,7 +84,7 @@ def model() -> torch.nn.Module:
 )
 def test_same_raw_outputs_whichever_algorithm_is_faster(name, algorithm, monkeypatch):
     original = _build(*MODELS[name])
-    monkeypatch.setattr(convolution, "fastest_algorithm", lambda *_: algorithm)
+    monkeypatch.setattr(winograd, "fastest_algorithm", lambda *_: algorithm)
     optimized = optimize_for_inference(original)
     for inputs in (_inputs((64, 96)), _inputs((64, 96), (90, 70))):
         _assert_same_raw_outputs(_raw(optimized, inputs), _raw(original, inputs))
@@ -182,7 +182,7 @@ def street(tmp_path_factory) -> list[torch.Tensor]:
 
 
 def test_trained_network_gives_the_same_panoptic_maps(street, street_datasets, monkeypatch):
-    monkeypatch.setattr(convolution, "fastest_algorithm", lambda *_: "winograd")
+    monkeypatch.setattr(winograd, "fastest_algorithm", lambda *_: "winograd")
     cfg = model_zoo.get_config(RELEASED, trained=True)
     cfg.DATASETS.TEST = (street_datasets[1],)
     predictor = PanopticPredictor(cfg)

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import torch
 from detectron2.layers import ROIAlign
-from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
@@ -27,20 +26,12 @@ __all__ = [
     "TrainingROIAlign",
     "gather_rois",
     "scatter_gradients",
-    "use_multicore_roi_align",
 ]
 
 # Of indices and weights made at a time: 12 bytes each.
 _CHUNK_TAPS = 2**22
 # torchvision's operator takes as long for a cell as two cores take to give this many positions channels last.
 _POSITIONS_PER_CELL = 10
-
-
-def use_multicore_roi_align(roi_heads: nn.Module) -> None:
-    """Let the poolers of ROI heads pool on all cores of a CPU in training; names and results stay, up to rounding."""
-    for module in roi_heads.modules():
-        if type(module) is ROIAlign:
-            module.__class__ = TrainingROIAlign
 
 
 class GatheringROIAlign(ROIAlign):

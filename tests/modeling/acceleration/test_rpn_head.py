@@ -1,23 +1,17 @@
 """The RPN's head that takes one image at a time against detectron2's."""
 
-import copy
-
 import pytest
 import torch
+from accelerated import accelerated
 from detectron2.modeling.proposal_generator import StandardRPNHead
-from torch import nn
 
-from panoptic_fpn_ext.modeling import rpn_head
-from panoptic_fpn_ext.modeling.rpn_head import PerImageRPNHead, use_per_image_rpn_head
+from panoptic_fpn_ext.modeling.acceleration import rpn_head
+from panoptic_fpn_ext.modeling.acceleration.rpn_head import PerImageRPNHead
 
 
 def _heads(**arguments) -> tuple[StandardRPNHead, PerImageRPNHead]:
     theirs = StandardRPNHead(**{"in_channels": 16, "num_anchors": 3, **arguments}).train()
-    generator = nn.Module()
-    generator.rpn_head = copy.deepcopy(theirs)
-    use_per_image_rpn_head(generator)
-    assert isinstance(generator.rpn_head, PerImageRPNHead)
-    return theirs, generator.rpn_head
+    return theirs, accelerated(theirs, PerImageRPNHead)
 
 
 def _gradients(head: StandardRPNHead, levels: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -48,8 +42,4 @@ def test_inference_parameters_and_other_heads():
     class Other(StandardRPNHead):
         """Someone else's head."""
 
-    generator = nn.Module()
-    generator.rpn_head = Other(in_channels=16, num_anchors=3)
-    use_per_image_rpn_head(generator)
-    use_per_image_rpn_head(nn.Identity())  # a generator without a head, as for precomputed proposals
-    assert type(generator.rpn_head) is Other
+    assert type(accelerated(Other(in_channels=16, num_anchors=3), PerImageRPNHead)) is Other

@@ -1,43 +1,24 @@
 """A copy of a model that only predicts, on a CPU, in less time.
 
-Each step walks over the modules of the copy and swaps what it knows; everything else stays as it is. So it serves any
-model of detectron2's parts, whatever its meta-architecture.
+The modules that ``table.ACCELERATIONS`` knows are replaced; everything else stays as it is. So it serves any model of
+detectron2's parts, whatever its meta-architecture.
 """
 
 import copy
 import functools
 from collections.abc import Callable, Hashable
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
-from detectron2.layers import Conv2d, ROIAlign
-from detectron2.modeling import FPN
-from detectron2.modeling.poolers import ROIPooler
-from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from torch import nn
-from torch.nn import functional as F
 
-from ..roi_align import GatheringROIAlign, TrainingROIAlign
-from .batch_norm import fold_batch_norms
-from .box_head import ChannelsLastROIPooler, keep_channels_last_in_box_heads
-from .convolution import use_fastest_convolutions
-from .fpn import InPlaceFPN
-from .mask_head import PredictedClassMaskHead
-from .pointwise import use_products_for_narrowing_convolutions
-from .residual import add_residuals_in_place
+from .replace import When, replace_modules, take_over
+from .table import ACCELERATIONS
+from .winograd import share_choices
 
 __all__ = ["optimize_for_inference"]
 
 Model = TypeVar("Model", bound=nn.Module)
-
-_FASTER: dict[type, type] = {
-    FPN: InPlaceFPN,
-    MaskRCNNConvUpsampleHead: PredictedClassMaskHead,
-    ROIAlign: GatheringROIAlign,
-    TrainingROIAlign: GatheringROIAlign,
-    ROIPooler: ChannelsLastROIPooler,
-}
 
 
 def optimize_for_inference(model: Model, example_inputs: list[dict[str, Any]] | None = None) -> Model:
@@ -67,20 +48,14 @@ def optimize_for_inference(model: Model, example_inputs: list[dict[str, Any]] | 
     """
     _check(model)
     optimized = copy.deepcopy(model).requires_grad_(False)
-    fold_batch_norms(optimized)
-    _rectify_in_place(optimized)
-    use_fastest_convolutions(optimized)
-    use_products_for_narrowing_convolutions(optimized)
-    add_residuals_in_place(optimized)
-    keep_channels_last_in_box_heads(optimized)
-    for module in optimized.modules():
-        if type(module) in _FASTER:
-            module.__class__ = _FASTER[type(module)]
-    _forbid_training(optimized)
+    optimized = replace_modules(optimized, [row for row in ACCELERATIONS if When.INFERENCE in row.when])
+    share_choices(optimized)
+    optimized = _forbid_training(optimized)
     if example_inputs is not None:
         with torch.no_grad():
             optimized(example_inputs)
-    return optimized
+    result: Model = optimized
+    return result
 
 
 def _check(model: nn.Module) -> None:
@@ -97,26 +72,8 @@ def _check(model: nn.Module) -> None:
             )
 
 
-def _rectify_in_place(model: nn.Module) -> None:
-    """Let ReLUs overwrite what a layer right before them has just made."""
-    relus: list[Any] = []
-    for module in model.modules():
-        if isinstance(module, Conv2d):
-            relus.append(module.activation)
-            if module.activation is F.relu:
-                module.activation = F.relu_
-        if isinstance(module, nn.Sequential):
-            for layer, follower in pairwise(module.children()):
-                if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-                    relus.append(follower)
-    for relu in relus:
-        if isinstance(relu, nn.ReLU | nn.ReLU6):
-            relu.inplace = True
-
-
-def _forbid_training(model: Any) -> None:
-    if not isinstance(model, _InferenceOnly):
-        model.__class__ = _inference_only(model.__class__)
+def _forbid_training(model: Any) -> Any:
+    return model if isinstance(model, _InferenceOnly) else take_over(_inference_only(model.__class__), model)
 
 
 class _InferenceOnly(nn.Module):

@@ -1,15 +1,16 @@
-"""What the fast ways for CPUs share: when they can be gone, and memory that stays for maps that do not.
+"""What the faster modules share: when they may compute another way, and memory that is used again and again.
 
 The C library gives large tensors back to the system as soon as they are freed, and the first touch of new ones is
-slow. So each thread keeps one piece of memory for maps that are made, read
-and forgotten within one call.
+slow. So each thread keeps one piece of memory for maps that are made, read and forgotten within one call.
 """
 
 import threading
 
 import torch
 
-__all__ = ["is_float32_on_cpu", "scratch"]
+from ..graph_capture import is_capturing_graph
+
+__all__ = ["is_float32_on_cpu", "is_usual", "scratch"]
 
 # Larger ones are made anew, so that one large batch does not take memory for good.
 _MOST_KEPT = 2**28
@@ -18,10 +19,14 @@ _kept = threading.local()
 
 
 def is_float32_on_cpu(x: torch.Tensor) -> bool:
-    """Whether an input, not empty, is computed with as it is: no other precision, no tracing or compiling."""
-    is_eager = not (torch.jit.is_tracing() or torch.compiler.is_compiling())
+    """Whether an input, not empty, is computed with as it is: in its own precision, by an eager CPU."""
     is_float32 = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return is_eager and is_float32 and x.device.type == "cpu" and x.numel() > 0
+    return not is_capturing_graph() and is_float32 and x.device.type == "cpu" and x.numel() > 0
+
+
+def is_usual(x: torch.Tensor) -> bool:
+    """Whether an input is what inference is made faster for: float32 on a CPU, not empty, no gradient."""
+    return is_float32_on_cpu(x) and not x.requires_grad
 
 
 def scratch(*shape: int) -> torch.Tensor:

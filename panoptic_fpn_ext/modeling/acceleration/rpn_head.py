@@ -5,18 +5,12 @@ Shapes: N images, C channels, A anchors a position, h, w of a level.
 
 import torch
 from detectron2.modeling.proposal_generator import StandardRPNHead
-from torch import nn
 
-__all__ = ["PerImageRPNHead", "use_per_image_rpn_head"]
+from ..graph_capture import is_capturing_graph
+
+__all__ = ["PerImageRPNHead"]
 
 _LARGE = 2**20  # numbers in the map of an image
-
-
-def use_per_image_rpn_head(proposal_generator: nn.Module) -> None:
-    """Let the head of a proposal generator take one image at a time in training, if it is detectron2's."""
-    head = getattr(proposal_generator, "rpn_head", None)
-    if type(head) is StandardRPNHead:
-        head.__class__ = PerImageRPNHead
 
 
 class PerImageRPNHead(StandardRPNHead):
@@ -28,7 +22,7 @@ class PerImageRPNHead(StandardRPNHead):
 
     def forward(self, features: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Levels float (N, C, h, w) → objectness float (N, A, h, w) and box deltas float (N, 4·A, h, w) a level."""
-        if not self.training or features[0].device.type != "cpu":
+        if not self.training or features[0].device.type != "cpu" or is_capturing_graph():
             return super().forward(features)
         objectness, deltas = [], []
         for level in features:

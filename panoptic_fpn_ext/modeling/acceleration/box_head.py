@@ -11,35 +11,39 @@ from detectron2.modeling.roi_heads.box_head import FastRCNNConvFCHead
 from detectron2.structures import Boxes
 from torch import nn
 
-from ..roi_align import GatheringROIAlign
-from .swapped import is_usual
+from .cpu import is_usual
+from .replace import Place, take_over
+from .roi_align import GatheringROIAlign
 
-__all__ = ["ChannelsLastFlatten", "ChannelsLastROIPooler", "keep_channels_last_in_box_heads"]
-
-
-def keep_channels_last_in_box_heads(model: nn.Module) -> None:
-    """Let the fully connected heads of a model take pooled RoIs with channels last.
-
-    Args:
-        model: it is changed.
-    """
-    for roi_heads in model.modules():
-        pooler, heads = getattr(roi_heads, "box_pooler", None), getattr(roi_heads, "box_head", None)
-        if isinstance(pooler, ROIPooler) and isinstance(heads, nn.Module):
-            for head in heads.modules():  # a cascade has several
-                if type(head) is FastRCNNConvFCHead and type(getattr(head, "flatten", None)) is nn.Flatten:
-                    _reorder(head, *pooler.output_size)
+__all__ = ["ChannelsLastFlatten", "ChannelsLastROIPooler", "feeds_box_head"]
 
 
-def _reorder(head: Any, height: int, width: int) -> None:
-    weight = head.fc1.weight
-    by_position = weight.unflatten(1, (-1, height, width)).permute(0, 2, 3, 1).flatten(1)
-    head.fc1.weight = nn.Parameter(by_position.contiguous(), requires_grad=False)
-    head.flatten.__class__ = ChannelsLastFlatten
+def feeds_box_head(place: Place) -> bool:
+    """Whether a module flattens pooled RoIs for a fully connected box head of detectron2."""
+    is_first = type(place.parent) is FastRCNNConvFCHead and getattr(place.parent, "flatten", None) is place.module
+    return is_first and _pooler(place) is not None
+
+
+def _pooler(place: Place) -> Any:
+    """What pools for the box head that a module is part of; a cascade has one for several heads."""
+    for roi_heads in place.parents:
+        box_head, pooler = getattr(roi_heads, "box_head", None), getattr(roi_heads, "box_pooler", None)
+        if isinstance(pooler, ROIPooler) and any(box_head is parent for parent in place.parents):
+            return pooler
+    return None
 
 
 class ChannelsLastFlatten(nn.Flatten):
     """Flattens position by position, not channel by channel."""
+
+    @classmethod
+    def from_place(cls, place: Place) -> "ChannelsLastFlatten":
+        """What takes the place of a box head's; the weight of the matrix product after it gets the same order."""
+        head, (height, width) = place.parent, _pooler(place).output_size
+        by_position = head.fc1.weight.unflatten(1, (-1, height, width)).permute(0, 2, 3, 1).flatten(1)
+        head.fc1.weight = nn.Parameter(by_position.contiguous(), requires_grad=False)
+        flatten: ChannelsLastFlatten = take_over(cls, place.module)
+        return flatten
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(R, C, P, P) → (R, P·P·C), without a copy if channels are last."""

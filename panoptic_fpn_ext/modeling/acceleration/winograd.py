@@ -16,9 +16,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .swapped import SwappedConv2d, swap_convolutions
+from .convolution import FasterConv2d
+from .replace import Place
 
-__all__ = ["ALGORITHMS", "FastestConv2d", "fastest_algorithm", "use_fastest_convolutions"]
+__all__ = ["ALGORITHMS", "FastestConv2d", "fastest_algorithm", "has_choice", "share_choices"]
 
 # Of each algorithm; the first call of an algorithm also pays for its memory.
 _ROUNDS = 2
@@ -28,26 +29,22 @@ _FEW_IMAGES = 16
 Kind = tuple[int, int, int, int]
 
 
-def use_fastest_convolutions(model: nn.Module) -> None:
-    """Let each convolution of a model choose its algorithm where there is a choice, and have channels last elsewhere.
-
-    Args:
-        model: it is changed.
-    """
-    choices: dict[Kind, str] = {}
-    for conv in swap_convolutions(model, FastestConv2d, _has_choice):
-        conv.choices = choices
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d) and not isinstance(module, FastestConv2d):
-            module.to(memory_format=torch.channels_last)
-
-
-def _has_choice(conv: nn.Conv2d) -> bool:
+def has_choice(place: Place) -> bool:
+    """Whether a convolution is one that Winograd's algorithm computes."""
+    conv = place.module
     geometry = conv.kernel_size, conv.stride, conv.padding, conv.dilation
     return geometry == ((3, 3), (1, 1), (1, 1), (1, 1)) and conv.groups == 1 and conv.padding_mode == "zeros"
 
 
-class FastestConv2d(SwappedConv2d):
+def share_choices(model: nn.Module) -> None:
+    """Let the convolutions of a model measure together, so that a kind of input is measured once."""
+    choices: dict[Kind, str] = {}
+    for conv in model.modules():
+        if isinstance(conv, FastestConv2d) and not hasattr(conv, "choices"):
+            conv.choices = choices
+
+
+class FastestConv2d(FasterConv2d):
     """3×3 convolution with stride and padding 1.
 
     Attributes:

@@ -1,14 +1,13 @@
 """Residual blocks that overwrite their shortcut against detectron2's."""
 
-import copy
-
 import pytest
 import torch
+from accelerated import accelerated
 from detectron2.modeling.backbone.resnet import BottleneckBlock, ResNet
 from torch import nn
 
-from panoptic_fpn_ext.modeling.inference import residual
-from panoptic_fpn_ext.modeling.inference.residual import InPlaceBottleneckBlock, add_residuals_in_place
+from panoptic_fpn_ext.modeling.acceleration import residual
+from panoptic_fpn_ext.modeling.acceleration.residual import InPlaceBottleneckBlock
 
 
 def _stage(blocks: int, in_channels: int, **arguments) -> nn.Sequential:
@@ -37,8 +36,7 @@ def _stage(blocks: int, in_channels: int, **arguments) -> nn.Sequential:
 def test_same_as_detectron2(arguments, layout, has_operator, monkeypatch):
     monkeypatch.setattr(residual, "_can_add_convolutions", lambda: has_operator)
     original = _stage(3, **arguments)
-    optimized = copy.deepcopy(original).to(memory_format=layout)
-    add_residuals_in_place(optimized)
+    optimized = accelerated(original, InPlaceBottleneckBlock).to(memory_format=layout)
     x = torch.randn(2, arguments["in_channels"], 10, 14).contiguous(memory_format=layout)
     before = x.clone()
     torch.testing.assert_close(optimized(x), original(x), rtol=1e-5, atol=1e-4)
@@ -47,22 +45,19 @@ def test_same_as_detectron2(arguments, layout, has_operator, monkeypatch):
 
 def test_which_blocks_overwrite():
     for in_channels, first in ((16, InPlaceBottleneckBlock), (32, BottleneckBlock)):
-        stage = _stage(3, in_channels)
-        add_residuals_in_place(stage)
+        stage = accelerated(_stage(3, in_channels), InPlaceBottleneckBlock)
         assert [type(block) for block in stage] == [first, InPlaceBottleneckBlock, InPlaceBottleneckBlock]
 
 
 def test_norms_that_stay_stay():
     block = BottleneckBlock(32, 64, bottleneck_channels=32, norm="GN")
-    stage = nn.Sequential(block)
-    add_residuals_in_place(stage)
-    assert type(block) is BottleneckBlock
+    stage = accelerated(nn.Sequential(block), InPlaceBottleneckBlock)
+    assert type(stage[0]) is BottleneckBlock
 
 
 def test_other_precisions_and_gradients():
-    stage = _stage(2, 16)
-    expected = copy.deepcopy(stage)
-    add_residuals_in_place(stage)
+    expected = _stage(2, 16)
+    stage = accelerated(expected, InPlaceBottleneckBlock)
     x = torch.randn(1, 16, 6, 6)
     torch.testing.assert_close(stage.double()(x.double()), expected.double()(x.double()))
     x = torch.randn(1, 16, 6, 6, requires_grad=True)

@@ -12,7 +12,7 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead, ma
 from detectron2.structures import Instances
 from torch.nn import functional as F
 
-from .swapped import is_usual
+from .cpu import is_usual
 
 __all__ = ["PredictedClassMaskHead"]
 

@@ -4,8 +4,8 @@ import threading
 
 import torch
 
-from panoptic_fpn_ext.modeling import cpu
-from panoptic_fpn_ext.modeling.cpu import scratch
+from panoptic_fpn_ext.modeling.acceleration import cpu
+from panoptic_fpn_ext.modeling.acceleration.cpu import scratch
 
 
 def test_it_is_the_same_memory_until_more_is_needed():

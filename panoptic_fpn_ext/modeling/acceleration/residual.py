@@ -7,38 +7,29 @@ Shapes: N images, C input, K output channels, h, w.
 """
 
 import functools
-from itertools import pairwise
-from typing import Any
 
 import torch
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import nn
 from torch.nn import functional as F
 
-from .swapped import is_bare, is_pointwise, is_usual
+from .convolution import is_bare, is_pointwise
+from .cpu import is_usual
+from .replace import Place
 
-__all__ = ["InPlaceBottleneckBlock", "add_residuals_in_place"]
+__all__ = ["InPlaceBottleneckBlock", "may_overwrite_shortcut"]
 
 
-def add_residuals_in_place(model: nn.Module) -> None:
-    """Let the bottleneck blocks of a model add to their shortcut where nothing else needs it.
+def may_overwrite_shortcut(place: Place) -> bool:
+    """Whether nothing but a block needs what it adds to.
 
     That is the result of the shortcut's own convolution, or of the block before in the same stage; the result of a
     stage stays, since backbones return it.
-
-    Args:
-        model: its batch norms have been folded; it is changed.
     """
-    for stage in model.modules():
-        if isinstance(stage, nn.Sequential):
-            for previous, block in pairwise([None, *stage.children()]):
-                if type(block) is BottleneckBlock and _may_overwrite(previous, block):
-                    block.__class__ = InPlaceBottleneckBlock
-
-
-def _may_overwrite(previous: nn.Module | None, block: Any) -> bool:
-    has_shortcut_of_its_own = block.shortcut is not None or isinstance(previous, BottleneckBlock)
-    return has_shortcut_of_its_own and is_pointwise(block.conv3) and is_bare(block.conv3)
+    block = place.module
+    in_stage = isinstance(place.parent, nn.Sequential)
+    has_shortcut_of_its_own = block.shortcut is not None or isinstance(place.previous, BottleneckBlock)
+    return in_stage and has_shortcut_of_its_own and is_pointwise(block.conv3) and is_bare(block.conv3)
 
 
 class InPlaceBottleneckBlock(BottleneckBlock):
