@@ -7,7 +7,11 @@ from collections.abc import Iterable, Iterator
 
 __all__ = ["IMAGE_SUFFIXES", "find_images"]
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (
+    *(".apng", ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"),
+    *(".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+)
+"""Of files that are taken for images; one that cannot be read, as HEIC, is named instead of left out silently."""
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 
 from detectron2.config import CfgNode
-from PIL import Image
 from tqdm import tqdm
 
 from panoptic_fpn_ext.categories import PanopticCategories
@@ -22,7 +21,7 @@ from panoptic_fpn_ext.engine.images import find_images
 from panoptic_fpn_ext.engine.model_outputs import model_outputs
 from panoptic_fpn_ext.engine.setup import add_register_argument, add_verbose_argument, load_prediction_config
 from panoptic_fpn_ext.unique_names import UniqueNames
-from panoptic_fpn_ext.visualization import draw_panoptic
+from panoptic_fpn_ext.visualization import draw_panoptic, save_image
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -57,11 +56,12 @@ def load_cfg(args: argparse.Namespace) -> CfgNode:
     if args.confidence_threshold is not None:
         keys = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH")
         opts += [x for key in keys for x in (key, args.confidence_threshold)]
+    opts += ["MODEL.PANOPTIC_FPN.OUTPUTS", "('panoptic_seg',)"]  # the others cost memory and time
     cfg = load_prediction_config(args.config_file, opts, args.register)
     if "panoptic_seg" not in model_outputs(cfg):
         raise ValueError(
             f"The model of {args.config_file} predicts {sorted(model_outputs(cfg))} and no panoptic map to draw: "
-            "take a config whose MODEL.META_ARCHITECTURE is panoptic and MODEL.PANOPTIC_FPN.OUTPUTS has 'panoptic_seg'."
+            "take a config whose MODEL.META_ARCHITECTURE is panoptic."
         )
     return cfg
 
@@ -69,26 +69,31 @@ def load_cfg(args: argparse.Namespace) -> CfgNode:
 def predict(
     paths: Sequence[str], predictor: PanopticPredictor, output: str, writer: PanopticResultWriter | None
 ) -> int:
-    """Write an overlay and, with a writer, a result of each image; returns how many images could not be read."""
+    """Write an overlay and, with a writer, a result of each image; returns how many failed, which are named."""
     names, failed = UniqueNames(), 0
     for index, path in enumerate(tqdm(paths, desc="Predicting", unit="image"), start=1):
         name = names.take(path) + ".png"
         try:
             image = read_image(path, "BGR")
-        except (OSError, ValueError) as error:
-            tqdm.write(str(error), file=sys.stderr)
+            panoptic_seg, segments_info = predictor(image)["panoptic_seg"]
+            overlay = draw_panoptic(image[:, :, ::-1], panoptic_seg, segments_info, predictor.metadata)
+            save_image(os.path.join(output, name), overlay)
+            if writer is not None:
+                writer.write(index, path, panoptic_seg, segments_info, png_name=name)
+        except Exception as error:  # whatever it is, the other images are spared
+            tqdm.write(_failure(path, error), file=sys.stderr)
             failed += 1
-            continue
-        panoptic_seg, segments_info = predictor(image)["panoptic_seg"]
-        overlay = draw_panoptic(image[:, :, ::-1], panoptic_seg, segments_info, predictor.metadata)
-        Image.fromarray(overlay).save(os.path.join(output, name))
-        if writer is not None:
-            writer.write(index, path, panoptic_seg, segments_info, png_name=name)
     return failed
 
 
+def _failure(path: str, error: Exception) -> str:
+    """One line that names the image."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return reason if path in reason else f"Image {path}: {reason}"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 1 when an image could not be read."""
+    """Run the command line; returns the exit code: 1 when an image failed."""
     args = get_parser().parse_args(arguments)
     start_console(verbose=args.verbose)
     paths = find_images(args.input, args.output)
@@ -101,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failed = predict(paths, predictor, args.output, None)
     print(f"{len(paths) - failed} overlays are in {args.output}.")
     if failed:
-        print(f"{failed} of {len(paths)} images could not be read; they are named above.", file=sys.stderr)
+        print(f"{failed} of {len(paths)} images could not be read or predicted; they are named above.", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
-from PIL import Image
 from tabulate import tabulate
 from tqdm import tqdm
 
@@ -28,7 +27,7 @@ from panoptic_fpn_ext.engine import PanopticPredictor, Trainer
 from panoptic_fpn_ext.engine.runs import begin_console, begin_log, seed_process, write_whole
 from panoptic_fpn_ext.engine.setup import add_verbose_argument, load_config
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png
-from panoptic_fpn_ext.visualization import contact_sheet, draw_panoptic
+from panoptic_fpn_ext.visualization import contact_sheet, draw_panoptic, save_image
 
 DEMO_CONFIG = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow_demo.yaml"
 NUM_IMAGES = 8
@@ -67,10 +66,10 @@ def write_images(cfg: CfgNode, folder: Path) -> None:
         drawn_truth = draw_panoptic(rgb, truth, record["segments_info"], predictor.metadata)
         panoptic_seg, segments_info = predictor(bgr)["panoptic_seg"]
         overlay = draw_panoptic(rgb, panoptic_seg, segments_info, predictor.metadata)
-        Image.fromarray(overlay).save(folder / f"{Path(record['file_name']).stem}.png")
+        save_image(folder / f"{Path(record['file_name']).stem}.png", overlay)
         rows.append((rgb, drawn_truth, overlay))
     sheet = contact_sheet(rows, ("image", "ground truth", "prediction"), cell_width=640)
-    Image.fromarray(sheet).save(folder / "sheet.jpg", quality=90)
+    save_image(folder / "sheet.jpg", sheet, quality=90)
 
 
 def pq_table(results: dict[str, float]) -> str:

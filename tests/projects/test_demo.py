@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from bad_input_data import CONFIG, OPTS, TinyDataset, global_state_restored, project_script, train_net, truncate
 from detectron2.data import DatasetCatalog
+from image_kinds import REFUSED, SOUND
 from PIL import Image
 
 from panoptic_fpn_ext.engine.setup import load_prediction_config
+from panoptic_fpn_ext.visualization import draw_panoptic
 
 demo = project_script("panoptic_fpn/demo.py")
 
@@ -79,6 +81,46 @@ def test_broken_images_are_named_and_the_others_predicted(
     assert f"Image {dataset.image(1)} cannot be read" in said
     assert f"Image {text} is empty or no image" in said
     assert "2 of 3 images could not be read" in said
+
+
+def test_a_folder_with_every_kind_of_image(
+    dataset: TinyDataset, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder, output = tmp_path / "kinds", tmp_path / "output"
+    folder.mkdir()
+    sound, refused = ([kind.write(folder) for kind in kinds] for kinds in (SOUND, REFUSED))
+    assert _run(dataset, weights, output, "--input", str(folder), "--save-results") == 1
+    content = json.loads((output / "predictions.json").read_text())
+    assert {image["file_name"] for image in content["images"]} == {str(path) for path in sound}
+    sizes = {image["file_name"]: (image["height"], image["width"]) for image in content["images"]}
+    assert all(sizes[str(folder / kind.name)] == kind.expected.shape[:2] for kind in SOUND)
+    assert len(list(output.glob("*.png"))) == len(sound)
+    assert not list(output.glob("*.tmp"))
+    said = capsys.readouterr().err
+    assert all(f"Image {path} " in said for path in refused)
+    assert f"{len(refused)} of {len(sound) + len(refused)} images could not be read" in said
+
+
+def test_whatever_goes_wrong_with_one_image_spares_the_others(
+    dataset: TinyDataset,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    draws = iter([RuntimeError("[enforce fail] not enough memory\nmore")])
+
+    def draw(*arguments: object) -> np.ndarray:
+        for error in draws:
+            raise error
+        return draw_panoptic(*arguments)
+
+    monkeypatch.setattr(demo, "draw_panoptic", draw)
+    assert _run(dataset, weights, tmp_path / "output", "--input", str(dataset.images)) == 1
+    assert _names(tmp_path / "output") == {"image_2.png"}
+    said = capsys.readouterr().err
+    assert f"Image {dataset.image(1)}: [enforce fail] not enough memory\n" in said
+    assert "1 of 2 images" in said
 
 
 def test_inputs_are_never_overwritten(dataset: TinyDataset, weights: Path, tmp_path: Path):

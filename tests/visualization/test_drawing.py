@@ -1,12 +1,16 @@
 """Overlays and sheets."""
 
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from detectron2.data import Metadata
+from PIL import Image
 
 from panoptic_fpn_ext.categories import PanopticCategories
-from panoptic_fpn_ext.visualization import contact_sheet, draw_panoptic
+from panoptic_fpn_ext.visualization import contact_sheet, draw_panoptic, save_image
 
 METADATA = Metadata(
     **PanopticCategories(
@@ -75,3 +79,68 @@ def test_sheet_has_a_row_each_and_a_title_a_column():
 def test_sheet_needs_full_rows(rows: list):
     with pytest.raises(ValueError, match="2 images"):
         contact_sheet(rows, ("a", "b"))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (32, 32), (2, 3000), (3000, 1), (40, 3000), (1500, 60), (1100, 1700)])
+def test_any_size(size: tuple[int, int]):
+    image = np.full((*size, 3), 90, np.uint8)
+    drawn = draw_panoptic(image[:, :, ::-1], np.full(size, 2, np.int32), SEGMENTS, METADATA)
+    scale = max(1.0, 960 / max(size))
+    assert drawn.shape == (round(size[0] * scale), round(size[1] * scale), 3)
+    on_dark = (drawn < 60).all(axis=2).any()
+    assert on_dark == (min(drawn.shape[:2]) > 12)  # there is a label, unless nobody could read it
+
+
+def test_text_grows_with_the_image_and_small_segments_stay_visible():
+    heights = []
+    for side in (960, 2880):
+        segment_map = np.zeros((side, side), np.int32)
+        segment_map[side // 2 : side // 2 + 4, side // 2 : side // 2 + 4] = 1
+        drawn = draw_panoptic(np.full((side, side, 3), 200, np.uint8), segment_map, SEGMENTS[:1], METADATA)
+        rows = np.flatnonzero((drawn < 80).all(axis=2).any(axis=1))
+        heights.append(len(rows))
+        assert rows.max() <= side // 2 + 4 or rows.min() >= side // 2 + 4
+    assert heights[1] == pytest.approx(3 * heights[0], rel=0.2)
+
+
+def test_many_segments_and_unknown_colours():
+    segment_map = np.arange(1, 301, dtype=np.int32).reshape(15, 20)
+    segments = [{"id": int(i), "isthing": bool(i % 2), "category_id": 0} for i in segment_map.flat]
+    metadata = Metadata(thing_classes=["a"], stuff_classes=["b"])
+    drawn = draw_panoptic(np.zeros((15, 20, 3), np.uint8), segment_map, segments, metadata)
+    assert len(np.unique(drawn[24::48, 8::48].reshape(-1, 3), axis=0)) > 100
+
+
+def test_it_needs_little_more_memory_than_what_it_draws():
+    height, width = 2000, 3000
+    segment_map = np.ones((height, width), np.int32)
+    segment_map[height // 2 :] = 2
+    image = np.zeros((height, width, 3), np.uint8)
+    draw_panoptic(image[:9], segment_map[:9], SEGMENTS, METADATA)  # fonts are loaded once
+    tracemalloc.start()
+    try:
+        draw_panoptic(image, segment_map, SEGMENTS, METADATA)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The overlay has 3 bytes a pixel; detectron2's visualiser takes 200 in all.
+    assert peak / (height * width) < 9
+
+
+def test_no_half_written_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "a.png"
+    save_image(path, np.full((4, 5, 3), 7, np.uint8))
+    before = path.read_bytes()
+    assert Image.open(path).size == (5, 4)
+
+    def interrupted(image: Image.Image, file: str, **_: object) -> None:
+        Path(file).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_image(path, np.zeros((4, 5, 3), np.uint8))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+    with pytest.raises(ValueError, match="suffix"):
+        save_image(tmp_path / "a.xyz", np.zeros((4, 5, 3), np.uint8))
