@@ -57,6 +57,7 @@ setup(
     package_data={PACKAGE: ["py.typed", "checkpoints/*"]},
     cmdclass={"build_py": BuildWithConfigs},
     install_requires=[
+        "fonttools",
         "fvcore",
         "iopath",
         "matplotlib",
