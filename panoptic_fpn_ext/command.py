@@ -1,5 +1,7 @@
 """How the commands of this package end: a user's mistake is one line, an interruption says how to go on."""
 
+import json
+import multiprocessing
 import os
 import shlex
 import signal
@@ -29,11 +31,12 @@ _SPEAKERS = {
     "omegaconf",
     "hydra",
 }
+_TYPED = "PANOPTIC_FPN_EXT_COMMAND"
 _LIMITS = ("FloatingPointError", "MemoryError", "OutOfMemoryError")
 
 
 class Interrupted(KeyboardInterrupt):
-    """The command was asked to end by a signal; the text, if any, says how to go on."""
+    """The command was asked to end by a signal; with a text, this was said."""
 
     def __init__(self, signal_number: int, text: str = "") -> None:
         super().__init__(text)
@@ -48,6 +51,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
             line and exit status 2. Anything else is shown with its traceback and has 1; SIGINT has 130, SIGTERM 143.
     """
     console.start_console()
+    os.environ[_TYPED] = json.dumps([sys.orig_argv, sys.argv[1:]])  # for processes that this one starts
     signal.signal(signal.SIGTERM, _terminate)
     try:
         status = main() or 0
@@ -56,7 +60,8 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         status = report(error)
     except KeyboardInterrupt as error:
         status = 128 + getattr(error, "signal_number", signal.SIGINT)
-        print(str(error) or "Interrupted.", file=sys.stderr)  # noqa: T201
+        if not str(error):  # else it was said
+            print("Interrupted.", file=sys.stderr)  # noqa: T201
     sys.exit(status)
 
 
@@ -113,8 +118,12 @@ def _origin(error: Exception) -> str:
 
 
 def command_line(*options: str) -> str:
-    """The command that started this process, with further options before its own arguments, as one types it."""
-    words = [word for word in sys.orig_argv if word]
-    arguments = sys.argv[1:]
+    """The command that was typed, with further options before its own arguments."""
+    if multiprocessing.parent_process() is None:
+        words, arguments = sys.orig_argv, sys.argv[1:]
+    else:  # one of several processes
+        words, arguments = json.loads(os.environ.get(_TYPED, "[[], []]"))
+    if not words or "TORCHELASTIC_RUN_ID" in os.environ:
+        return f"the same command with {' '.join(options)}"
     head = words[: len(words) - len(arguments)]
     return shlex.join([*head, *(option for option in options if option not in arguments), *arguments])

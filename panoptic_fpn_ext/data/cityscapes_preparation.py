@@ -75,7 +75,7 @@ def _instance_files(root: str, split: str) -> list[str]:
 def _write(paths: list[str], folder: str) -> None:
     os.makedirs(folder, exist_ok=True)
     images, annotations = [], []
-    for path in tqdm(paths, desc=f"Panoptic ground truth into {folder}", unit="image"):
+    for path in tqdm(paths, desc=f"Panoptic ground truth into {folder}", unit="image", disable=None):
         image_id = os.path.basename(path).removesuffix(_SUFFIX)
         png_name = f"{image_id}_gtFine_panoptic.png"
         try:

@@ -123,7 +123,9 @@ def _draw_and_rename(root: str, settings: StreetSettings) -> None:
     part = f"{root}.part"
     shutil.rmtree(part, ignore_errors=True)
     counts = (settings.num_train, settings.num_val)
-    with tqdm(total=sum(counts), desc=f"Drawing the synthetic street into {root}", unit="image") as progress:
+    with tqdm(
+        total=sum(counts), desc=f"Drawing the synthetic street into {root}", unit="image", disable=None
+    ) as progress:
         for split, count in enumerate(counts):
             _write_split(part, split, count, settings, progress)
     _write_json(os.path.join(part, "info.json"), settings.info())

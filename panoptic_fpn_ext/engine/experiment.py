@@ -77,7 +77,7 @@ def run_series(
         ChildProcessError: a run failed; its log is named.
     """
     found = {}
-    progress = tqdm(experiments, unit="run")
+    progress = tqdm(experiments, unit="run", disable=None)
     for experiment in progress:
         progress.set_description(experiment.name)
         folder = Path(output, experiment.name)
@@ -126,8 +126,9 @@ def _run(command: list[str], folder: Path) -> dict[str, Any]:
             if isinstance(error, Interrupted):
                 process.terminate()
             process.wait()
-            text = f"Interrupted; {folder} has a checkpoint. To go on: {command_line()}"
-            raise Interrupted(getattr(error, "signal_number", signal.SIGINT), text) from None
+            said = f"Stopped; {folder} keeps what was done. To go on: {command_line()}"
+            tqdm.write(said, file=sys.stderr)
+            raise Interrupted(getattr(error, "signal_number", signal.SIGINT), said) from None
     results = _read_results(folder, command)
     if status or results is None:
         raise ChildProcessError(f"A run failed (exit status {status}); {log} says why. The others are kept.")

@@ -1,13 +1,13 @@
 """From the command line to a LazyConfig: what ``setup`` is for YAML configs."""
 
 import argparse
-import difflib
 import glob
 import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from detectron2.config import LazyConfig
@@ -19,8 +19,19 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from ..data.panoptic_catalog import is_panoptic
 from ..structures import IGNORE_LABEL
 from .checks import HOW_TO_REGISTER, dataset_head_sizes, refuse_misfits
+from .config_keys import did_you_mean
 from .device import available_device
-from .runs import begin_console, begin_log, inference_folder, introduce, refuse_used_folder, seed_process
+from .runs import (
+    adopted,
+    begin_console,
+    begin_log,
+    has_checkpoint,
+    inference_folder,
+    introduce,
+    refuse_missing_weights,
+    refuse_used_folder,
+    seed_process,
+)
 from .setup import register_used_datasets
 
 __all__ = ["load_lazy_config", "setup_lazy"]
@@ -46,15 +57,18 @@ def setup_lazy(args: argparse.Namespace) -> DictConfig:
     evaluator of an evaluation gets its folder.
     """
     begin_console(args)
-    cfg = load_lazy_config(args.config_file, args.opts, args.register)
+    cfg = _read_lazy_config(args.config_file, args.opts, args.register)
     output = folder = cfg.train.output_dir
+    if not (args.resume and has_checkpoint(output)):
+        refuse_missing_weights(cfg.train.init_checkpoint, "train.init_checkpoint", needed=args.eval_only)
+    if not args.eval_only and not args.resume:
+        refuse_used_folder(output, "train.output_dir")
+    _prepare(cfg, args.register)
     if args.eval_only:
         folder = args.inference_folder = inference_folder(output)
         if "evaluator" in cfg.dataloader:
             cfg.dataloader.evaluator.output_folder = folder
     else:
-        if not args.resume:
-            refuse_used_folder(output, "train.output_dir")
         torch.backends.cudnn.benchmark = cfg.train.get("cudnn_benchmark", False)
     begin_log(folder, _text(cfg))
     if comm.is_main_process():
@@ -62,7 +76,7 @@ def setup_lazy(args: argparse.Namespace) -> DictConfig:
     seed_process(cfg.train.get("seed", -1))
     batch_size = cfg.dataloader.train.get("total_batch_size", "?")
     introduce(
-        [name for key in _DATASETS.values() for name in _dataset_names(cfg, key)],
+        _all_datasets(cfg),
         output_dir=output,
         weights=cfg.train.init_checkpoint,
         resume=args.resume,
@@ -97,6 +111,12 @@ def load_lazy_config(config_file: str, overrides: list[str], registrations: list
     Raises:
         FileNotFoundError, KeyError, ValueError: missing files, parts or datasets, sizes that do not fit.
     """
+    cfg = _read_lazy_config(config_file, overrides, registrations)
+    _prepare(cfg, registrations)
+    return cfg
+
+
+def _read_lazy_config(config_file: str, overrides: list[str], registrations: list[list[str]]) -> DictConfig:
     if not PathManager.isfile(config_file):
         raise FileNotFoundError(f"Config file {config_file!r} (--config-file) does not exist.")
     cfg = LazyConfig.load(config_file)
@@ -106,10 +126,17 @@ def load_lazy_config(config_file: str, overrides: list[str], registrations: list
     if missing:
         raise KeyError(f"{config_file} lacks {missing}: a LazyConfig needs {list(_PARTS)}. Is it one?")
     cfg.train.device = available_device(cfg.train.device)
-    train, test = (_dataset_names(cfg, key) for key in _DATASETS.values())
-    register_used_datasets([*train, *test], registrations)
-    _check(cfg, [*train, *test])
+    free = not any(override.startswith(tuple(_DATASETS.values())) for override in overrides)
+    found = adopted([name for name, *_ in registrations], _all_datasets(cfg), free=free)
+    for key, name in zip(_DATASETS.values(), found or (), strict=False):
+        OmegaConf.update(cfg, key, name)
     return cfg
+
+
+def _prepare(cfg: DictConfig, registrations: list[list[str]]) -> None:
+    """Register the datasets, fill in what is left to them and check the rest."""
+    register_used_datasets(_all_datasets(cfg), registrations)
+    _check(cfg, _all_datasets(cfg))
 
 
 def _refuse_unknown_keys(cfg: DictConfig, overrides: list[str]) -> None:
@@ -117,19 +144,55 @@ def _refuse_unknown_keys(cfg: DictConfig, overrides: list[str]) -> None:
 
     Arguments of what is called may be left out of a config, and a call refuses those that it does not know.
     """
-    for key in (override.split("=", 1)[0].strip() for override in overrides):
+    for override in overrides:
+        key, equals, value = (part.strip() for part in override.partition("="))
+        if not equals and not key.startswith("~"):
+            before = " Options such as --resume go before the first override." if key.startswith("--") else ""
+            raise ValueError(f"Overrides of a LazyConfig are key=value, got {override!r}.{before}")
         parent, _, name = key.lstrip("~").rpartition(".")
         node = OmegaConf.select(cfg, parent) if parent else cfg
-        if isinstance(node, DictConfig) and "_target_" in node:
+        if key.startswith("+"):
             continue
-        if not key.startswith("+") and (not OmegaConf.is_config(node) or name not in map(str, _names(node))):
-            near = difflib.get_close_matches(name, map(str, _names(node)), n=3) if OmegaConf.is_config(node) else []
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            raise KeyError(f"The config has no key {key!r}.{hint} Write +{key}=… to add it.")
+        if not OmegaConf.is_config(node) or name not in map(str, _names(node)):
+            if isinstance(node, DictConfig) and "_target_" in node:
+                continue
+            raise KeyError(
+                f"The config has no key {key!r}.{did_you_mean(key, _all_keys(cfg))} Write +{key}=… to add it."
+            )
+        _refuse_other_type(key, OmegaConf.select(node, name, throw_on_missing=False), value)
 
 
-def _names(node: DictConfig | ListConfig) -> Iterable[object]:
+def _refuse_other_type(key: str, former: object, value: str) -> None:
+    """A number stays a number."""
+    if isinstance(former, bool) or not isinstance(former, (int, float)) or "${" in value:
+        return
+    try:
+        float(value)
+    except ValueError:
+        kind = "an integer" if isinstance(former, int) else "a number"
+        if value not in ("null", "None"):
+            raise ValueError(f"{key} must be {kind} (it is {former!r}), got {value!r}.") from None
+
+
+def _all_keys(cfg: Any, prefix: str = "") -> list[str]:
+    """Keys with their dots; what an interpolation stands for is left out."""
+    if not OmegaConf.is_config(cfg):
+        return [prefix.rstrip(".")]
+    names = [name for name in _names(cfg) if not OmegaConf.is_missing(cfg, name)]
+    plain = [name for name in names if OmegaConf.is_interpolation(cfg, name)]
+    return [
+        key
+        for name in names
+        for key in ([f"{prefix}{name}"] if name in plain else _all_keys(cfg[name], f"{prefix}{name}."))
+    ]
+
+
+def _names(node: DictConfig | ListConfig) -> Iterable[Any]:
     return range(len(node)) if isinstance(node, ListConfig) else node.keys()
+
+
+def _all_datasets(cfg: DictConfig) -> list[str]:
+    return [name for key in _DATASETS.values() for name in _dataset_names(cfg, key)]
 
 
 def _dataset_names(cfg: DictConfig, key: str) -> list[str]:

@@ -15,6 +15,7 @@ from torch import nn
 
 from .checkpoint import PanopticCheckpointer
 from .device import distribute
+from .interruption import with_stop
 from .progress import ProgressWriter
 from .train_step import choose_train_step
 
@@ -83,7 +84,7 @@ def train_lazily(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
 
 def _hooks(
     cfg: DictConfig, trainer: SimpleTrainer, checkpointer: PanopticCheckpointer, results: dict[str, Any]
-) -> list[hooks.HookBase]:
+) -> list[hooks.HookBase | None]:
     """detectron2's hooks in its order; ``results`` get those of the last evaluation."""
 
     def evaluate() -> dict[str, Any]:
@@ -92,7 +93,7 @@ def _hooks(
         results.update(evaluate_lazily(cfg, trainer.model))
         return results
 
-    found = [
+    found: list[hooks.HookBase | None] = [
         hooks.IterationTimer(),
         hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
         hooks.EvalHook(cfg.train.eval_period, evaluate),
@@ -104,4 +105,4 @@ def _hooks(
         writers = default_writers(cfg.train.output_dir, cfg.train.max_iter)
         found.append(hooks.PeriodicWriter(writers, period=cfg.train.log_period))
         found.append(hooks.PeriodicWriter([ProgressWriter(cfg.train.max_iter)], period=1))
-    return found
+    return with_stop(found, checkpointer)

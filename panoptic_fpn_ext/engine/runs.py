@@ -17,10 +17,13 @@ from ..data import dataset_categories
 from ..data.panoptic_catalog import is_panoptic
 
 __all__ = [
+    "adopted",
     "begin_console",
     "begin_log",
+    "has_checkpoint",
     "inference_folder",
     "introduce",
+    "refuse_missing_weights",
     "refuse_used_folder",
     "say_written",
     "seed_process",
@@ -66,9 +69,8 @@ def introduce(
     """
     for name in [name for name in datasets if is_panoptic(name)][:1]:
         _say_classes(name)
-    last = os.path.join(output_dir, "last_checkpoint")
-    if resume and os.path.isfile(last):
-        weights = os.path.join(output_dir, Path(last).read_text(encoding="utf-8").strip())
+    if resume and has_checkpoint(output_dir):
+        weights = os.path.join(output_dir, Path(output_dir, "last_checkpoint").read_text(encoding="utf-8").strip())
     logger.info(f"Weights: {weights or 'none, all parameters are drawn at random'}")
     if training is not None:
         logger.info(f"Training: {training}, into {output_dir}")
@@ -91,6 +93,45 @@ def say_written(folder: str) -> None:
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in Path(folder).iterdir())
     shown = [n for n in names if not n.startswith(("model_0", "events.", "last_checkpoint"))]
     logger.info(f"Written to {folder}: {', '.join(shown)}")
+
+
+def adopted(registered: Sequence[str], used: Sequence[str], *, free: bool) -> tuple[str, str] | None:
+    """Which of the datasets of ``--register`` a run trains on and is evaluated on, where the config names others.
+
+    Args:
+        registered: names on the command line, in order: the first is to train on, the last to be evaluated on.
+        used: names in the config.
+        free: whether the command line leaves it open what to use.
+
+    Returns:
+        The two names, None where the config's stay; then what goes unused is said.
+    """
+    unused = [name for name in registered if name not in used]
+    if not unused:
+        return None
+    if len(unused) < len(registered) or not free:
+        logger.warning(f"--register: {', '.join(unused)} is not used; the config's datasets are {', '.join(used)}.")
+        return None
+    logger.info(f"Datasets: {registered[0]} to train on, {registered[-1]} to be evaluated on, as --register names them")
+    return registered[0], registered[-1]
+
+
+def has_checkpoint(output_dir: str) -> bool:
+    """Whether there is a training to go on with."""
+    return os.path.isfile(os.path.join(output_dir, "last_checkpoint"))
+
+
+def refuse_missing_weights(path: str, key: str, *, needed: bool) -> None:
+    """Look for a file of weights before anything else is done; URLs are left to whoever downloads them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: none is named where some are ``needed``.
+    """
+    if not path and needed:
+        raise ValueError(f"{key} is empty: set it to the checkpoint to evaluate.")
+    if path and "://" not in path and not os.path.isfile(path):
+        raise FileNotFoundError(f"There are no weights at {path} ({key}).")
 
 
 def refuse_used_folder(folder: str, key: str) -> None:

@@ -2,7 +2,8 @@
 
 import argparse
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -10,7 +11,6 @@ from detectron2.data import DatasetCatalog
 from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
-from yaml import YAMLError
 
 from ..coco_json import read_categories
 from ..config import add_panoptic_fpn_ext_config
@@ -18,13 +18,26 @@ from ..data import cityscapes_panoptic, describe_coco_panoptic, register_coco_pa
 from ..data.street.categories import categories as street_categories
 from ..data.synthetic_street import SPLITS, register_synthetic_street
 from .checks import check_config, check_head_sizes, check_input_format, fill_in_num_classes, prediction_dataset
+from .config_keys import merge_file, merge_pairs
 from .device import use_available_device
 from .options import check_options
-from .runs import begin_console, begin_log, inference_folder, introduce, refuse_used_folder, seed_process, write_whole
+from .runs import (
+    adopted,
+    begin_console,
+    begin_log,
+    has_checkpoint,
+    inference_folder,
+    introduce,
+    refuse_missing_weights,
+    refuse_used_folder,
+    seed_process,
+    write_whole,
+)
 
 __all__ = [
     "add_register_argument",
     "add_verbose_argument",
+    "adopt_registered",
     "argument_parser",
     "load_config",
     "load_prediction_config",
@@ -61,6 +74,19 @@ def add_register_argument(parser: argparse.ArgumentParser) -> None:
         help="register a dataset in COCO panoptic format under NAME, for DATASETS.TRAIN and DATASETS.TEST; may be "
         "repeated. ~ and environment variables in the paths are resolved.",
     )
+
+
+def adopt_registered(cfg: CfgNode, registrations: Sequence[Sequence[str]], opts: Sequence[Any] = ()) -> None:
+    """Take the datasets of ``--register`` where neither the config nor ``opts`` says what to do with them.
+
+    That is where ``DATASETS.TRAIN`` and ``DATASETS.TEST`` have none of their names and ``opts`` sets neither key. See
+    :func:`~panoptic_fpn_ext.engine.runs.adopted`.
+    """
+    used = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    free = not any(str(key).startswith("DATASETS.") for key in opts[::2])
+    found = adopted([name for name, *_ in registrations], used, free=free)
+    if found is not None:
+        cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (found[0],), (found[1],)
 
 
 def register_datasets(cfg: CfgNode, registrations: list[list[str]]) -> None:
@@ -110,13 +136,18 @@ def setup(args: argparse.Namespace) -> CfgNode:
         FileNotFoundError, KeyError, ValueError: as :func:`load_config`; a new training in a folder that has one.
     """
     begin_console(args)
-    cfg = load_config(args.config_file, args.opts, args.register)
+    cfg = _read_config(args.config_file, args.opts)
+    adopt_registered(cfg, args.register, args.opts)
     folder = cfg.OUTPUT_DIR
+    # What is wrong with files is said before any dataset is read or drawn.
+    if not (args.resume and has_checkpoint(folder)):
+        refuse_missing_weights(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=args.eval_only)
+    if not args.eval_only and not args.resume:
+        refuse_used_folder(folder, "OUTPUT_DIR")
+    _prepare(cfg, args.register)
     if args.eval_only:
-        folder = args.inference_folder = inference_folder(cfg.OUTPUT_DIR)
+        folder = args.inference_folder = inference_folder(folder)
     else:
-        if not args.resume:
-            refuse_used_folder(folder, "OUTPUT_DIR")
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     begin_log(folder, cfg.dump())
     if comm.is_main_process():
@@ -142,12 +173,17 @@ def load_config(config_file: str, opts: list[str], registrations: list[list[str]
         FileNotFoundError, KeyError, ValueError: missing files, unknown datasets or keys, sizes that do not fit.
     """
     cfg = _read_config(config_file, opts)
+    adopt_registered(cfg, registrations, opts)
+    _prepare(cfg, registrations)
+    return cfg
+
+
+def _prepare(cfg: CfgNode, registrations: list[list[str]]) -> None:
     check_options(cfg)
     register_datasets(cfg, registrations)
     fill_in_num_classes(cfg)
     check_config(cfg)
     cfg.freeze()
-    return cfg
 
 
 def load_prediction_config(config_file: str, opts: list[str], registrations: list[list[str]]) -> CfgNode:
@@ -156,6 +192,7 @@ def load_prediction_config(config_file: str, opts: list[str], registrations: lis
     See :func:`register_categories`.
     """
     cfg = _read_config(config_file, opts)
+    adopt_registered(cfg, registrations, opts)
     check_options(cfg, training=False)
     register_categories(registrations)
     fill_in_num_classes(cfg)
@@ -172,10 +209,7 @@ def _read_config(config_file: str, opts: list[str]) -> CfgNode:
         raise ValueError(f"{config_file} is a LazyConfig: run projects/panoptic_fpn/lazyconfig_train_net.py with it.")
     cfg = get_cfg()
     add_panoptic_fpn_ext_config(cfg)
-    try:
-        cfg.merge_from_file(config_file)
-        cfg.merge_from_list(opts)
-    except (AssertionError, KeyError, UnicodeDecodeError, YAMLError) as error:  # yacs' and PyYAML's
-        raise ValueError(f"{config_file}, or a KEY VALUE pair for it, is no config: {error}") from error
+    merge_file(cfg, config_file)
+    merge_pairs(cfg, opts)
     use_available_device(cfg)
     return cfg

@@ -24,6 +24,7 @@ from .checkpoint import PanopticCheckpointer
 from .checks import check_config
 from .device import distribute
 from .evaluators import build_evaluator
+from .interruption import with_stop
 from .options import check_options
 from .progress import ProgressWriter
 from .schedule import build_fixed_gamma_scheduler
@@ -64,8 +65,8 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
-        """detectron2's, and a few lines for whoever watches."""
-        found: list[hooks.HookBase | None] = super().build_hooks()
+        """detectron2's, one that ends a training on request, and one for whoever watches."""
+        found: list[hooks.HookBase | None] = with_stop(super().build_hooks(), self.checkpointer)
         if comm.is_main_process():
             found.append(hooks.PeriodicWriter([ProgressWriter(self.max_iter)], period=1))
         return found

@@ -71,7 +71,7 @@ def predict(
 ) -> int:
     """Write an overlay and, with a writer, a result of each image; returns how many failed, which are named."""
     names, failed = UniqueNames(), 0
-    for index, path in enumerate(tqdm(paths, desc="Predicting", unit="image"), start=1):
+    for index, path in enumerate(tqdm(paths, desc="Predicting", unit="image", disable=None), start=1):
         name = names.take(path) + ".png"
         try:
             image = read_image(path, "BGR")

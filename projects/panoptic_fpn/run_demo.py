@@ -60,7 +60,7 @@ def write_images(cfg: CfgNode, folder: Path) -> None:
     predictor = PanopticPredictor(cfg)
     dicts = DatasetCatalog.get(cfg.DATASETS.TEST[0])
     rows = []
-    for record in tqdm(dicts[:: math.ceil(len(dicts) / NUM_IMAGES)], desc="Writing images", unit="image"):
+    for record in tqdm(dicts[:: math.ceil(len(dicts) / NUM_IMAGES)], desc="Writing images", unit="image", disable=None):
         bgr = read_image(record["file_name"], "BGR")
         rgb, truth = bgr[:, :, ::-1], read_panoptic_png(record["pan_seg_file_name"])
         drawn_truth = draw_panoptic(rgb, truth, record["segments_info"], predictor.metadata)

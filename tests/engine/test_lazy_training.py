@@ -133,7 +133,7 @@ def test_misfits_are_refused(street_datasets, tmp_path):
         load_with("model.combiner.thing_sem_seg_ids=[1]")
     with pytest.raises(KeyError, match=r"'no_such'.*dataloader\.train.*not registered.*--register"):
         load_with("dataloader.test.dataset.names=no_such")
-    with pytest.raises(KeyError, match=r"no key 'train\.maxiter'. Did you mean max_iter"):
+    with pytest.raises(KeyError, match=r"no key 'train\.maxiter'. Did you mean train\.max_iter"):
         load_with("train.maxiter=5")
     assert load_with("+train.note=5").train.note == 5
     with pytest.raises(FileNotFoundError, match="--config-file"):

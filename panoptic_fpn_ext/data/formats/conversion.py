@@ -104,7 +104,9 @@ def _convert_part(images: Sequence[SourceImage], conversion: Conversion, output:
     report, rows, annotations = Report(), [], []
     converted = _Converted(images, conversion.labels, output, folder, conversion.copy)
     results = _in_order(converted, conversion.processes)
-    for found, row, annotation in tqdm(results, total=len(images), desc=f"Convert into {folder}", unit="image"):
+    for found, row, annotation in tqdm(
+        results, total=len(images), desc=f"Convert into {folder}", unit="image", disable=None
+    ):
         report.add(found)
         if row is not None:
             rows.append(row)
