@@ -130,7 +130,9 @@ def _check_header(path: str, local_path: str) -> None:
     if header[24:] != _8_BIT_RGB:
         kinds = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGB with alpha"}
         kind = f"{header[24]}-bit {kinds.get(header[25], '?')}" if len(header) == 26 else "a broken header"
-        raise ValueError(f"Panoptic PNG {path} must be 8-bit RGB, got {kind}.")
+        raise ValueError(
+            f"Panoptic PNG {path} must be 8-bit RGB, got {kind}: save it so that a pixel is the id R + 256 G + 65536 B."
+        )
 
 
 @cache

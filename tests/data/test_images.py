@@ -12,6 +12,7 @@ from detectron2.utils import logger as detectron2_logger
 from image_kinds import GREY, REFUSED, RGB, SOUND, broken_exif, save
 from PIL import Image
 
+from panoptic_fpn_ext.data import PanopticDatasetMapper
 from panoptic_fpn_ext.data.images import image_channels, read_image, read_labels, to_input_format
 
 
@@ -35,6 +36,18 @@ def test_it_is_refused_by_name(kind, tmp_path: Path):
         read_image(str(path), "BGR")
     assert f"Image {path} " in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_mapper_reads_the_same_and_refuses_the_same(tmp_path: Path):
+    mapper = PanopticDatasetMapper(False, categories=None, augmentations=[], image_format="RGB")
+    for kind in SOUND:
+        path = str(kind.write(tmp_path))
+        assert np.array_equal(mapper({"file_name": path})["image"].permute(1, 2, 0), read_image(path, "RGB"))
+    for kind in REFUSED:
+        path = str(kind.write(tmp_path))
+        with pytest.raises(ValueError, match=kind.says) as caught:
+            mapper({"file_name": path})
+        assert f"Image {path} " in str(caught.value)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
