@@ -1,6 +1,9 @@
 # `make` alone lists what there is. Every target sets up .venv first; that takes a moment once it is done.
 
-PYTHON ?= python3
+# Empty: any .venv that works is kept, and one that is missing is made with python3.
+PYTHON ?=
+# cpu: PyTorch without CUDA.
+TORCH ?=
 JOBS ?= 2
 VENV_PYTHON := .venv/bin/python
 # One thread a test process: with more, the processes fight over the cores. PASSIVE, for the demo: threads that wait
@@ -12,13 +15,14 @@ PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(JOBS
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  PYTHON=python3.12 chooses the interpreter, JOBS=4 the number of test processes"
+	@echo "  PYTHON=python3.12 chooses the interpreter (a .venv of another one is replaced), TORCH=cpu a PyTorch"
+	@echo "  without CUDA, JOBS=4 the number of test processes"
 
 setup:  ## make .venv with PyTorch, detectron2 and the tools
-	@$(PYTHON) .ci/setup_env.py
+	@$(or $(PYTHON),python3) .ci/setup_env.py $(if $(PYTHON),--this-python) $(if $(TORCH),--torch $(TORCH))
 
 demo: setup  ## make the embedded dataset, train, evaluate, leave images
-	OMP_WAIT_POLICY=PASSIVE $(VENV_PYTHON) -W ignore::FutureWarning projects/panoptic_fpn/run_demo.py
+	OMP_WAIT_POLICY=PASSIVE $(VENV_PYTHON) projects/panoptic_fpn/run_demo.py
 
 test: setup lint typecheck  ## lint, type-check and run every test
 	$(PYTEST) --durations 10 --durations-min 5

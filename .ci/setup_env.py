@@ -1,6 +1,7 @@
 """Makes `.venv` in the checkout: PyTorch, detectron2, this package and its tools.
 
-Nothing outside `.venv` changes. A second run finds what the first one finished and ends at once.
+Nothing outside `.venv` changes. A second run finds what the first one finished and ends at once; a `.venv` that works
+stays, whichever Python it has, unless another one is asked for by name (`make setup PYTHON=python3.13`).
 detectron2 has no package of its own on PyPI, so it comes from the first of these that works:
 
 1. one that can be imported already, in `.venv` or, together with PyTorch, in the Python that runs
@@ -10,8 +11,11 @@ detectron2 has no package of its own on PyPI, so it comes from the first of thes
    this package does not need.
 """
 
+import argparse
 import hashlib
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -19,18 +23,23 @@ import tempfile
 import time
 from pathlib import Path
 
-if sys.version_info < (3, 10):  # noqa: UP036 - older ones get as far as this line
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+
+if sys.version_info < (3, 10) and not PYTHON.is_file():
     sys.exit(
         "Python 3.10 or newer is needed, this is {}.{}. Name another one, for example: "
         "make setup PYTHON=python3.12".format(*sys.version_info)
     )
 
-ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / ".venv"
-PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "setup-done"
 LOG = VENV / "setup.log"
 HEARTBEAT_S = 20
+CPU_INDEX = (
+    "PyTorch's own package index has both: its page Get Started shows the address under CPU. Give it to pip, as with "
+    "PIP_EXTRA_INDEX_URL=ADDRESS make setup TORCH=cpu, or leave TORCH=cpu out."
+)
 
 DETECTRON2_GIT = "https://github.com/facebookresearch/detectron2"
 DETECTRON2_COMMIT = "02b5c4e295e990042a714712c21dc79b731e8833"
@@ -104,18 +113,23 @@ def can_import(python: Path, *modules: str) -> bool:
 
 def fingerprint() -> str:
     """Changes whenever a finished `.venv` may no longer be what this checkout needs."""
-    parts = [sys.version.encode(), str(ROOT).encode()]
+    parts = [(VENV / "pyvenv.cfg").read_bytes(), str(ROOT).encode()]
     parts += [path.read_bytes() for path in (Path(__file__), ROOT / "setup.py")]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
+def is_sound(wanted: bool) -> bool:
+    """Tells whether `.venv` works and, where this Python is `wanted` by name, has its version."""
+    check = "import sys, pip; print('{}.{}'.format(*sys.version_info))"
+    if not PYTHON.is_file():
+        return False
+    answer = subprocess.run([str(PYTHON), "-c", check], capture_output=True, text=True)
+    return answer.returncode == 0 and (not wanted or answer.stdout.strip() == "{}.{}".format(*sys.version_info))
+
+
 def make_venv() -> None:
-    """Makes `.venv`, anew where it is broken or belongs to another Python version."""
+    """Makes `.venv` anew."""
     version = "{}.{}".format(*sys.version_info)
-    check = f"import sys, pip; assert '{{}}.{{}}'.format(*sys.version_info) == '{version}'"
-    command = [str(PYTHON), "-c", check]
-    if PYTHON.is_file() and subprocess.run(command, capture_output=True).returncode == 0:
-        return
     say(f"making .venv with Python {version} ({sys.executable})")
     shutil.rmtree(VENV, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
@@ -198,12 +212,46 @@ def install_redistribution() -> None:
         binary.unlink()
 
 
-def install_everything() -> None:
-    """Brings `.venv` to what the checkout needs, skipping what is there."""
-    make_venv()
-    pip("setuptools", SETUPTOOLS)
-    if not can_import(PYTHON, "torch", "torchvision"):
+def install_torch(build: str) -> None:
+    """Installs PyTorch and torchvision unless they are there; with `build` "cpu" those without CUDA."""
+    if can_import(PYTHON, "torch", "torchvision") and (build != "cpu" or not has_cuda_build()):
+        return
+    if build != "cpu" or is_cpu_only_platform():
         pip("PyTorch and torchvision (up to 3 GB, 6 GB on disk)", "torch", "torchvision")
+        return
+    wanted = cpu_requirement()
+    pip(f"{wanted} and torchvision, without CUDA", "--upgrade", wanted, "torchvision")
+    if has_cuda_build() or not can_import(PYTHON, "torchvision.ops"):
+        raise StepFailed(f"{wanted} was installed, but torchvision has no build that fits it. {CPU_INDEX}")
+
+
+def has_cuda_build() -> bool:
+    """Tells whether PyTorch in `.venv` is a build for CUDA, a GPU or not."""
+    return (
+        subprocess.run([str(PYTHON), "-c", "import torch; assert torch.version.cuda"], capture_output=True).returncode
+        == 0
+    )
+
+
+def is_cpu_only_platform() -> bool:
+    """Tells whether PyPI's PyTorch for this platform has no CUDA, as on macOS and most ARM machines."""
+    return sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64")
+
+
+def cpu_requirement() -> str:
+    """The newest PyTorch "+cpu" that pip is configured to find."""
+    command = [str(PYTHON), "-m", "pip", "index", "versions", "torch"]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    versions = re.findall(r"[\w.]+\+cpu", answer.stdout)
+    if not versions:
+        raise StepFailed(f"TORCH=cpu: PyPI has no PyTorch without CUDA for this platform. {CPU_INDEX}")
+    return f"torch=={versions[0]}"
+
+
+def install_everything(build: str) -> None:
+    """Brings `.venv` to what the checkout needs, skipping what is there."""
+    pip("setuptools", SETUPTOOLS)
+    install_torch(build)
     pip("what detectron2 needs", *DETECTRON2_NEEDS)
     if not can_import(PYTHON, "cv2"):
         pip("OpenCV", "opencv-python-headless")
@@ -218,17 +266,30 @@ def install_everything() -> None:
     say(f"detectron2: {source}")
 
 
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line that the Makefile writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--this-python", action="store_true", help="make .venv anew if it has another Python than this")
+    parser.add_argument(
+        "--torch", choices=("", "cpu"), default="", help="cpu: PyTorch without CUDA, a tenth of the size"
+    )
+    return parser.parse_args()
+
+
 def main() -> None:
     """Runs the set-up unless the stamp says that it is done."""
-    wanted = fingerprint()
-    if STAMP.is_file() and STAMP.read_text() == wanted and PYTHON.is_file():
+    args = parse_arguments()
+    if not is_sound(args.this_python):
+        make_venv()
+    is_done = STAMP.is_file() and STAMP.read_text() == fingerprint()
+    if is_done and not (args.torch == "cpu" and has_cuda_build() and not is_cpu_only_platform()):
         return
     started = time.monotonic()
     try:
-        install_everything()
+        install_everything(args.torch)
     except StepFailed as error:
         sys.exit(f"[setup] {error}")
-    STAMP.write_text(wanted)
+    STAMP.write_text(fingerprint())
     say(f"done in {time.monotonic() - started:.0f} s: {VENV}")
 
 

@@ -54,6 +54,10 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     # SOLVER.AMP.ENABLED is detectron2's: float16 with scaled losses on a GPU, bfloat16 on a CPU.
     _set_default(cfg.SOLVER, "ACCUMULATE_STEPS", 1)
 
+    # The SOLVER.MAX_ITER that WARMUP_ITERS and STEPS are meant for: where MAX_ITER is another, both are scaled with it.
+    # 0 leaves them as they are, as detectron2 does.
+    _set_default(cfg.SOLVER, "SCHEDULE_ITERS", 0)
+
     # "SGD" as in the paper, or "ADAMW", which learns faster from scratch in short runs.
     _set_default(cfg.SOLVER, "OPTIMIZER", "SGD")
 

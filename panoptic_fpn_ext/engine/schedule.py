@@ -1,4 +1,6 @@
-"""The one learning rate schedule of detectron2 that does not reach the end of a training."""
+"""Learning rate schedules: as a share of a training, and detectron2's one that does not reach the end of it."""
+
+from collections.abc import Collection
 
 import torch
 from detectron2.config import CfgNode
@@ -6,7 +8,32 @@ from detectron2.solver import LRMultiplier, WarmupParamScheduler
 from detectron2.solver.lr_scheduler import LRScheduler
 from fvcore.common.param_scheduler import StepWithFixedGammaParamScheduler
 
-__all__ = ["build_fixed_gamma_scheduler"]
+__all__ = ["build_fixed_gamma_scheduler", "scale_schedule"]
+
+
+def scale_schedule(cfg: CfgNode, fixed: Collection[str] = ()) -> None:
+    """Let ``SOLVER.WARMUP_ITERS`` and ``SOLVER.STEPS`` follow ``SOLVER.MAX_ITER``; see ``SOLVER.SCHEDULE_ITERS``.
+
+    Calling it again changes nothing. A frozen ``cfg`` stays frozen.
+
+    Args:
+        cfg: changed in place.
+        fixed: keys that were set for this very ``MAX_ITER``, and stay.
+    """
+    solver = cfg.SOLVER
+    written_for = solver.get("SCHEDULE_ITERS", 0)
+    if written_for in (0, solver.MAX_ITER):
+        return
+    frozen = cfg.is_frozen()
+    cfg.defrost()
+    scale = solver.MAX_ITER / written_for
+    if "SOLVER.WARMUP_ITERS" not in fixed:
+        solver.WARMUP_ITERS = round(solver.WARMUP_ITERS * scale)
+    if "SOLVER.STEPS" not in fixed:
+        solver.STEPS = tuple(round(step * scale) for step in solver.STEPS)
+    solver.SCHEDULE_ITERS = solver.MAX_ITER
+    if frozen:
+        cfg.freeze()
 
 
 class _FixedGammaToTheEnd(StepWithFixedGammaParamScheduler):

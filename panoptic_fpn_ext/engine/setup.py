@@ -33,6 +33,7 @@ from .runs import (
     seed_process,
     write_whole,
 )
+from .schedule import scale_schedule
 
 __all__ = [
     "add_register_argument",
@@ -211,5 +212,6 @@ def _read_config(config_file: str, opts: list[str]) -> CfgNode:
     add_panoptic_fpn_ext_config(cfg)
     merge_file(cfg, config_file)
     merge_pairs(cfg, opts)
+    scale_schedule(cfg, fixed=[str(key) for key in opts[::2]])
     use_available_device(cfg)
     return cfg

@@ -27,7 +27,7 @@ from .evaluators import build_evaluator
 from .interruption import with_stop
 from .options import check_options
 from .progress import ProgressWriter
-from .schedule import build_fixed_gamma_scheduler
+from .schedule import build_fixed_gamma_scheduler, scale_schedule
 from .train_loader import build_train_loader
 from .train_step import build_train_step
 
@@ -43,6 +43,8 @@ class Trainer(DefaultTrainer):
         """Build everything that ``cfg`` describes; raises ``ValueError`` where it does not fit its datasets."""
         if not cfg.DATASETS.TRAIN:
             raise ValueError("DATASETS.TRAIN is empty: set it to the datasets to train on.")
+        cfg = cfg.clone()
+        scale_schedule(cfg)
         check_options(cfg)
         check_config(cfg)
         # As DefaultTrainer.__init__, which wraps the model for GPUs only.

@@ -1,0 +1,91 @@
+"""`make setup` keeps an environment that works."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+THIS = "{}.{}".format(*sys.version_info)
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """.ci/setup_env.py with a `.venv` whose Python only says that it is 3.99; ``calls`` is what would be done."""
+    spec = importlib.util.spec_from_file_location("setup_env", ROOT / ".ci" / "setup_env.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    venv = tmp_path / ".venv"
+    for name, path in {"VENV": venv, "PYTHON": venv / "bin/python", "STAMP": venv / "setup-done"}.items():
+        monkeypatch.setattr(module, name, path)
+    _write_venv(venv, "3.99")
+    module.calls = []
+    monkeypatch.setattr(module, "make_venv", lambda: module.calls.append("make"))
+    monkeypatch.setattr(module, "install_everything", lambda build: module.calls.append(f"install {build}".strip()))
+    return module
+
+
+def _write_venv(venv: Path, version: str) -> None:
+    (venv / "bin").mkdir(parents=True, exist_ok=True)
+    (venv / "pyvenv.cfg").write_text(f"version = {version}\n")
+    (venv / "bin/python").write_text(f"#!/bin/sh\necho {version}\n")
+    (venv / "bin/python").chmod(0o755)
+
+
+def _run(script: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[str]:
+    monkeypatch.setattr(sys, "argv", ["setup_env.py", *arguments])
+    script.calls.clear()
+    script.main()
+    return list(script.calls)
+
+
+def test_a_sound_environment_of_another_python_is_kept(script: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    assert _run(script, monkeypatch) == ["install"]  # what is missing, into what is there
+    assert _run(script, monkeypatch) == []
+
+
+def test_a_python_that_is_asked_for_replaces_another(script: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    _run(script, monkeypatch)
+    assert _run(script, monkeypatch, "--this-python")[0] == "make"
+    _write_venv(script.VENV, THIS)
+    _run(script, monkeypatch)
+    assert _run(script, monkeypatch, "--this-python") == []
+
+
+def test_a_broken_environment_is_made_anew(script: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    (script.VENV / "bin/python").write_text("#!/bin/sh\nexit 1\n")
+    assert _run(script, monkeypatch) == ["make", "install"]
+
+
+def test_a_pytorch_without_cuda(script: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(script, "is_cpu_only_platform", lambda: False)
+    monkeypatch.setattr(script, "has_cuda_build", lambda: True)
+    _run(script, monkeypatch)
+    assert _run(script, monkeypatch, "--torch", "cpu") == ["install cpu"]
+    monkeypatch.setattr(script, "has_cuda_build", lambda: False)
+    assert _run(script, monkeypatch, "--torch", "cpu") == []
+
+
+def test_where_there_is_none_it_says_so(script: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    (script.VENV / "bin/python").write_text("#!/bin/sh\necho 'Available versions: 2.9.1, 2.9.0'\n")
+    with pytest.raises(script.StepFailed, match="TORCH=cpu"):
+        script.cpu_requirement()
+    (script.VENV / "bin/python").write_text("#!/bin/sh\necho 'Available versions: 2.9.1, 2.9.0+cpu, 2.8.0+cpu'\n")
+    assert script.cpu_requirement() == "torch==2.9.0+cpu"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], "python3 .ci/setup_env.py"),
+        (["PYTHON=python3.13"], "python3.13 .ci/setup_env.py --this-python"),
+        (["TORCH=cpu"], "python3 .ci/setup_env.py --torch cpu"),
+    ],
+)
+def test_what_make_runs(given: list[str], expected: str):
+    done = subprocess.run(["make", "-n", "setup", *given], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert " ".join(done.stdout.split()) == expected
