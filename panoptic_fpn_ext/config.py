@@ -58,6 +58,9 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     # 0 leaves them as they are, as detectron2 does.
     _set_default(cfg.SOLVER, "SCHEDULE_ITERS", 0)
 
+    # Different images that may turn out to be unreadable while training before it stops; others take their place.
+    _set_default(cfg.DATALOADER, "MAX_UNREADABLE_IMAGES", 10)
+
     # "SGD" as in the paper, or "ADAMW", which learns faster from scratch in short runs.
     _set_default(cfg.SOLVER, "OPTIMIZER", "SGD")
 

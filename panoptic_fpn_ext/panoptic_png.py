@@ -12,6 +12,8 @@ import numpy.typing as npt
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
+from .structures import UnreadableFileError
+
 __all__ = [
     "id2rgb",
     "png_decoders",
@@ -116,7 +118,7 @@ def _read_pixels(path: str, decoder: str | None) -> _Pixels:
     try:
         return decoders[decoder or next(iter(decoders))](local_path)
     except Exception as error:  # each decoder has its own types
-        raise ValueError(f"Panoptic PNG {path} cannot be decoded: the file is broken ({error}).") from error
+        raise UnreadableFileError(f"Panoptic PNG {path} cannot be decoded: the file is broken ({error}).") from error
 
 
 def _check_header(path: str, local_path: str) -> None:
@@ -126,7 +128,7 @@ def _check_header(path: str, local_path: str) -> None:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise FileNotFoundError(f"Panoptic PNG {path} does not exist.") from error
     if not header.startswith(_PNG_START):
-        raise ValueError(f"Panoptic PNG {path} cannot be decoded: the file is broken or no PNG.")
+        raise UnreadableFileError(f"Panoptic PNG {path} cannot be decoded: the file is broken or no PNG.")
     if header[24:] != _8_BIT_RGB:
         kinds = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGB with alpha"}
         kind = f"{header[24]}-bit {kinds.get(header[25], '?')}" if len(header) == 26 else "a broken header"

@@ -18,6 +18,7 @@ __all__ = [
     "PanopticTargets",
     "RawOutputs",
     "SegmentInfo",
+    "UnreadableFileError",
 ]
 
 VOID_ID: Final = 0
@@ -31,6 +32,10 @@ LARGE_IGNORE_LABEL: Final = 65535
 
 THINGS_SEM_SEG_ID: Final = 0
 """Semantic id that stands for every thing pixel in the "things as other" space."""
+
+
+class UnreadableFileError(OSError, ValueError):
+    """An image or a map whose file is broken, as opposed to one of a kind that is refused."""
 
 
 class _RequiredSegmentInfo(TypedDict):

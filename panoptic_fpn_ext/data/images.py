@@ -18,6 +18,8 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import log_first_n
 from PIL import Image, UnidentifiedImageError
 
+from ..structures import UnreadableFileError
+
 __all__ = ["image_channels", "in_row_order", "read_image", "read_labels", "to_input_format", "to_planes"]
 
 _CHANNELS: Final = {"BGR": 3, "RGB": 3, "L": 1, "YUV-BT.601": 3, "HSV": 3}
@@ -48,6 +50,10 @@ _BEGINNINGS: Final = {
 
 class _RefusedError(ValueError):
     """Says all but the name of the image."""
+
+
+class _NoImageError(_RefusedError):
+    """As a broken file: another one may be in its place tomorrow."""
 
 
 def image_channels(image_format: str) -> int:
@@ -88,7 +94,9 @@ def read_image(source: "str | os.PathLike[str] | Image.Image", image_format: str
         raise ValueError(f"Image {name} {error}.") from error
     except Exception as error:  # Pillow's decoders have types of their own
         reason = str(error).rstrip(".") or type(error).__name__
-        raise ValueError(f"Image {name} cannot be read: {reason}. Replace the file or leave it out.") from error
+        raise UnreadableFileError(
+            f"Image {name} cannot be read: {reason}. Replace the file or leave it out."
+        ) from error
 
 
 def to_input_format(image: npt.NDArray[np.uint8], image_format: str) -> npt.NDArray[Any]:
@@ -153,7 +161,7 @@ def _open(f: Any) -> Image.Image:
         f.seek(0)
         beginning = f.read(32)
         reasons = (reason for known, reason in _BEGINNINGS.items() if re.match(known, beginning, re.DOTALL))
-        raise _RefusedError(next(reasons, _NO_IMAGE)) from error
+        raise _NoImageError(next(reasons, _NO_IMAGE)) from error
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

@@ -13,10 +13,12 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
+from ..data.train_loader import TrainLoader
 from .checkpoint import PanopticCheckpointer
 from .device import distribute
 from .interruption import with_stop
 from .progress import ProgressWriter
+from .reproducible import ReproducibleIterations
 from .train_step import choose_train_step
 
 __all__ = ["build_lazy_model", "build_lazy_optimizer", "evaluate_lazily", "train_lazily"]
@@ -98,10 +100,14 @@ def _hooks(
         hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
         hooks.EvalHook(cfg.train.eval_period, evaluate),
     ]
+    loader = trainer.data_loader
+    if isinstance(loader, TrainLoader):
+        loader.seed = loader.seed if cfg.train.get("seed", -1) < 0 else cfg.train.seed
+        found.insert(0, ReproducibleIterations(loader))
     if comm.is_main_process():
         os.makedirs(cfg.train.output_dir, exist_ok=True)
         # Before the evaluation, which an interruption may cut short.
-        found.insert(2, hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer))
+        found.insert(-1, hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer))
         writers = default_writers(cfg.train.output_dir, cfg.train.max_iter)
         found.append(hooks.PeriodicWriter(writers, period=cfg.train.log_period))
         found.append(hooks.PeriodicWriter([ProgressWriter(cfg.train.max_iter)], period=1))

@@ -1,17 +1,19 @@
 """detectron2's training loader for panoptic datasets, with all of its samplers."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_train_loader, get_detection_dataset_dicts
+from detectron2.data import DatasetMapper, build_detection_train_loader, get_detection_dataset_dicts
 from detectron2.data.samplers import RandomSubsetTrainingSampler, RepeatFactorTrainingSampler
 from torch.utils.data import Sampler
 
 from ..data import PanopticDatasetMapper, dataset_categories
 from ..data.panoptic_catalog import is_panoptic
 from ..data.sampling import category_repeat_factors, with_countable_things
+from ..data.train_loader import TrainLoader
 from .model_outputs import WITHOUT_ROI_HEADS
 
 __all__ = ["build_train_loader"]
@@ -22,14 +24,20 @@ Dicts = list[dict[str, Any]]
 
 
 def build_train_loader(cfg: CfgNode) -> Any:
-    """`build_detection_train_loader` with :class:`~panoptic_fpn_ext.data.PanopticDatasetMapper` where the first
-    training dataset is panoptic; ``DATALOADER.*`` mean there what they mean for datasets with ``annotations``.
+    """A :class:`~panoptic_fpn_ext.data.train_loader.TrainLoader` with
+    :class:`~panoptic_fpn_ext.data.PanopticDatasetMapper` where the first training dataset is panoptic, else with
+    detectron2's mapper; ``DATALOADER.*`` mean what they mean to detectron2 for datasets with ``annotations``.
 
     Raises:
         ValueError: no training image is left, or a sampler that does not exist.
     """
     if not is_panoptic(cfg.DATASETS.TRAIN[0]):
-        return build_detection_train_loader(cfg)
+        if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler" or cfg.MODEL.LOAD_PROPOSALS:
+            return build_detection_train_loader(cfg)
+        keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
+        filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+        dicts = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=filter_empty, min_keypoints=keypoints)
+        return _loader(cfg, dicts, DatasetMapper(cfg, True), None)
     by_dataset = {name: _dicts(cfg, name) for name in cfg.DATASETS.TRAIN}
     dicts = [d for part in by_dataset.values() for d in part]
     if not dicts:
@@ -37,8 +45,20 @@ def build_train_loader(cfg: CfgNode) -> Any:
             f"None of the images of {', '.join(cfg.DATASETS.TRAIN)} has a thing that is no crowd: set "
             "DATALOADER.FILTER_EMPTY_ANNOTATIONS to False to train on them."
         )
-    mapper = PanopticDatasetMapper(cfg, is_train=True)
-    return build_detection_train_loader(cfg, mapper=mapper, dataset=dicts, sampler=_build_sampler(cfg, by_dataset))
+    return _loader(cfg, dicts, PanopticDatasetMapper(cfg, is_train=True), _sampler_factory(cfg, by_dataset))
+
+
+def _loader(cfg: CfgNode, dicts: Dicts, mapper: Any, sampler: Callable[[int], Sampler[int]] | None) -> TrainLoader:
+    return TrainLoader(
+        dicts,
+        mapper,
+        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        sampler=sampler,
+        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        seed=None if cfg.SEED < 0 else cfg.SEED,
+        max_unreadable=cfg.DATALOADER.get("MAX_UNREADABLE_IMAGES", 10),
+    )
 
 
 def _dicts(cfg: CfgNode, name: str) -> Dicts:
@@ -57,9 +77,9 @@ def _dicts(cfg: CfgNode, name: str) -> Dicts:
     return kept
 
 
-def _build_sampler(cfg: CfgNode, by_dataset: dict[str, Dicts]) -> Sampler[int] | None:
-    """What ``DATALOADER.SAMPLER_TRAIN`` names; None for detectron2's default."""
-    name, seed = cfg.DATALOADER.SAMPLER_TRAIN, None if cfg.SEED < 0 else cfg.SEED
+def _sampler_factory(cfg: CfgNode, by_dataset: dict[str, Dicts]) -> Callable[[int], Sampler[int]] | None:
+    """What makes the sampler that ``DATALOADER.SAMPLER_TRAIN`` names of a seed; None for detectron2's default."""
+    name = cfg.DATALOADER.SAMPLER_TRAIN
     images = sum(len(dicts) for dicts in by_dataset.values())
     if name == "RandomSubsetTrainingSampler":
         ratio = cfg.DATALOADER.get("RANDOM_SUBSET_RATIO", 1.0)
@@ -68,13 +88,15 @@ def _build_sampler(cfg: CfgNode, by_dataset: dict[str, Dicts]) -> Sampler[int] |
                 f"DATALOADER.RANDOM_SUBSET_RATIO is {ratio}: of {images} training images it must leave at least one; "
                 "set it above 0, to at most 1."
             )
-        return RandomSubsetTrainingSampler(images, ratio)
+        return lambda seed: RandomSubsetTrainingSampler(images, ratio, seed_shuffle=seed, seed_subset=seed)
     if name == "RepeatFactorTrainingSampler":
         dicts = [d for part in by_dataset.values() for d in part]
-        return RepeatFactorTrainingSampler(_category_factors(cfg, next(iter(by_dataset)), dicts), seed=seed)
+        factors = _category_factors(cfg, next(iter(by_dataset)), dicts)
+        return lambda seed: RepeatFactorTrainingSampler(factors, seed=seed)
     if name in ("WeightedTrainingSampler", "WeightedCategoryTrainingSampler"):
         by_category = name == "WeightedCategoryTrainingSampler"
-        return RepeatFactorTrainingSampler(_dataset_factors(cfg, by_dataset, by_category), seed=seed)
+        weights = _dataset_factors(cfg, by_dataset, by_category)
+        return lambda seed: RepeatFactorTrainingSampler(weights, seed=seed)
     return None
 
 

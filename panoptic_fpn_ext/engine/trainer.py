@@ -20,6 +20,7 @@ from detectron2.utils import comm
 
 from ..console import start_console
 from ..data import PanopticDatasetMapper
+from ..data.train_loader import TrainLoader
 from .checkpoint import PanopticCheckpointer
 from .checks import check_config
 from .device import distribute
@@ -27,6 +28,7 @@ from .evaluators import build_evaluator
 from .interruption import with_stop
 from .options import check_options
 from .progress import ProgressWriter
+from .reproducible import ReproducibleIterations
 from .schedule import build_fixed_gamma_scheduler, scale_schedule
 from .train_loader import build_train_loader
 from .train_step import build_train_step
@@ -67,8 +69,10 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
-        """detectron2's, one that ends a training on request, and one for whoever watches."""
+        """detectron2's, one that resumes exactly, one that ends a training on request, and one for whoever watches."""
         found: list[hooks.HookBase | None] = with_stop(super().build_hooks(), self.checkpointer)
+        if isinstance(self.data_loader, TrainLoader):
+            found.insert(0, ReproducibleIterations(self.data_loader))
         if comm.is_main_process():
             found.append(hooks.PeriodicWriter([ProgressWriter(self.max_iter)], period=1))
         return found

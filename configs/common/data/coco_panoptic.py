@@ -4,10 +4,12 @@ from detectron2.config import LazyCall as L
 from detectron2.model_zoo import get_config
 
 from panoptic_fpn_ext.data import PanopticDatasetMapper, dataset_categories
+from panoptic_fpn_ext.data.train_loader import TrainLoader
 from panoptic_fpn_ext.data.vectorized_resize import VectorizedResizeShortestEdge
 from panoptic_fpn_ext.engine import build_dataset_evaluator
 
 dataloader = get_config("common/data/coco_panoptic_separated.py").dataloader
+dataloader.train._target_ = TrainLoader
 dataloader.train.mapper = L(PanopticDatasetMapper)(
     is_train=True,
     categories=L(dataset_categories)(name="${...dataset.names}"),
