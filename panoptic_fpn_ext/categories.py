@@ -161,6 +161,13 @@ class PanopticCategories:
         return ["things", *(c.name for c in self._stuff)]
 
     @property
+    def sem_seg_dataset_ids(self) -> list[int | None]:
+        """Dataset ids by semantic id; None for "things"."""
+        if self.sem_seg_space == ALL_CLASSES:
+            return list(self.dataset_ids)
+        return [None, *(c.id for c in self._stuff)]
+
+    @property
     def thing_sem_seg_ids(self) -> list[int]:
         """Semantic ids that stand for things, which no stuff segment may have."""
         if self.sem_seg_space == THINGS_AS_OTHER:

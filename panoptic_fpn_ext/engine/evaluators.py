@@ -26,6 +26,7 @@ from ..evaluation.cityscapes import CityscapesInstanceEvaluator
 from ..evaluation.instance_ground_truth import instance_dataset
 from ..evaluation.sem_seg_evaluator import PanopticSemSegEvaluator
 from ..modeling.panoptic_fpn import OUTPUTS
+from ..unique_names import distinct_names
 from .model_outputs import model_outputs
 
 __all__ = ["build_dataset_evaluator", "build_evaluator"]
@@ -116,8 +117,13 @@ def _measured_outputs(dataset_name: str, predicted: frozenset[str]) -> frozenset
 
 
 def _sem_seg_evaluator(dataset_name: str, output_folder: str) -> DatasetEvaluator:
-    if hasattr(MetadataCatalog.get(dataset_name), "sem_seg_root"):
-        return SemSegEvaluator(dataset_name, output_dir=output_folder, sem_seg_loading_fn=load_sem_seg)
+    metadata = MetadataCatalog.get(dataset_name)
+    if hasattr(metadata, "sem_seg_root"):
+        evaluator = SemSegEvaluator(dataset_name, output_dir=output_folder, sem_seg_loading_fn=load_sem_seg)
+        ids = {index: id_ for id_, index in metadata.get("stuff_dataset_id_to_contiguous_id", {}).items()}
+        names = metadata.stuff_classes
+        evaluator._class_names = distinct_names(names, [ids.get(index, index) for index in range(len(names))])
+        return evaluator
     official = _is_cityscapes(dataset_name)
     return PanopticSemSegEvaluator(dataset_name, output_dir=output_folder, count_absent_classes=official)
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ..coco_json import image_key, read_instances, read_panoptic
 from ..panoptic_map import check_panoptic_map
 from ..panoptic_png import read_panoptic_png
+from ..unique_names import distinct_names
 
 __all__ = ["instance_annotations", "instance_dataset", "own_annotations"]
 
@@ -29,7 +30,8 @@ def instance_dataset(dataset_name: str, instances_json: str) -> str:
         instances_json: where they are written; an older file is replaced.
 
     Returns:
-        Name of a ``MetadataCatalog`` entry with the same categories whose ``json_file`` is that file.
+        Name of a ``MetadataCatalog`` entry with the same categories, by distinct names, whose ``json_file`` is that
+        file.
     """
     metadata = MetadataCatalog.get(dataset_name)
     if comm.is_main_process():
@@ -41,10 +43,11 @@ def instance_dataset(dataset_name: str, instances_json: str) -> str:
         with PathManager.open(instances_json, "w", encoding="utf-8") as f:
             json.dump(content, f)
     comm.synchronize()
+    ids = {index: id_ for id_, index in metadata.thing_dataset_id_to_contiguous_id.items()}
     derived = MetadataCatalog.get(f"{dataset_name}@{instances_json}")
     derived.set(
         json_file=instances_json,
-        thing_classes=metadata.thing_classes,
+        thing_classes=distinct_names(metadata.thing_classes, [ids[i] for i in range(len(metadata.thing_classes))]),
         thing_dataset_id_to_contiguous_id=metadata.thing_dataset_id_to_contiguous_id,
     )
     return str(derived.name)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from ..unique_names import distinct_names
 from .panoptic_quality import PQCounts
 
 __all__ = ["class_table", "detectron2_results", "group_table", "json_report", "warn_of_wrong_areas"]
@@ -40,7 +41,9 @@ def class_table(counts: PQCounts) -> str:
 
     Things come before stuff, and of each kind the best before the worst.
     """
-    found = [row for row in _class_rows(counts) if row["tp"] + row["fp"] + row["fn"]]
+    every = _class_rows(counts)
+    names = distinct_names([row["name"] for row in every], [row["id"] for row in every])
+    found = [{**row, "name": name} for name, row in zip(names, every, strict=True) if row["tp"] + row["fp"] + row["fn"]]
     found.sort(key=lambda row: (not row["isthing"], -row["pq"]))
     rows = [[row["name"], *(100 * row[m] for m in METRICS), row["tp"], row["fp"], row["fn"]] for row in found]
     return _table(["category", "PQ", "SQ", "RQ", "TP", "FP", "FN"], rows)

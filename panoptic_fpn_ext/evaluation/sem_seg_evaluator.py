@@ -16,6 +16,7 @@ from detectron2.utils.file_io import PathManager
 from ..categories import PanopticCategories
 from ..panoptic_map import check_panoptic_map, relabel
 from ..panoptic_png import read_panoptic_png
+from ..unique_names import distinct_names
 
 __all__ = ["PanopticSemSegEvaluator", "summarize_confusion"]
 
@@ -70,13 +71,13 @@ class PanopticSemSegEvaluator(DatasetEvaluator):
         if not comm.is_main_process():
             return None
         confusion = sum(confusions, start=np.zeros_like(self._confusion))
-        results = summarize_confusion(
-            confusion, self._categories.sem_seg_classes, count_absent_classes=self._count_absent_classes
-        )
+        names = distinct_names(self._categories.sem_seg_classes, self._categories.sem_seg_dataset_ids)
+        results = summarize_confusion(confusion, names, count_absent_classes=self._count_absent_classes)
         if self._output_dir:
             PathManager.mkdirs(self._output_dir)
-            with PathManager.open(os.path.join(self._output_dir, "sem_seg_confusion.json"), "w") as f:
-                json.dump({"classes": self._categories.sem_seg_classes, "confusion": confusion.tolist()}, f)
+            path = os.path.join(self._output_dir, "sem_seg_confusion.json")
+            with PathManager.open(path, "w", encoding="utf-8") as f:
+                json.dump({"classes": names, "confusion": confusion.tolist()}, f)
         logger.info("Semantic segmentation: mIoU %.3f, pixel accuracy %.3f", results["mIoU"], results["pACC"])
         return OrderedDict(sem_seg=results)
 
@@ -98,7 +99,7 @@ def summarize_confusion(
 
     Args:
         confusion: pixel counts (C, C), ground truth × prediction.
-        names: C class names.
+        names: C class names, all different.
         count_absent_classes: whether a class that is predicted and has no ground-truth pixel takes part in ``mIoU``
             with 0, as Cityscapes has it, instead of being NaN, as in detectron2.
 
