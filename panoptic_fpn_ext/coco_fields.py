@@ -1,14 +1,12 @@
-"""What the fields of COCO's records may be: a table for each kind of record, and one function that converts.
+"""What the fields of COCO's records may be: a table for each kind of record.
 
-Fields are converted by columns: a column whose values are all as they should be costs a few calls, any other is
-converted value by value or refused. Whole numbers may be written as ``7``, ``7.0`` or ``"7"`` and flags as 0, 1, true,
+Whole numbers may be written as ``7``, ``7.0`` or ``"7"`` and flags as 0, 1, true,
 false or their text, since exporters do; missing fields and null are taken only where COCO leaves a field out.
 """
 
-import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -22,21 +20,18 @@ __all__ = [
     "INSTANCE_CATEGORY",
     "MISSING",
     "PREDICTED_SEGMENT",
+    "REQUIRED",
     "SEGMENT",
     "UNNAMED_CATEGORY",
     "Field",
-    "Refuse",
     "Row",
-    "convert_rows",
-    "raise_error",
-    "shown",
 ]
 
 Row = dict[str, Any]
-Refuse = Callable[[int, str], None]  # index of the record, what is wrong with it
 
 _MAX_ID = 2**63 - 1
 _MAX_SIDE = 2**31 - 1
+_MAX_AREA = 2**53
 MISSING: Any = type("_Missing", (), {"__repr__": lambda self: "nothing"})()
 REQUIRED: Any = type("_Required", (), {})()
 
@@ -119,14 +114,16 @@ def _are_image_ids(column: Sequence[Any]) -> bool:
 def _number(value: Any) -> int | float:
     if type(value) is str and re.fullmatch(r"[0-9]{1,19}(\.[0-9]+)?", value):
         value = float(value) if "." in value else int(value)
-    if type(value) not in (int, float) or not 0 <= value < math.inf:
+    if type(value) not in (int, float) or not 0 <= value <= _MAX_AREA:
         raise ValueError
     number: int | float = value
     return number
 
 
 def _are_numbers(column: Sequence[Any]) -> bool:
-    return set(map(type, column)) <= {int, float} and min(column) >= 0 and math.isfinite(sum(column))
+    if not set(map(type, column)) <= {int, float}:
+        return False
+    return not math.isnan(sum(column)) and min(column) >= 0 and max(column) <= _MAX_AREA
 
 
 def _box(value: Any) -> list[int | float]:
@@ -142,7 +139,9 @@ def _are_boxes(column: Sequence[Any]) -> bool:
 
 
 def _are_finite(values: Sequence[Any]) -> bool:
-    return set(map(type, values)) <= {int, float} and math.isfinite(sum(values))
+    if not set(map(type, values)) <= {int, float}:
+        return False
+    return not values or (not math.isnan(sum(values)) and min(values) >= -_MAX_SIDE and max(values) <= _MAX_SIDE)
 
 
 def _color(value: Any) -> list[int]:
@@ -157,6 +156,12 @@ def _list(value: Any) -> list[Any]:
     if type(value) is not list:
         raise ValueError
     return value
+
+
+def _numbers(value: Any) -> list[int | float]:
+    if not _are_finite(_list(value)):
+        raise ValueError
+    return list(value)
 
 
 def _segmentation(value: Any) -> Any:
@@ -247,60 +252,5 @@ INSTANCE = {
         _any_column,
         _segmentation,
     ),
-    "keypoints": Field("a list", _any_column, _list, MISSING, MISSING),
+    "keypoints": Field("a list of numbers", _any_column, _numbers, MISSING, MISSING),
 }
-
-
-# -- conversion ------------------------------------------------------------------------------------------------------
-
-
-def convert_rows(
-    rows: Sequence[Row], table: Mapping[str, Field], name: Callable[[int], str], refuse: Refuse | None = None
-) -> None:
-    """Convert the fields of records in place; ``name`` says which record it is, ``refuse`` raises by default."""
-    refuse = refuse or raise_error
-    wrong = [index for index, row in enumerate(rows) if type(row) is not dict] if set(map(type, rows)) - {dict} else []
-    for index in wrong:
-        refuse(index, f"{name(index)} must be an object with {', '.join(table)}, got {shown(rows[index])}.")
-    kept = range(len(rows)) if not wrong else [index for index in range(len(rows)) if index not in set(wrong)]
-    for key, field in table.items():
-        column = [rows[index].get(key, MISSING) for index in kept]
-        if column and not field.is_plain(column):
-            _convert_column(rows, kept, key, field, name, refuse)
-
-
-def _convert_column(
-    rows: Sequence[Row], kept: Iterable[int], key: str, field: Field, name: Callable[[int], str], refuse: Refuse
-) -> None:
-    for index in kept:
-        value = rows[index].get(key, MISSING)
-        try:
-            converted = _converted(value, field)
-        except (ValueError, OverflowError):
-            refuse(index, f"{name(index)}: {key} must be {field.expected}, got {shown(value)}.")
-            continue
-        if converted is REQUIRED:
-            refuse(index, f"{name(index)} lacks {key!r}; it must be {field.expected}.")
-        elif converted is MISSING:
-            rows[index].pop(key, None)
-        else:
-            rows[index][key] = converted
-
-
-def _converted(value: Any, field: Field) -> Any:
-    if value is MISSING:
-        return field.missing
-    if value is None and field.null is not REQUIRED:
-        return field.null
-    return field.convert(value.item() if hasattr(value, "item") else value)  # Python callers may have numpy's numbers
-
-
-def raise_error(index: int, text: str) -> None:
-    """Refuse a record by ``ValueError(text)``."""
-    raise ValueError(text)
-
-
-def shown(value: Any) -> str:
-    """A value as JSON writes it, shortened."""
-    text = json.dumps(value, ensure_ascii=False, default=repr)
-    return text if len(text) <= 60 else f"{text[:60]} …"

@@ -6,29 +6,39 @@ does not fit them is refused in one sentence that names file, image, segment and
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from detectron2.utils.file_io import PathManager
-from pycocotools import mask as mask_util
 
 from .coco_fields import (
     ANNOTATION,
     CATEGORY,
-    IMAGE,
     INSTANCE,
     INSTANCE_CATEGORY,
     MISSING,
     PREDICTED_SEGMENT,
     SEGMENT,
     UNNAMED_CATEGORY,
-    Field,
-    Refuse,
     Row,
+)
+from .coco_records import (
+    annotation_name,
+    convert_categories,
+    convert_images,
     convert_rows,
+    convert_segments,
+    ids_shown,
+    image_key,
+    join_images,
+    measured,
+    meet_images,
+    naming,
     raise_error,
-    shown,
+    refuse_other_sizes,
+    refuse_repeated_images,
+    refuse_unknown_categories,
+    segment_name,
 )
 
 __all__ = [
@@ -85,13 +95,15 @@ def read_panoptic(path: str, *, complete: bool = True) -> Row:
         ValueError: it is not in that format; the message names file, image, segment and field.
     """
     content = _load_lists(path, "Panoptic JSON", ("images", "annotations", "categories")[0 if complete else 1 :])
-    content["categories"] = _convert_categories(content["categories"], CATEGORY if complete else UNNAMED_CATEGORY, path)
+    content["categories"] = convert_categories(content["categories"], CATEGORY if complete else UNNAMED_CATEGORY, path)
     annotations = content["annotations"]
-    ids = _read_images(content["images"], path) if complete else None
-    convert_rows(annotations, ANNOTATION, _naming(path, annotations, "annotation", ("image_id", "file_name")))
-    _join_images(annotations, ids, path)
+    if not annotations:
+        raise ValueError(f"{path} lists no annotations, so there is nothing to train on or to compare with.")
+    ids = convert_images(content["images"], path) if complete else None
+    convert_rows(annotations, ANNOTATION, naming(path, annotations, "annotation", ("image_id", "file_name")))
+    join_images(annotations, ids, path)
     known = {row["id"] for row in content["categories"]}
-    _convert_segments(annotations, SEGMENT, known, raise_error, lambda i: _annotation_name(path, annotations[i]))
+    convert_segments(annotations, SEGMENT, known, raise_error, lambda i: annotation_name(path, annotations[i]))
     return content
 
 
@@ -139,9 +151,9 @@ def read_predictions(
         return f"{path}: " + (f"prediction {index}" if image is MISSING else f"image {image!r}, prediction")
 
     convert_rows(rows, ANNOTATION, name, note)
-    _refuse_repeated_images(rows, wrong, name, note)
+    refuse_repeated_images(rows, wrong, name, note)
     right = [index for index in range(len(rows)) if index not in wrong]
-    _convert_segments(
+    convert_segments(
         [rows[i] for i in right],
         PREDICTED_SEGMENT,
         categories,
@@ -163,13 +175,13 @@ def read_instances(path: str) -> Row:
         ValueError: it is not in that format; the message names file, image, annotation and field.
     """
     content = _load_lists(path, "Instance JSON", ("images", "annotations", "categories"))
-    content["categories"] = _convert_categories(content["categories"], INSTANCE_CATEGORY, path)
+    content["categories"] = convert_categories(content["categories"], INSTANCE_CATEGORY, path)
     annotations = content["annotations"]
-    ids = _read_images(content["images"], path)
-    name = _naming(path, annotations, "annotation", ("id", "image_id"))
+    ids = convert_images(content["images"], path)
+    name = naming(path, annotations, "annotation", ("id", "image_id"))
     convert_rows(annotations, INSTANCE, name)
-    _meet_images(annotations, ids, name)
-    _refuse_unknown_categories(annotations, {row["id"] for row in content["categories"]}, name, raise_error)
+    meet_images(annotations, ids, name)
+    refuse_unknown_categories(annotations, {row["id"] for row in content["categories"]}, name, raise_error)
     times = Counter(row["id"] for row in annotations if "id" in row)
     for index, row in enumerate(annotations):
         if times.get(row.get("id"), 0) > 1:
@@ -177,10 +189,10 @@ def read_instances(path: str) -> Row:
         if row.get("ignore"):
             raise ValueError(f'{name(index)}: "ignore" is not supported. Make it iscrowd 1, or remove the annotation.')
     sizes = {image["id"]: [image["height"], image["width"]] for image in content["images"]}
-    _refuse_other_sizes(annotations, sizes, name)
+    refuse_other_sizes(annotations, sizes, name)
     for row in annotations:
         if "area" not in row or "bbox" not in row:
-            row.update({**_measured(row["segmentation"], sizes[row["image_id"]]), **row})
+            row.update({**measured(row["segmentation"], sizes[row["image_id"]]), **row})
     return content
 
 
@@ -194,7 +206,7 @@ def category_rows(categories: Sequence[Mapping[str, Any]], where: str = "categor
     Raises:
         ValueError: no category, a field that is wrong, or an id twice.
     """
-    return _convert_categories(categories, CATEGORY, where)
+    return convert_categories(categories, CATEGORY, where)
 
 
 def segment_rows(segments: Sequence[Mapping[str, Any]], where: str, *, predicted: bool = False) -> list[Row]:
@@ -209,18 +221,13 @@ def segment_rows(segments: Sequence[Mapping[str, Any]], where: str, *, predicted
         ValueError: a field that is wrong.
     """
     rows = [dict(row) if isinstance(row, Mapping) else row for row in segments]
-    convert_rows(rows, PREDICTED_SEGMENT if predicted else SEGMENT, lambda index: _segment_name(where, rows[index]))
+    convert_rows(rows, PREDICTED_SEGMENT if predicted else SEGMENT, lambda index: segment_name(where, rows[index]))
     return rows
 
 
 def _given_id(row: Any) -> Any:
     """The image id of a record that may be anything."""
     return row.get("image_id", MISSING) if isinstance(row, dict) else MISSING
-
-
-def image_key(image_id: Any) -> str:
-    """What two ids of one image have in common: files may write ``7`` and ``"7"``."""
-    return str(image_id)
 
 
 def _load_lists(path: str, kind: str, keys: Sequence[str]) -> Row:
@@ -234,163 +241,3 @@ def _load_lists(path: str, kind: str, keys: Sequence[str]) -> Row:
         raise ValueError(f"{form}: {no_lists} must be lists.")
     row: Row = content
     return row
-
-
-def ids_shown(ids: Iterable[int]) -> str:
-    """Ids for a message, the first twenty of many."""
-    some = sorted(ids)
-    return str(some) if len(some) <= 20 else f"[{', '.join(map(str, some[:20]))}, … {len(some)} in all]"
-
-
-def _naming(where: str, rows: Sequence[Any], kind: str, keys: Sequence[str]) -> Callable[[int], str]:
-    """Names of records: their kind, their place in the list and what of these keys they have."""
-
-    def name(index: int) -> str:
-        row = rows[index]
-        given = [f"{key} {shown(row[key])}" for key in keys if isinstance(row, dict) and key in row]
-        return f"{where}: {kind} {index}" + (f" ({', '.join(given)})" if given else "")
-
-    return name
-
-
-def _annotation_name(path: str, annotation: Row) -> str:
-    return f"{path}, annotation of image {annotation['image_id']!r} ({annotation['file_name']})"
-
-
-def _segment_name(where: str, segment: Any) -> str:
-    given = isinstance(segment, dict) and "id" in segment
-    return f"{where}: segment {shown(segment['id'])}" if given else f"{where}: a segment"
-
-
-# -- what records have in common ------------------------------------------------------------------------------------
-
-
-def _convert_categories(categories: Any, table: Mapping[str, Field], where: str) -> list[Row]:
-    if isinstance(categories, (str, bytes, Mapping)) or not isinstance(categories, Iterable):
-        raise ValueError(f"{where}: categories must be a list of objects, got {shown(categories)}.")
-    rows = [dict(row) if isinstance(row, Mapping) else row for row in categories]
-    convert_rows(rows, table, _naming(where, rows, "category", ("id", "name")))
-    ids = [row["id"] for row in rows]
-    duplicates = sorted(i for i, times in Counter(ids).items() if times > 1)
-    if not ids or duplicates:
-        found = f"got duplicates: {duplicates}" if ids else "got no category"
-        raise ValueError(f"{where}: Category ids must be unique, {found}. Each category needs an id of its own.")
-    return rows
-
-
-def _read_images(images: list[Row], path: str) -> dict[str, Any]:
-    """Check the ids of a list of images; returns them by :func:`image_key`. Where one is text, all become text."""
-    name = _naming(path, images, "image", ("id", "file_name"))
-    convert_rows(images, IMAGE, name)
-    if len(set(map(type, (image["id"] for image in images)))) > 1:
-        for image in images:
-            image["id"] = str(image["id"])
-    ids = {image_key(image["id"]): image["id"] for image in images}
-    if len(ids) < len(images):
-        twice = [key for key, times in Counter(image_key(image["id"]) for image in images).items() if times > 1]
-        raise ValueError(f"{path} lists more than one image with id {', '.join(twice[:10])}. Keep one of each.")
-    return ids
-
-
-def _join_images(annotations: list[Row], ids: Mapping[str, Any] | None, path: str) -> None:
-    """Give annotations the ids of the images, each once."""
-    if ids is not None:
-        _meet_images(annotations, ids, lambda index: _annotation_name(path, annotations[index]))
-    elif len({type(row["image_id"]) for row in annotations}) > 1:
-        for row in annotations:
-            row["image_id"] = str(row["image_id"])
-    twice = [i for i, times in Counter(row["image_id"] for row in annotations).items() if times > 1]
-    if twice:
-        shown = ", ".join(map(str, twice[:10]))
-        raise ValueError(f"{path} annotates the same image more than once: {shown}. Keep one annotation of each.")
-
-
-def _meet_images(annotations: list[Row], ids: Mapping[str, Any], name: Callable[[int], str]) -> None:
-    for index, row in enumerate(annotations):
-        key = image_key(row["image_id"])
-        if key not in ids:
-            raise ValueError(
-                f"{name(index)}: there is no such image in the list of images ({shown(row['image_id'])}). Add it "
-                "there, or remove the annotation."
-            )
-        row["image_id"] = ids[key]
-
-
-def _refuse_repeated_images(rows: list[Row], wrong: set[int], name: Callable[[int], str], refuse: Refuse) -> None:
-    seen: set[str] = set()
-    for index, row in enumerate(rows):
-        if index in wrong:
-            continue
-        key = image_key(row["image_id"])
-        if key in seen:
-            refuse(index, f"{name(index)}: the JSON has it more than once")
-        seen.add(key)
-
-
-def _convert_segments(
-    annotations: Sequence[Row],
-    table: Mapping[str, Field],
-    categories: Collection[int],
-    refuse: Refuse,
-    name: Callable[[int], str],
-) -> None:
-    """Check and convert the segments of all annotations at once; ``refuse`` and ``name`` are those of annotations."""
-    rows = list(chain.from_iterable(annotation["segments_info"] for annotation in annotations))
-    owners = list(chain.from_iterable([i] * len(a["segments_info"]) for i, a in enumerate(annotations)))
-    wrong: set[int] = set()
-
-    def name_segment(index: int) -> str:
-        return _segment_name(name(owners[index]), rows[index])
-
-    def refuse_segment(index: int, text: str) -> None:
-        wrong.add(owners[index])
-        refuse(owners[index], text)
-
-    convert_rows(rows, table, name_segment, refuse_segment)
-    for index, annotation in enumerate(annotations):
-        segments = annotation["segments_info"]
-        if index not in wrong and len({segment["id"] for segment in segments}) < len(segments):
-            twice = [i for i, times in Counter(segment["id"] for segment in segments).items() if times > 1]
-            text = f"segment ids {ids_shown(twice)} occur more than once in segments_info"
-            refuse(index, f"{name(index)}: {text}. Each segment needs an id of its own.")
-            wrong.add(index)
-    right = [index for index in range(len(rows)) if owners[index] not in wrong] if wrong else range(len(rows))
-    _refuse_unknown_categories(
-        [rows[i] for i in right],
-        categories,
-        lambda i: name_segment(right[i]),
-        lambda i, text: refuse_segment(right[i], text),
-    )
-
-
-def _refuse_unknown_categories(
-    rows: Sequence[Row], categories: Collection[int], name: Callable[[int], str], refuse: Refuse
-) -> None:
-    if {row["category_id"] for row in rows} <= set(categories):
-        return
-    for index, row in enumerate(rows):
-        if row["category_id"] not in categories:
-            known = ids_shown(categories)
-            refuse(index, f"{name(index)} has an unknown category: {row['category_id']}, which is not in {known}.")
-
-
-def _refuse_other_sizes(annotations: list[Row], sizes: Mapping[Any, list[int]], name: Callable[[int], str]) -> None:
-    """Run-length encodings are of the whole image."""
-    for index, row in enumerate(annotations):
-        size, segmentation = sizes[row["image_id"]], row["segmentation"]
-        if isinstance(segmentation, dict) and segmentation["size"] != size:
-            raise ValueError(
-                f"{name(index)}: segmentation has size {segmentation['size']} and its image {size} (height, width). "
-                "Both must be the image's."
-            )
-
-
-def _measured(segmentation: Any, size: list[int]) -> Row:
-    """``area`` (px) and ``bbox`` of a segmentation, for annotations that have none."""
-    encoded = mask_util.frPyObjects(segmentation, *size) if _is_uncompressed(segmentation) else segmentation
-    rle = mask_util.merge(encoded) if isinstance(encoded, list) else encoded
-    return {"area": int(mask_util.area(rle)), "bbox": mask_util.toBbox(rle).tolist()}
-
-
-def _is_uncompressed(segmentation: Any) -> bool:
-    return isinstance(segmentation, list) or isinstance(segmentation["counts"], list)

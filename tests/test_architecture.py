@@ -18,6 +18,7 @@ FOUNDATIONS = {
     "cityscapes_labels",
     "coco_fields",
     "coco_json",
+    "coco_records",
     "unique_names",
 }
 CALLS = {"accelerate_training", "optimize_for_inference"}

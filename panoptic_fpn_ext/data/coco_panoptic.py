@@ -123,8 +123,6 @@ def panoptic_dicts(
     content = read_panoptic(panoptic_json)
     images = {image["id"]: image for image in content["images"]}
     annotations = content["annotations"]
-    if not annotations:
-        raise ValueError(f"{panoptic_json} lists no annotations.")
     if len(annotations) < len(images):
         logger.warning(
             f"{panoptic_json} annotates {len(annotations)} of the {len(images)} images that it lists; the others are "

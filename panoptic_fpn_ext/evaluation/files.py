@@ -73,7 +73,7 @@ def count_files(
             if key in predictions:
                 records.add(position, _count_annotation(truth, position, predictions[key], folder))
             elif key not in refused:
-                raise ValueError(f"no prediction for it in {pred_json_file}")
+                raise ValueError(f"no prediction for it in {pred_json_file}, but {gt_json_file} has it")
         except (ValueError, FileNotFoundError) as error:
             problems.add(f"image {image_id!r}: {error}", position)
     problems.raise_if_any()

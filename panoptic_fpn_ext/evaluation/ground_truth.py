@@ -48,6 +48,7 @@ class GroundTruth:
         if not PathManager.isdir(self._folder):
             raise FileNotFoundError(f"Folder {folder} with the ground truth's panoptic PNGs does not exist.")
         self._png_decoder = png_decoder
+        self._json_file = json_file
         self.category_list: list[dict[str, Any]] = content["categories"]
         # In the JSON's order, in which panopticapi adds up the figures of the categories.
         named = [{"name": str(row["id"]), **row} for row in self.category_list]
@@ -96,6 +97,6 @@ class GroundTruth:
     def _note_misfit(self, gt: SegmentMap, path: str) -> None:
         if (gt.absent or gt.unlisted) and not self.misfit:
             self.misfit = (
-                f"Panoptic PNG {path} does not agree with its list of segments: listed ids without a pixel are "
-                f"{gt.absent[:5]}, ids that the JSON does not list {gt.unlisted[:5]}."
+                f"Panoptic PNG {path} does not agree with its segments in {self._json_file}: listed ids without a "
+                f"pixel are {gt.absent[:5]}, ids that the JSON does not list {gt.unlisted[:5]}."
             )
