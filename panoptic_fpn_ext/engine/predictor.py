@@ -17,6 +17,7 @@ from .checks import check_head_sizes, check_input_format, prediction_dataset
 from .device import use_available_device
 from .options import check_options
 from .setup import register_categories
+from .silent_settings import warn_of_settings
 
 __all__ = ["PanopticPredictor"]
 
@@ -45,6 +46,7 @@ class PanopticPredictor:
         self.metadata = MetadataCatalog.get(prediction_dataset(cfg))
         if is_panoptic(self.metadata.name):
             check_head_sizes(cfg, self.metadata.name)
+        warn_of_settings(cfg, [self.metadata.name])
         self.model = build_model(cfg).eval()
         PanopticCheckpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
         self._resize = NonemptyResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)

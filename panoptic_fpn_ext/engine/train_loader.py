@@ -15,6 +15,7 @@ from ..data.panoptic_catalog import is_panoptic
 from ..data.sampling import category_repeat_factors, with_countable_things
 from ..data.train_loader import TrainLoader
 from .model_outputs import WITHOUT_ROI_HEADS
+from .silent_settings import warn_of_segments
 
 __all__ = ["build_train_loader"]
 
@@ -45,6 +46,7 @@ def build_train_loader(cfg: CfgNode) -> Any:
             f"None of the images of {', '.join(cfg.DATASETS.TRAIN)} has a thing that is no crowd: set "
             "DATALOADER.FILTER_EMPTY_ANNOTATIONS to False to train on them."
         )
+    warn_of_segments(cfg, cfg.DATASETS.TRAIN[0], dicts, training=True)
     return _loader(cfg, dicts, PanopticDatasetMapper(cfg, is_train=True), _sampler_factory(cfg, by_dataset))
 
 

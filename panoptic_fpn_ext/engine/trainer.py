@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader
+from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.engine import DefaultTrainer, TrainerBase, hooks
 from detectron2.evaluation import DatasetEvaluator, verify_results
 from detectron2.solver.build import (
@@ -20,6 +20,7 @@ from detectron2.utils import comm
 
 from ..console import start_console
 from ..data import PanopticDatasetMapper
+from ..data.panoptic_catalog import is_panoptic
 from ..data.train_loader import TrainLoader
 from .checkpoint import PanopticCheckpointer
 from .checks import check_config
@@ -30,6 +31,7 @@ from .options import check_options
 from .progress import ProgressWriter
 from .reproducible import ReproducibleIterations
 from .schedule import build_fixed_gamma_scheduler, scale_schedule
+from .silent_settings import warn_of_segments, warn_of_settings
 from .train_loader import build_train_loader
 from .train_step import build_train_step
 
@@ -53,6 +55,7 @@ class Trainer(DefaultTrainer):
         TrainerBase.__init__(self)
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             start_console()
+        warn_of_settings(cfg, cfg.DATASETS.TRAIN, training=True)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
@@ -110,7 +113,12 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
         """detectron2's test loader with the same way to read images."""
-        return build_detection_test_loader(cfg, dataset_name, mapper=PanopticDatasetMapper(cfg, is_train=False))
+        dicts = get_detection_dataset_dicts([dataset_name], filter_empty=False)
+        if is_panoptic(dataset_name):
+            warn_of_settings(cfg, [dataset_name])
+            warn_of_segments(cfg, dataset_name, dicts)
+        mapper = PanopticDatasetMapper(cfg, is_train=False)
+        return build_detection_test_loader(dicts, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
 
     @classmethod
     def evaluate_checkpoint(cls, cfg: CfgNode, output_folder: str, *, resume: bool = False) -> dict[str, Any]:
