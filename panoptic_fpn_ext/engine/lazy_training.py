@@ -19,6 +19,7 @@ from .device import distribute
 from .interruption import with_stop
 from .progress import ProgressWriter
 from .reproducible import ReproducibleIterations
+from .resume import Resumable
 from .train_step import choose_train_step
 
 __all__ = ["build_lazy_model", "build_lazy_optimizer", "evaluate_lazily", "train_lazily"]
@@ -75,7 +76,7 @@ def train_lazily(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
         accumulate_steps=cfg.train.get("accumulate_steps", 1),
         mixed_precision=cfg.train.amp.enabled,
     )
-    checkpointer = PanopticCheckpointer(model, cfg.train.output_dir, trainer=trainer)
+    checkpointer = PanopticCheckpointer(model, cfg.train.output_dir, trainer=Resumable(trainer))
     results: dict[str, Any] = {}
     trainer.register_hooks(_hooks(cfg, trainer, checkpointer, results))
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)

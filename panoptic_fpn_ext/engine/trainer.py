@@ -30,6 +30,7 @@ from .interruption import with_stop
 from .options import check_options
 from .progress import ProgressWriter
 from .reproducible import ReproducibleIterations
+from .resume import fitting_state
 from .schedule import build_fixed_gamma_scheduler, scale_schedule
 from .silent_settings import warn_of_segments, warn_of_settings
 from .train_loader import build_train_loader
@@ -79,6 +80,10 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             found.append(hooks.PeriodicWriter([ProgressWriter(self.max_iter)], period=1))
         return found
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As the parent's; see :func:`~panoptic_fpn_ext.engine.resume.fitting_state` for an optimizer that changed."""
+        super().load_state_dict(fitting_state(state_dict, self))
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:

@@ -1,0 +1,91 @@
+"""Going on with a training whose optimizer has changed since the checkpoint was written."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+__all__ = ["Resumable", "fitting_state"]
+
+logger = logging.getLogger(__name__)
+
+# What versions of PyTorch add to the groups, and schedulers; the rest says which optimizer it is.
+_INCIDENTAL = {"params", "initial_lr", "param_names", "foreach", "fused", "capturable", "differentiable", "maximize"}
+_INCIDENTAL |= {"decoupled_weight_decay"}
+
+
+def fitting_state(state: Mapping[str, Any], trainer: Any) -> dict[str, Any]:
+    """What a resumed trainer can load of the state that a checkpoint holds.
+
+    If the optimizer's part is of another optimizer or of other parameters, the optimizer starts afresh, at the learning
+    rate that the schedule has reached; a warning says so. All else goes on.
+
+    Args:
+        state: ``state_dict()`` of the trainer that wrote the checkpoint: a `SimpleTrainer`'s, or a `DefaultTrainer`'s
+            with a ``_trainer`` in it.
+        trainer: a trainer of the same class, not trained yet.
+    """
+    hooks, step = dict(state.get("hooks", {})), dict(state.get("_trainer", state))
+    schedule = hooks.get("LRScheduler")
+    own: dict[str, Any] = trainer.optimizer.state_dict()
+    for group in own["param_groups"]:
+        group.setdefault("initial_lr", group["lr"])  # schedules that begin later have not set it yet
+    reason = _misfit(trainer.optimizer, step["optimizer"])
+    if reason:
+        logger.warning(f"{reason}: the optimizer starts afresh, without what it had gathered until this iteration.")
+        _continue_schedule(own, step["optimizer"], schedule)
+        step["optimizer"] = own
+    elif schedule and (rates := [g["initial_lr"] for g in own["param_groups"]]) != schedule["base_lrs"]:
+        logger.warning(
+            f"The learning rate goes on as the checkpoint has it, with a base of {schedule['base_lrs'][0]:g}; that of "
+            f"the config, {rates[0]:g}, holds for new trainings."
+        )
+    own_step = getattr(trainer, "_trainer", trainer)
+    if hasattr(own_step, "grad_scaler") and "grad_scaler" not in step:  # mixed precision is new
+        step["grad_scaler"] = own_step.grad_scaler.state_dict()
+    found = {**state, "_trainer": step} if "_trainer" in state else step
+    return {**found, "hooks": hooks} if hooks else found
+
+
+class Resumable:
+    """A trainer as a checkpointer sees it, with :func:`fitting_state`; for trainers without that of their own."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    def state_dict(self) -> dict[str, Any]:
+        """The trainer's."""
+        state: dict[str, Any] = self._trainer.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self._trainer.load_state_dict(fitting_state(state_dict, self._trainer))
+
+
+def _misfit(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> str:
+    """Why an optimizer cannot load a state, "" if it can."""
+    groups, theirs = optimizer.param_groups, saved["param_groups"]
+    kinds = [set().union(*one) - _INCIDENTAL for one in (groups, theirs)]
+    if kinds[0] != kinds[1]:
+        return "The checkpoint is of another optimizer (SOLVER.OPTIMIZER)"
+    if [len(g["params"]) for g in groups] != [len(g["params"]) for g in theirs]:
+        return "The checkpoint trained other parameters (MODEL.BACKBONE.FREEZE_AT, or groups of SOLVER.*)"
+    parameters = [p for group in groups for p in group["params"]]
+    indices = [index for group in theirs for index in group["params"]]
+    for parameter, index in zip(parameters, indices, strict=True):
+        tensors = [v for v in saved["state"].get(index, {}).values() if isinstance(v, torch.Tensor) and v.ndim]
+        if any(tensor.shape != parameter.shape for tensor in tensors):
+            return "The checkpoint trained parameters of other shapes"
+    return ""
+
+
+def _continue_schedule(own: dict[str, Any], saved: Mapping[str, Any], schedule: dict[str, Any] | None) -> None:
+    """Bring a fresh optimizer's state to where the schedule is, and the schedule to the optimizer's rates."""
+    if schedule is None:
+        return
+    reached = saved["param_groups"][0]["lr"] / (schedule["base_lrs"][0] or 1.0)
+    for group in own["param_groups"]:
+        group["lr"] = group["initial_lr"] * reached
+    schedule["base_lrs"] = [group["initial_lr"] for group in own["param_groups"]]
