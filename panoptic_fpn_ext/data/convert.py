@@ -16,8 +16,9 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
+from iopath.common.file_io import file_lock
 from tabulate import tabulate
 
 from .formats import FORMATS, Conversion, LabelOptions, Labels, Report, Source, choose_labels, convert
@@ -32,9 +33,9 @@ _SPLIT_NAMES = ("train", "val", "test")
 Description = argparse.Namespace
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Parser of the command line: one subcommand a format, made from the signature of its reader."""
-    parser = argparse.ArgumentParser(
+    parser = kind(
         prog="python -m panoptic_fpn_ext.data.convert",
         description=(__doc__ or "").replace("``", "").replace("::", ":"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -96,13 +97,17 @@ def parse_description(text: str) -> Description:
     Raises:
         ValueError: it is none.
     """
-    parser = build_parser()
 
-    def refuse(message: str) -> None:
-        raise ValueError(f"{text!r} describes no dataset: {message}.")
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise ValueError(f"{text!r} describes no dataset: {message}.")
 
-    parser.error = refuse  # type: ignore[assignment, method-assign]
-    return parser.parse_args(shlex.split(text))
+    parser = build_parser(Parser)
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        parser.error(str(error).lower())
+    return parser.parse_args(words)
 
 
 def convert_description(description: Description, show: Callable[[str], None]) -> dict[str, str]:
@@ -123,6 +128,12 @@ def convert_description(description: Description, show: Callable[[str], None]) -
     arguments = {name: getattr(description, name) for name in inspect.signature(read).parameters}
     source = read(**arguments)
     output = description.output or _beside(next(iter(arguments.values())))
+    os.makedirs(output, exist_ok=True)
+    with file_lock(os.path.join(output, _RECORD)):  # of several processes one works and the others wait
+        return _convert(description, source, output, show)
+
+
+def _convert(description: Description, source: Source, output: str, show: Callable[[str], None]) -> dict[str, str]:
     record = _record(description, source)
     done = _record_of(output)
     if done is not None and {**done, "parts": None} == {**record, "parts": None}:

@@ -20,6 +20,7 @@ from ..data.panoptic_catalog import is_panoptic
 from ..structures import IGNORE_LABEL
 from .checks import HOW_TO_REGISTER, dataset_head_sizes, refuse_misfits
 from .config_keys import did_you_mean
+from .data_descriptions import registrations_of
 from .device import available_device
 from .runs import (
     adopted,
@@ -57,6 +58,7 @@ def setup_lazy(args: argparse.Namespace) -> DictConfig:
     evaluator of an evaluation gets its folder.
     """
     begin_console(args)
+    args.register = [*args.register, *registrations_of(getattr(args, "data", ()))]
     cfg = _read_lazy_config(args.config_file, args.opts, args.register)
     output = folder = cfg.train.output_dir
     if not (args.resume and has_checkpoint(output)):

@@ -19,6 +19,7 @@ from ..data.street.categories import categories as street_categories
 from ..data.synthetic_street import SPLITS, register_synthetic_street
 from .checks import check_config, check_head_sizes, check_input_format, fill_in_num_classes, prediction_dataset
 from .config_keys import merge_file, merge_pairs
+from .data_descriptions import add_data_argument, registrations_of
 from .device import use_available_device
 from .options import check_options
 from .runs import (
@@ -55,6 +56,7 @@ def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
     """detectron2's arguments, plus ``--register`` for datasets in COCO panoptic format."""
     parser = default_argument_parser(epilog)
     add_register_argument(parser)
+    add_data_argument(parser)
     add_verbose_argument(parser)
     return parser
 
@@ -138,13 +140,14 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """
     begin_console(args)
     cfg = _read_config(args.config_file, args.opts)
-    adopt_registered(cfg, args.register, args.opts)
     folder = cfg.OUTPUT_DIR
     # What is wrong with files is said before any dataset is read or drawn.
     if not (args.resume and has_checkpoint(folder)):
         refuse_missing_weights(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=args.eval_only)
     if not args.eval_only and not args.resume:
         refuse_used_folder(folder, "OUTPUT_DIR")
+    args.register = [*args.register, *registrations_of(getattr(args, "data", ()))]
+    adopt_registered(cfg, args.register, args.opts)
     _prepare(cfg, args.register)
     if args.eval_only:
         folder = args.inference_folder = inference_folder(folder)

@@ -1,0 +1,56 @@
+"""``--data``: datasets of any known format, converted on first use and registered."""
+
+import argparse
+import logging
+import os
+from collections.abc import Sequence
+
+from ..data.convert import convert_description, parse_description
+
+__all__ = ["add_data_argument", "registrations_of"]
+
+logger = logging.getLogger(__name__)
+
+_NAMES = ("user_train", "user_val", "user_test")
+
+
+def add_data_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--data DESCRIPTION`` to a parser."""
+    parser.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="DESCRIPTION",
+        help="a dataset in any of the formats of `python -m panoptic_fpn_ext.data.convert`, described by its "
+        'arguments in one string, such as "coco train.json --things car,person --split 0.9/0.1". It is converted on '
+        "first use, and again when its files change. Its parts are registered as user_train, user_val and user_test; "
+        "of two descriptions without parts the first is user_train, the second user_val.",
+    )
+
+
+def registrations_of(descriptions: Sequence[str]) -> list[list[str]]:
+    """Convert what needs it.
+
+    Args:
+        descriptions: what ``--data`` got.
+
+    Returns:
+        Name, image folder, PNG folder and JSON of each part, as ``--register`` takes them.
+
+    Raises:
+        ValueError: a description that is none or does not fit its files, or more parts of one name than one.
+        OSError: a file that cannot be read or written.
+    """
+    found: dict[str, list[str]] = {}
+    for text in descriptions:
+        for part, path in convert_description(parse_description(text), logger.info).items():
+            name = f"user_{part}" if part != "all" else next(name for name in _NAMES if name not in found)
+            if name in found:
+                raise ValueError(f"--data: two datasets would be {name}: {found[name][-1]} and {path}.")
+            folder = os.path.dirname(path)
+            found[name] = [name, os.path.join(folder, "images"), os.path.splitext(path)[0], path]
+    return [found[name] for name in sorted(found, key=_order)]
+
+
+def _order(name: str) -> int:
+    return _NAMES.index(name) if name in _NAMES else len(_NAMES)

@@ -1,0 +1,65 @@
+"""``--data``: from an export of a tool to a trained and evaluated model in one command."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from panoptic_fpn_ext.engine.data_descriptions import registrations_of
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def _labelme(folder: Path, count: int) -> Path:
+    """Images with a road and two cars, as labelme saves them."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        Image.fromarray(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(folder / f"{number}.jpg")
+        boxes = [("road", 0, 32, 96, 64), ("car", 8, 20, 40, 50), ("car", 50, 20, 80, 50)]
+        shapes = [
+            {"label": label, "points": [[x0, y0], [x1, y1]], "shape_type": "rectangle"}
+            for label, x0, y0, x1, y1 in boxes
+        ]
+        content = {"shapes": shapes, "imagePath": f"{number}.jpg", "imageHeight": 64, "imageWidth": 96}
+        (folder / f"{number}.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_parts_are_registered_by_name(tmp_path):
+    text = f"labelme {_labelme(tmp_path / 'a', 6)} --stuff road --split 0.5/0.3/0.2 --processes 1"
+    found = registrations_of([text])
+    assert [row[0] for row in found] == ["user_train", "user_val", "user_test"]
+    assert all(Path(path).exists() for row in found for path in row[1:])
+    assert registrations_of([text]) == found
+
+
+def test_two_descriptions_are_training_and_validation(tmp_path):
+    texts = [f"labelme {_labelme(tmp_path / name, 2)} --stuff road --processes 1" for name in ("a", "b")]
+    found = registrations_of(texts)
+    assert [row[0] for row in found] == ["user_train", "user_val"]
+    with pytest.raises(ValueError, match="two datasets would be user_train"):
+        registrations_of([f"{texts[0]} --split 0.5/0.5"] * 2)
+
+
+@pytest.mark.parametrize("text", ["", "nothing x", "labelme", "labelme 'x", "coco x --split 2"])
+def test_what_describes_nothing(text):
+    with pytest.raises(ValueError, match="describes no dataset"):
+        registrations_of([text])
+
+
+@pytest.mark.slow
+def test_one_command_from_labelme_to_pq(tmp_path):
+    data = f"labelme {_labelme(tmp_path / 'a', 6)} --stuff road --split 0.7/0.3"
+    config = REPOSITORY / "configs" / "User-PanopticSegmentation" / "panoptic_fpn_R_18_narrow.yaml"
+    command = [sys.executable, str(REPOSITORY / "projects" / "panoptic_fpn" / "train_net.py")]
+    command += ["--config-file", str(config), "--data", data, "OUTPUT_DIR", str(tmp_path / "out")]
+    command += ["SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "0"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Things: car." in done.stdout and "PQ" in done.stdout
+    assert (tmp_path / "out" / "model_final.pth").is_file()
