@@ -60,7 +60,14 @@ def png(pixels: npt.NDArray[Any], colour_type: int, size: tuple[int, int] | None
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def tiff(pixels: npt.NDArray[Any], *, bits: int | None = None, sample_format: int = 1, data: bytes = b"") -> bytes:
+def tiff(
+    pixels: npt.NDArray[Any],
+    *,
+    bits: int | None = None,
+    sample_format: int = 1,
+    white_is_zero: bool = False,
+    data: bytes = b"",
+) -> bytes:
     """An uncompressed TIFF in one strip, as the standard has it; ``data`` instead of the pixels' own bytes."""
     height, width = pixels.shape[:2]
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
@@ -71,7 +78,7 @@ def tiff(pixels: npt.NDArray[Any], *, bits: int | None = None, sample_format: in
         257: (height,),
         258: (bits,) * channels,
         259: (1,),
-        262: (2 if channels >= 3 else 1,),
+        262: (2 if channels >= 3 else int(not white_is_zero),),
         273: (8,),
         277: (channels,),
         278: (height,),
@@ -173,6 +180,8 @@ SOUND = [
     Kind("one_bit.tif", _save(_ONE_BIT, "1"), as_rgb(_ONE_BIT)),
     Kind("grey16.png", _write(png(_GREY16, 0)), as_rgb(GREY)),
     Kind("grey16.tif", _write(tiff(_GREY16)), as_rgb(GREY)),
+    Kind("white_is_zero.tif", _write(tiff(255 - GREY, white_is_zero=True)), as_rgb(GREY)),
+    Kind("white_is_zero16.tif", _write(tiff(65535 - _GREY16, white_is_zero=True)), as_rgb(GREY)),
     Kind("grey12.tif", _write(tiff(_GREY16, bits=12, data=_twelve_bits(_GREY16 >> 4))), as_rgb(GREY)),
     Kind("grey16.pgm", _write(b"P5 %d %d 65535\n" % (WIDTH, HEIGHT) + _GREY16.astype(">u2").tobytes()), as_rgb(GREY)),
     Kind("grey16_alpha.png", _write(png(np.dstack([_GREY16, _GREY16]), 4)), as_rgb(GREY)),
@@ -204,8 +213,10 @@ SOUND = [
 
 REFUSED = [
     Kind("float.tif", _save(GREY.astype(np.float32) / 255), says=r"mode F, 32-bit floats from 0\.0 to"),
-    Kind("int32.tif", _save(GREY.astype(np.int32)), says="mode I, signed or 32-bit integers from 0 to"),
+    Kind("int32.tif", _save(GREY.astype(np.int32)), says="mode I, signed integers from 0 to"),
+    Kind("uint32.tif", _write(tiff(GREY.astype(np.uint32))), says="mode I, 32-bit integers from 0 to"),
     Kind("int16.tif", _write(tiff(_GREY16.astype(np.int16), sample_format=2)), says="mode I, signed"),
+    Kind("int8.tif", _write(tiff(GREY.astype(np.int8), sample_format=2)), says="signed"),
     Kind("float_rgb.tif", _write(tiff(RGB.astype(np.float32), sample_format=3)), says="TIFF of a kind that Pillow"),
     Kind("bands.tif", _write(tiff(np.dstack([_RGB16] * 3))), says="TIFF of a kind that Pillow"),
     Kind("photo.heic", _heic, says="is HEIC"),

@@ -34,8 +34,10 @@ _TURNS: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 _BITS_PER_SAMPLE: Final = 258  # TIFF tags
+_PHOTOMETRIC: Final = 262
 _SAMPLE_FORMAT: Final = 339
-_UNSIGNED: Final = 1
+_WHITE_IS_ZERO: Final = 0
+_SIGNED: Final = 2
 _NO_IMAGE: Final = "is empty or no image. Replace the file or leave it out"
 _ODD_TIFF: Final = "is a TIFF of a kind that Pillow does not read (many bands, floats): save it as 8-bit RGB"
 # What files that Pillow does not know begin with.
@@ -171,6 +173,8 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         log_first_n(logging.WARNING, message, name=__name__)
     image.load()  # first: TIFFs are turned by it
     turn = _TURNS.get(_orientation(image))
+    if _SIGNED in _tag(image, _SAMPLE_FORMAT, ()):
+        raise _RefusedError(_no_range(image, "signed integers"))
     if image.mode == "I" or image.mode.startswith("I;16"):
         image = _high_byte(image, name)
     elif image.mode == "F":
@@ -199,12 +203,9 @@ def _convert(image: Image.Image) -> Image.Image:
 
 def _high_byte(image: Image.Image, name: str) -> Image.Image:
     """The 8 highest of 16 (or 12) bits, mode L. Pillow's own conversion clips."""
-    tags = getattr(image, "tag_v2", {})
-    bits = (tags.get(_BITS_PER_SAMPLE) or (16,))[0]
-    sample_format = (tags.get(_SAMPLE_FORMAT) or (_UNSIGNED,))[0]
-    is_16_bit = image.mode != "I" or image.format in ("PNG", "PPM") or (image.format == "TIFF" and bits <= 16)
-    if not is_16_bit or sample_format != _UNSIGNED:
-        raise _RefusedError(_no_range(image, "signed or 32-bit integers"))
+    bits = _tag(image, _BITS_PER_SAMPLE, (16,))[0]
+    if image.mode == "I" and image.format not in ("PNG", "PPM") and not (image.format == "TIFF" and bits <= 16):
+        raise _RefusedError(_no_range(image, "32-bit integers"))
     values = np.asarray(image)
     most = int(values.max())
     if 0 < most < 1 << (bits - 4):
@@ -213,13 +214,19 @@ def _high_byte(image: Image.Image, name: str) -> Image.Image:
             "its white, save it with 8 bits."
         )
         log_first_n(logging.WARNING, message, name=__name__)
-    return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+    high = (values >> (bits - 8)).astype(np.uint8)
+    return Image.fromarray(~high if _tag(image, _PHOTOMETRIC, ()) == _WHITE_IS_ZERO else high)
+
+
+def _tag(image: Image.Image, number: int, default: Any) -> Any:
+    """Value of a tag of a TIFF."""
+    return getattr(image, "tag_v2", {}).get(number, default)
 
 
 def _no_range(image: Image.Image, kind: str) -> str:
     low, high = image.getextrema()
     return (
-        f"has mode {image.mode}, {kind} from {low} to {high}, and nothing says which of them are black and white: save "
+        f"has mode {image.mode}, {kind} from {low} to {high}; nothing says which of them are black and white. Save "
         "it with 8 bits, or as 16-bit grey"
     )
 
