@@ -1,0 +1,192 @@
+"""What the real commands print, return and leave untouched, run as processes on a tiny dataset."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from bad_input_data import CONFIG, OPTS, REPOSITORY, TinyDataset
+
+TRAIN_NET = REPOSITORY / "projects/panoptic_fpn/train_net.py"
+LAZY_CONFIG = REPOSITORY / "configs/SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow.py"
+MODULES = ["evaluation", "model_zoo", "engine.join_networks", "engine.imagenet_weights", "data.synthetic_street"]
+MODULES += ["data.cityscapes_panoptic"]
+
+
+def _environment() -> dict[str, str]:
+    # No options of the tests' own process.
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "", "PYTHONUNBUFFERED": "1"}
+
+
+def _command(dataset: TinyDataset, output: Path, *flags: str, max_iter: int = 12) -> list[str]:
+    command = [sys.executable, str(TRAIN_NET), "--config-file", str(CONFIG), *flags]
+    command += ["--register", *dataset.registration("tiny"), *OPTS]
+    return [*command, "OUTPUT_DIR", str(output), "SOLVER.MAX_ITER", str(max_iter)]
+
+
+def _run(command: list[str], **kwargs: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=_environment(), **kwargs)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> TinyDataset:
+    return TinyDataset(tmp_path_factory.mktemp("data") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def training(
+    dataset: TinyDataset, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """OUTPUT_DIR of a training, and what it printed."""
+    output = tmp_path_factory.mktemp("trained") / "output"
+    return output, _run(_command(dataset, output))
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_training_prints_what_a_person_reads(training: tuple[Path, subprocess.CompletedProcess[str]]):
+    output, done = training
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    first_loss = next(i for i, line in enumerate(lines) if line.startswith("Iteration "))
+    assert first_loss <= 8 and len(lines) <= 40
+    said = "\n".join(lines[:first_loss])
+    assert "tiny to train on, tiny to be evaluated on" in said  # as --register names no dataset of the config
+    assert "Classes: 2 things (ball, box), 2 stuff (grass, sky)" in said
+    assert "Weights: none" in said and "tiny has 2 images with 8 segments" in said
+    assert "left" in lines[first_loss]
+    table = [line.split("|")[1].strip() for line in lines if line.startswith("|")]
+    assert set(table[2:4]) == {"ball", "box"} and set(table[4:6]) == {"grass", "sky"}
+    assert lines[-1].startswith(f"Written to {output}") and "model_final.pth" in lines[-1]
+
+
+def test_the_log_has_everything_once_and_no_colours(training: tuple[Path, subprocess.CompletedProcess[str]]):
+    output, done = training
+    log = (output / "log.txt").read_text()
+    assert "\033" not in log + done.stdout + done.stderr
+    for once in ("META_ARCHITECTURE:", "(sem_seg_head): PanopticFPNSemSegHead", "train_net.py --config-file", "numpy "):
+        assert log.count(once) == 1, once
+    assert log.count("IoU=0.50:0.95 | area=   all | maxDets=100 ] =") == 4  # AP and AR, of boxes and of masks
+    assert "d2.utils.events" in log or "detectron2.utils.events" in log
+    assert "META_ARCHITECTURE" not in done.stdout and "Average Precision" not in done.stdout
+
+
+def test_an_evaluation_touches_nothing_of_the_training(
+    dataset: TinyDataset, training: tuple[Path, subprocess.CompletedProcess[str]]
+):
+    output, _ = training
+    before = _contents(output)
+    command = [sys.executable, str(TRAIN_NET), "--config-file", str(output / "config.yaml"), "--eval-only"]
+    command += ["--register", *dataset.registration("tiny"), "MODEL.WEIGHTS", str(output / "model_final.pth")]
+    done = _run(command)
+    assert done.returncode == 0, done.stderr
+    assert f"Written to {output / 'inference_2'}" in done.stdout
+    after = _contents(output)
+    assert {name: after[name] for name in before} == before
+    assert all(name.startswith("inference_2/") for name in set(after) - set(before))
+
+
+def test_a_new_training_does_not_mix_with_another(
+    dataset: TinyDataset, training: tuple[Path, subprocess.CompletedProcess[str]]
+):
+    output, _ = training
+    before = _contents(output)
+    done = _run(_command(dataset, output))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {output} holds a training already") and "--resume" in line
+    assert _contents(output) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_signal_ends_a_training_with_a_checkpoint(
+    dataset: TinyDataset, tmp_path: Path, number: int, status: int, processes: int
+):
+    output = tmp_path / "output"
+    several = ["--num-gpus", str(processes)] if processes > 1 else []
+    command = _command(dataset, output, *several, max_iter=100_000)
+    command += ["SOLVER.IMS_PER_BATCH", str(processes)]
+    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err, env=_environment(), start_new_session=True)
+        _wait_for(lambda: "Iteration " in (tmp_path / "out").read_text(), process)
+        process.send_signal(number)
+        assert process.wait(120) == status, (tmp_path / "err").read_text()
+    (said,) = [line for line in (tmp_path / "err").read_text().splitlines() if "To go on: " in line]
+    (checkpoint,) = output.glob("model_*.pth")
+    iteration = torch.load(checkpoint, weights_only=False)["iteration"]
+    assert f"Stopped after iteration {iteration + 1} of 100000" in said
+    go_on = [*shlex.split(said.partition("To go on: ")[2]), "SOLVER.MAX_ITER", str(iteration + 3)]
+    done = _run(go_on)
+    assert done.returncode == 0, done.stderr
+    assert torch.load(output / "model_final.pth", weights_only=False)["iteration"] == iteration + 2
+
+
+def _wait_for(condition: object, process: "subprocess.Popen[bytes]", seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    ("opts", "words"),
+    [
+        (["SOLVER.MAXITER", "3"], "Did you mean SOLVER.MAX_ITER?"),
+        (["MODEL.WEIGHTS", "nowhere.pth"], "nowhere.pth"),
+    ],
+)
+def test_a_mistake_is_one_line(dataset: TinyDataset, tmp_path: Path, opts: list[str], words: str):
+    done = _run([*_command(dataset, tmp_path / "output"), *opts])
+    assert done.returncode == 2 and not (tmp_path / "output").exists()
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and words in line
+
+
+def test_the_traceback_of_a_mistake_is_in_the_log(tmp_path: Path):
+    spoilt, output = TinyDataset(tmp_path / "spoilt"), tmp_path / "output"
+    for number in (1, 2):
+        spoilt.image(number).write_bytes(b"text")
+    done = _run(_command(spoilt, output))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: Image ") and f"The traceback is in {output / 'log.txt'}" in line
+    assert (output / "log.txt").read_text().count("Traceback (most recent call last)") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_help_with_an_example(module: str):
+    done = _run([sys.executable, "-m", f"panoptic_fpn_ext.{module}", "--help"])
+    assert done.returncode == 0 and done.stderr == ""
+    assert f"python -m panoptic_fpn_ext.{module}" in done.stdout.split("xample", 1)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "script", sorted(map(str, (REPOSITORY / "projects").glob("*/*.py"))), ids=lambda p: Path(p).stem
+)
+def test_scripts_help_with_an_example(script: str):
+    if "__main__" not in Path(script).read_text():
+        pytest.skip("not a script")
+    done = _run([sys.executable, script, "--help"])
+    assert done.returncode == 0 and done.stderr == ""
+    assert Path(script).name in done.stdout.split("xample", 1)[1]
+
+
+def test_a_wrong_file_is_named(tmp_path: Path):
+    text = tmp_path / "words.json"
+    text.write_text("words")
+    done = _run([sys.executable, "-m", "panoptic_fpn_ext.evaluation", str(text), str(text)])
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and str(text) in line
