@@ -1,19 +1,21 @@
 """How the commands of this package end: a user's mistake is one line, an interruption says how to go on."""
 
+import argparse
 import json
 import multiprocessing
 import os
 import shlex
 import signal
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import console
 
-__all__ = ["MISTAKE", "Interrupted", "command_line", "describe_error", "report", "run_command"]
+__all__ = ["MISTAKE", "Interrupted", "command_line", "command_parser", "describe_error", "report", "run_command"]
 
 MISTAKE = 2
 """Exit status of a mistake in the command, the config or the data, as of argparse; others have 1."""
@@ -41,6 +43,22 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, signal_number: int, text: str = "") -> None:
         super().__init__(text)
         self.signal_number = signal_number
+
+
+def command_parser(description: str | None, example: str, **kwargs: Any) -> argparse.ArgumentParser:
+    """Parser of a command whose help ends with an example.
+
+    Args:
+        description: what the command does, as its module's docstring says it.
+        example: command lines.
+        kwargs: of `argparse.ArgumentParser`.
+    """
+    return argparse.ArgumentParser(
+        description=(description or "").replace("``", ""),
+        epilog=f"example:\n{textwrap.indent(example, '  ')}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **kwargs,
+    )
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:

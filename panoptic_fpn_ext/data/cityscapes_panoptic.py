@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from detectron2.utils.file_io import PathManager
 from .. import cityscapes_labels
 from ..categories import ALL_CLASSES, PanopticCategories
 from ..coco_json import read_categories
-from ..command import run_command
+from ..command import command_parser, run_command
 from .cityscapes_preparation import prepare_cityscapes_panoptic
 from .coco_panoptic import check_files_exist, panoptic_dicts
 from .panoptic_catalog import CITYSCAPES_PANOPTIC, class_metadata, describe_panoptic, register_panoptic
@@ -144,7 +143,11 @@ def _usual_place(image_root: str, image_id: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prepare the panoptic ground truth from the command line."""
-    parser = argparse.ArgumentParser(description="Make Cityscapes' panoptic PNGs and JSON from its instance PNGs.")
+    parser = command_parser(
+        "Make Cityscapes' panoptic PNGs and JSON from its instance PNGs.",
+        "python -m panoptic_fpn_ext.data.cityscapes_panoptic --root datasets/cityscapes",
+        prog="python -m panoptic_fpn_ext.data.cityscapes_panoptic",
+    )
     parser.add_argument("--root", default=default_root(), help="folder of the standard download (default: %(default)s)")
     root = parser.parse_args(arguments).root
     for split in _splits(root):

@@ -14,13 +14,13 @@ import json
 import os
 import re
 import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from iopath.common.file_io import file_lock
 from tabulate import tabulate
 
+from ..command import run_command
 from .formats import FORMATS, Conversion, LabelOptions, Labels, Report, Source, choose_labels, convert
 from .formats.conversion import write_json
 from .formats.files import read_yaml
@@ -231,12 +231,8 @@ def _category_row(category: Mapping[str, Any], report: Report, pixels: int) -> l
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = build_parser()
-    description = parser.parse_args(arguments)
-    try:
-        parts = convert_description(description, lambda line: print(line, flush=True))  # noqa: T201
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    description = build_parser().parse_args(arguments)
+    parts = convert_description(description, lambda line: print(line, flush=True))  # noqa: T201
     for part, path in parts.items():
         folder = os.path.splitext(path)[0]
         images = os.path.join(os.path.dirname(path), "images")
@@ -244,4 +240,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

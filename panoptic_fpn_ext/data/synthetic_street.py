@@ -8,7 +8,6 @@ give the same pixels and the same JSON on any machine.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -21,7 +20,7 @@ import numpy as np
 from iopath.common.file_io import file_lock
 from tqdm import tqdm
 
-from ..command import run_command
+from ..command import command_parser, run_command
 from ..panoptic_png import write_panoptic_png
 from .coco_panoptic import register_coco_panoptic
 from .street.categories import categories
@@ -188,7 +187,11 @@ def _read_text(path: str) -> str | None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw a dataset from the command line."""
     default = StreetSettings()
-    parser = argparse.ArgumentParser(description="Draw the synthetic street dataset in COCO panoptic format.")
+    parser = command_parser(
+        "Draw the synthetic street dataset in COCO panoptic format.",
+        "python -m panoptic_fpn_ext.data.synthetic_street --root small_street --num-train 40 --num-val 10",
+        prog="python -m panoptic_fpn_ext.data.synthetic_street",
+    )
     parser.add_argument("--root", default=default_root(), help="folder to write to (default: %(default)s)")
     for key, value in asdict(default).items():
         parser.add_argument(f"--{key.replace('_', '-')}", type=int, default=value, help="default: %(default)s")

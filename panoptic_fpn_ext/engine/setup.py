@@ -52,9 +52,30 @@ __all__ = [
 _REGISTER = ("NAME", "IMAGE_ROOT", "PANOPTIC_ROOT", "PANOPTIC_JSON")
 
 
-def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
-    """detectron2's arguments, plus ``--register`` for datasets in COCO panoptic format."""
+# Of detectron2's arguments.
+_HELP = {
+    "config_file": "the config, a file",
+    "resume": "go on from the last checkpoint in OUTPUT_DIR; start if there is none",
+    "eval_only": "evaluate MODEL.WEIGHTS, or with --resume the last checkpoint, instead of training",
+    "num_gpus": "processes on this machine, one a GPU; without a GPU they share the processor",
+    "num_machines": "number of machines",
+    "machine_rank": "which of them this is, from 0",
+    "dist_url": "where the machines meet, tcp://HOST:PORT with HOST being machine 0",
+    "opts": "config options, after all others: KEY VALUE …, and key=value … for a LazyConfig",
+}
+
+
+def argument_parser(epilog: str | None = None, description: str | None = None) -> argparse.ArgumentParser:
+    """detectron2's arguments, plus ``--register`` for datasets in COCO panoptic format.
+
+    Args:
+        epilog: end of the help, with an example.
+        description: its beginning.
+    """
     parser = default_argument_parser(epilog)
+    parser.description = description
+    for action in parser._actions:
+        action.help = _HELP.get(action.dest, action.help)
     add_register_argument(parser)
     add_data_argument(parser)
     add_verbose_argument(parser)

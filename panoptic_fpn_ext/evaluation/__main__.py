@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from ..command import run_command
+from ..command import command_parser, run_command
 from .files import count_files
 from .prediction_writer import write_json
 from .report import class_table, group_table, json_report
@@ -23,7 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m panoptic_fpn_ext.evaluation", description=__doc__)
+    parser = command_parser(
+        "Panoptic Quality of any model's predictions in COCO panoptic format, as panopticapi computes it.",
+        "python -m panoptic_fpn_ext.evaluation panoptic_val.json output/inference/predictions.json --json quality.json",
+        prog="python -m panoptic_fpn_ext.evaluation",
+    )
     parser.add_argument("gt_json", help="COCO panoptic JSON of the ground truth")
     parser.add_argument("pred_json", help="COCO panoptic JSON of the predictions")
     parser.add_argument("--gt-folder", help="the ground truth's PNGs (default: GT.json's path without .json)")

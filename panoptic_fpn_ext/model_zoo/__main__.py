@@ -1,12 +1,11 @@
 """The command: list the zoo, print where weights are, publish a checkpoint."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from ..command import run_command
+from ..command import command_parser, run_command
 from . import publish
 from .configs import config_names
 from .table import config_key, get_checkpoint, published
@@ -30,10 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments[:1] == ["publish"]:
         publish.main(arguments[1:])
         return
-    parser = argparse.ArgumentParser(
+    parser = command_parser(
+        "List every config with its weights, or say where the weights of one are. publish -h: how to add some.",
+        "python -m panoptic_fpn_ext.model_zoo\n"
+        "python -m panoptic_fpn_ext.model_zoo SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow",
         prog="python -m panoptic_fpn_ext.model_zoo",
-        description="List every config with its published weights.",
-        epilog="publish -h: how to add a checkpoint",
     )
     parser.add_argument("name", nargs="?", help="config: print only where its weights are")
     name = parser.parse_args(arguments).name

@@ -17,6 +17,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from .. import __version__
+from ..command import command_parser
 from ..engine.checkpoint import PanopticCheckpointer
 from ..engine.device import use_available_device
 from ..engine.model_outputs import model_outputs
@@ -155,7 +156,13 @@ def _versions() -> dict[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m panoptic_fpn_ext.model_zoo publish", description=__doc__)
+    parser = command_parser(
+        __doc__,
+        "python -m panoptic_fpn_ext.model_zoo publish \\\n"
+        "    SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow \\\n"
+        "    output/model_final.pth --command 'python train_net.py …' --training '40 minutes on two cores'",
+        prog="python -m panoptic_fpn_ext.model_zoo publish",
+    )
     parser.add_argument("config", help="name of the config in the zoo")
     parser.add_argument("checkpoint", help="what the trainer wrote")
     parser.add_argument("--command", required=True, help="what trained it")

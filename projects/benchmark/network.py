@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from torch.profiler import profile
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config, optimize_for_inference
+from panoptic_fpn_ext.command import command_parser
 
 Inputs = list[dict[str, Any]]
 INPUT_SIZE = (800, 1067)
@@ -66,7 +67,7 @@ def main() -> None:
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__, "OMP_NUM_THREADS=2 python projects/benchmark/network.py")
     parser.add_argument("--image", type=Path, help="an image; without one, smooth colours and noise")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="of PyTorch; 0 is its own choice")

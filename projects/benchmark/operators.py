@@ -9,7 +9,6 @@
 import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
 
 # isort: split
-import argparse
 import json
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +24,7 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from detectron2.structures import Instances
 from environment import environment
 
+from panoptic_fpn_ext.command import command_parser
 from panoptic_fpn_ext.modeling.acceleration.mask_head import PredictedClassMaskHead
 from panoptic_fpn_ext.modeling.acceleration.replace import take_over
 from panoptic_fpn_ext.modeling.acceleration.residual import InPlaceBottleneckBlock
@@ -53,7 +53,7 @@ STRIDE = 4
 @torch.no_grad()
 def main() -> None:
     """Measure, print the tables and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__, "OMP_NUM_THREADS=2 python projects/benchmark/operators.py")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path("output/benchmark/operators.json"))
     args = parser.parse_args()

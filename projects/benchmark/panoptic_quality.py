@@ -11,7 +11,6 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = "1"  # before anything starts its threads
 
-import argparse
 import contextlib
 import copy
 import io
@@ -34,6 +33,7 @@ from detectron2.evaluation import COCOPanopticEvaluator
 from environment import environment
 
 from panoptic_fpn_ext.categories import PanopticCategories
+from panoptic_fpn_ext.command import command_parser
 from panoptic_fpn_ext.evaluation import PanopticQualityEvaluator
 from panoptic_fpn_ext.panoptic_png import id2rgb, png_decoders, read_panoptic_png
 
@@ -182,7 +182,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure and print; see ``--help``."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_parser(__doc__, "python projects/benchmark/panoptic_quality.py PANOPTIC.json PNG_FOLDER")
     parser.add_argument("gt_json", type=Path, help="COCO panoptic JSON")
     parser.add_argument("gt_folder", type=Path, help="its PNGs")
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"), help="images to take")

@@ -26,6 +26,7 @@ from environment import environment
 from raw_outputs import IMAGE_SIZE, STRIDE, Kind, draw_instances, draw_logits
 from torch.nn import functional as F
 
+from panoptic_fpn_ext.command import command_parser
 from panoptic_fpn_ext.modeling import HeuristicCombiner
 from panoptic_fpn_ext.modeling.postprocessing import postprocess_instances, upsample_sem_seg_logits
 
@@ -188,7 +189,7 @@ def parse_size(text: str) -> Size:
 
 def argument_parser() -> argparse.ArgumentParser:
     """Options of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__, "python projects/benchmark/postprocess.py")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--kind", default="smooth", choices=["smooth", "noise"], help="of the logits")
     parser.add_argument("--sizes", nargs="+", type=parse_size, default=SIZES, metavar="HxW")

@@ -35,6 +35,7 @@ from torch.nn import functional as F
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config
 from panoptic_fpn_ext.categories import PanopticCategories
+from panoptic_fpn_ext.command import command_parser
 from panoptic_fpn_ext.data import PanopticDatasetMapper, register_coco_panoptic
 from panoptic_fpn_ext.data.targets import sem_seg_target
 from panoptic_fpn_ext.index_masks import IndexMasks
@@ -62,7 +63,7 @@ def main() -> None:
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__, "python projects/benchmark/training_step.py loss")
     parser.add_argument("table", choices=["loss", "mapper", "step"])
     parser.add_argument("--memory", action="store_true", help="extra peak memory instead of time")
     parser.add_argument("--rounds", type=int, default=5)

@@ -6,7 +6,6 @@
 Trains what has no results yet, then writes ``loss_weights.csv`` and ``loss_weights.png``, and prints the tables.
 """
 
-import argparse
 import csv
 import itertools
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from typing import Any
 import matplotlib
 from tabulate import tabulate
 
-from panoptic_fpn_ext.command import run_command
+from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, run_series
 
 matplotlib.use("Agg")
@@ -99,7 +98,9 @@ def plot(found: Mapping[Weights, Figures], path: Path) -> None:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(
+        __doc__, "python projects/loss_weights/run.py --output output/loss_weights --opts SOLVER.MAX_ITER 500"
+    )
     add_series_arguments(parser, output="output/loss_weights")
     args = parser.parse_args()
     pairs = all_weights()

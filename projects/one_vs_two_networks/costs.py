@@ -27,7 +27,7 @@ from detectron2.utils.analysis import FlopCountAnalysis
 from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 
-from panoptic_fpn_ext.command import run_command
+from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.engine.memory import PeakMemory
 from panoptic_fpn_ext.engine.setup import add_register_argument, load_prediction_config
 from panoptic_fpn_ext.index_masks import IndexMasks
@@ -128,7 +128,10 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(
+        __doc__,
+        "python projects/one_vs_two_networks/costs.py projects/one_vs_two_networks/configs/*.yaml --size 160 256",
+    )
     parser.add_argument("configs", nargs="+", metavar="CONFIG.yaml")
     parser.add_argument("--size", nargs=2, type=int, default=(800, 1067), metavar=("H", "W"), help="of the input, px")
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")

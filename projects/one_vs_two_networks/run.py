@@ -18,7 +18,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from panoptic_fpn_ext.command import run_command
+from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, run_series
 
 FOLDER = Path(__file__).resolve().parent
@@ -84,7 +84,7 @@ def cost_table(rows: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, A
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__, "python projects/one_vs_two_networks/run.py --seeds 1 --opts SOLVER.MAX_ITER 500")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each system (default: %(default)s)")
     parser.add_argument("--size", nargs=2, type=int, default=(160, 256), metavar=("H", "W"), help="for the costs, px")
     add_series_arguments(parser, output="output/one_vs_two_networks")

@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from tqdm import tqdm
 
 from panoptic_fpn_ext.categories import PanopticCategories
-from panoptic_fpn_ext.command import run_command
+from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.console import start_console
 from panoptic_fpn_ext.data import read_image
 from panoptic_fpn_ext.engine import PanopticPredictor, PanopticResultWriter
@@ -26,7 +26,11 @@ from panoptic_fpn_ext.visualization import draw_panoptic, save_image
 
 def get_parser() -> argparse.ArgumentParser:
     """Arguments as detectron2's demo has them."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_parser(
+        __doc__,
+        "python projects/panoptic_fpn/demo.py --config-file output/street/config.yaml --input photos/ \\\n"
+        "    --output overlays --opts MODEL.WEIGHTS output/street/model_final.pth",
+    )
     parser.add_argument("--config-file", required=True, metavar="FILE", help="config that the model was trained with")
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files, folders or quoted patterns")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the overlays go, NAME.png each")

@@ -11,6 +11,12 @@ from panoptic_fpn_ext.engine.lazy_config import setup_lazy
 from panoptic_fpn_ext.engine.lazy_training import build_lazy_model, evaluate_lazily, train_lazily
 from panoptic_fpn_ext.engine.runs import say_written
 
+EXAMPLES = """example:
+  python projects/panoptic_fpn/lazyconfig_train_net.py \\
+      --config-file configs/SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow.py \\
+      train.output_dir=output/street train.max_iter=2000
+"""
+
 
 def main(args: argparse.Namespace) -> Any:
     """Run one process of the job; returns the evaluation results."""
@@ -28,4 +34,4 @@ def main(args: argparse.Namespace) -> Any:
 
 
 if __name__ == "__main__":
-    run_command(lambda: launch_from_arguments(main, argument_parser().parse_args()))
+    run_command(lambda: launch_from_arguments(main, argument_parser(EXAMPLES, __doc__).parse_args()))

@@ -21,7 +21,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from panoptic_fpn_ext import model_zoo
-from panoptic_fpn_ext.command import run_command
+from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.data import read_image
 from panoptic_fpn_ext.engine import PanopticPredictor, Trainer
 from panoptic_fpn_ext.engine.runs import begin_console, begin_log, seed_process, write_whole
@@ -81,7 +81,9 @@ def pq_table(results: dict[str, float]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the demo."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_parser(
+        __doc__, "python projects/panoptic_fpn/run_demo.py --output output/demo SOLVER.MAX_ITER 400"
+    )
     parser.add_argument(
         "--config-file", default=model_zoo.get_config_file(DEMO_CONFIG), metavar="FILE", help="default: %(default)s"
     )

@@ -9,6 +9,15 @@ from panoptic_fpn_ext.engine import Trainer, argument_parser, setup
 from panoptic_fpn_ext.engine.launch import launch_from_arguments
 from panoptic_fpn_ext.engine.runs import say_written
 
+EXAMPLES = """examples:
+  train on a dataset of your own, go on after an interruption (add --resume), evaluate the result:
+    python projects/panoptic_fpn/train_net.py \\
+        --config-file configs/User-PanopticSegmentation/panoptic_fpn_efficientnet_lite0.yaml \\
+        --register my_train IMAGES PNGS TRAIN.json --register my_val IMAGES PNGS VAL.json OUTPUT_DIR output/mine
+    python projects/panoptic_fpn/train_net.py --eval-only --config-file output/mine/config.yaml \\
+        --register my_val IMAGES PNGS VAL.json MODEL.WEIGHTS output/mine/model_final.pth
+"""
+
 
 def main(args: argparse.Namespace) -> Any:
     """Run one process of the job; returns the evaluation results."""
@@ -25,4 +34,4 @@ def main(args: argparse.Namespace) -> Any:
 
 
 if __name__ == "__main__":
-    run_command(lambda: launch_from_arguments(main, argument_parser().parse_args()))
+    run_command(lambda: launch_from_arguments(main, argument_parser(EXAMPLES, __doc__).parse_args()))

@@ -18,6 +18,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from ...command import run_command
 from .annotations import content_text
 from .findings import KINDS
 from .runner import Result, check_dataset, find_copies
@@ -98,4 +99,4 @@ def _show(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)
