@@ -1,8 +1,10 @@
 """When a model is not run but written down."""
 
+from typing import Any
+
 import torch
 
-__all__ = ["is_capturing_graph"]
+__all__ = ["is_capturing_graph", "whole_number"]
 
 
 def is_capturing_graph() -> bool:
@@ -12,3 +14,8 @@ def is_capturing_graph() -> bool:
     the next image. So all of them take detectron2's plain way then.
     """
     return bool(torch.jit.is_tracing() or torch.compiler.is_compiling())
+
+
+def whole_number(length: Any) -> Any:
+    """An int; while a graph is captured the length as it is, since an int would be a constant of the graph."""
+    return length if is_capturing_graph() else int(length)

@@ -28,6 +28,7 @@ from .branches import BOTH, Branches, Features, split_features, split_shapes
 from .combiner import build_panoptic_combiner
 from .combiner.build import PanopticCombiner
 from .global_average import Counts, average_over_processes, count_rois
+from .graph_capture import is_capturing_graph, whole_number
 from .postprocessing import postprocess_instances, upsample_sem_seg_logits
 from .sem_seg_head import PanopticFPNSemSegHead, logits_stride, raw_logits
 from .training_inputs import gt_instances, sem_seg_targets
@@ -257,7 +258,7 @@ class PanopticFPNExt(GeneralizedRCNN):
             proposals, _ = self.proposal_generator(images, features, None)
         else:
             proposals = [inputs["proposals"].to(self.device) for inputs in batched_inputs]
-        if score_threshold > -math.inf:
+        if score_threshold > -math.inf and not is_capturing_graph():
             return detect_with_masks_above(self.roi_heads, images, features, proposals, score_threshold)
         instances, _ = self.roi_heads(images, features, proposals, None)
         return instances
@@ -276,7 +277,8 @@ class PanopticFPNExt(GeneralizedRCNN):
         inputs: dict[str, Any],
     ) -> dict[str, Any]:
         """The outputs of one image at output size; what none of them needs may be None."""
-        output_size = (int(inputs.get("height", image_size[0])), int(inputs.get("width", image_size[1])))
+        height, width = inputs.get("height", image_size[0]), inputs.get("width", image_size[1])
+        output_size = whole_number(height), whole_number(width)
         result: dict[str, Any] = {}
         if "sem_seg" in self.outputs:
             stride = logits_stride(self.sem_seg_head)
@@ -291,4 +293,4 @@ class PanopticFPNExt(GeneralizedRCNN):
 
 def _image_sizes(images: ImageList) -> list[tuple[int, int]]:
     """(height, width) of each network input without padding."""
-    return [(int(height), int(width)) for height, width in images.image_sizes]
+    return [(whole_number(size[0]), whole_number(size[1])) for size in images.image_sizes]

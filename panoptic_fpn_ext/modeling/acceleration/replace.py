@@ -71,8 +71,8 @@ class Acceleration(NamedTuple):
         """What takes the place."""
         if not isinstance(self.faster, type):
             return self.faster(place)
-        has_more_to_do = hasattr(self.faster, "from_place")
-        new: nn.Module = self.faster.from_place(place) if has_more_to_do else take_over(self.faster, place.module)
+        from_place = getattr(self.faster, "from_place", None)
+        new: nn.Module = from_place(place) if from_place else take_over(self.faster, place.module)
         return new
 
 

@@ -6,6 +6,7 @@ Shapes: K detections, M mask side, H, W output.
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 
+from ..graph_capture import is_capturing_graph
 from .masks import paste_masks
 
 __all__ = ["boxes_at_output_size", "postprocess_instances"]
@@ -36,6 +37,8 @@ def postprocess_instances(instances: Instances, output_size: tuple[int, int], ma
     for name in ("pred_boxes", "pred_keypoints"):
         if copied.has(name):
             copied.set(name, copied.get(name).clone())
+    if is_capturing_graph():
+        return detector_postprocess(copied, *output_size, mask_threshold)
     has_masks = copied.has("pred_masks")
     if has_masks:
         # Under another name, so that detectron2 filters the masks and leaves the pasting to us.

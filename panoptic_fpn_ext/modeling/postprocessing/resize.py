@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
+from ..graph_capture import is_capturing_graph
+
 __all__ = ["MAX_TAPS", "Taps", "composed_taps", "upsample_sem_seg_logits"]
 
 MAX_TAPS = 3
@@ -66,10 +68,22 @@ def upsample_sem_seg_logits(
     Returns:
         float32 (C, H, W), equal to the two steps up to rounding.
     """
+    if is_capturing_graph():
+        return _upsample_in_two_steps(logits, stride, image_size, output_size)
     _, h, w = logits.shape
     x = logits.float().transpose(1, 2)  # C, w, h
     x = _resize_rows(x, composed_taps(w, stride, image_size[1], output_size[1], x.device))  # C, W, h
     return _resize_rows(x.transpose(1, 2), composed_taps(h, stride, image_size[0], output_size[0], x.device))
+
+
+def _upsample_in_two_steps(
+    logits: torch.Tensor, stride: int, image_size: tuple[int, int], output_size: tuple[int, int]
+) -> torch.Tensor:
+    """As detectron2 does it; sizes may be tensors."""
+    up = logits.float()[None]
+    if stride != 1:
+        up = F.interpolate(up, scale_factor=float(stride), mode="bilinear")
+    return F.interpolate(up[..., : image_size[0], : image_size[1]], size=output_size, mode="bilinear")[0]
 
 
 def _resize_rows(x: torch.Tensor, taps: Taps) -> torch.Tensor:

@@ -1,0 +1,66 @@
+"""Graphs that are captured on one image and run on others, against the eager model."""
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from detectron2.export import TracingAdapter
+from detectron2.modeling import build_model
+from small_models import tiny_cfg
+
+from panoptic_fpn_ext import optimize_for_inference
+
+SIZES = ((64, 96), (96, 64), (70, 130), (33, 47))
+
+
+def _model(*options: object, architecture: str = "PanopticFPNExt") -> Any:
+    cfg = tiny_cfg(architecture)
+    cfg.merge_from_list(["MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "TEST.DETECTIONS_PER_IMAGE", 10, *options])
+    torch.manual_seed(0)
+    model = build_model(cfg).eval()
+    for name, module in model.named_modules():
+        if name.endswith(("conv2.norm", "conv3.norm")):
+            torch.nn.init.constant_(module.weight, 0.2)  # or activations grow from block to block and scores tie
+    torch.nn.init.normal_(model.roi_heads.mask_head.predictor.weight, std=0.5)
+    return model
+
+
+def _image(height: int, width: int) -> torch.Tensor:
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(height)) * 255
+
+
+def _tensors(model: Any, inputs: list[dict]) -> Any:
+    """What a trace can return: all but the list of segments."""
+    (result,) = model.inference(inputs)
+    instances = result["instances"]
+    return result["sem_seg"], instances.pred_boxes.tensor, instances.scores, instances.pred_masks
+
+
+def _traced(model: Any, image: torch.Tensor, inference: Any = _tensors) -> Any:
+    adapter = TracingAdapter(model, [{"image": image}], inference)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the tracer's, about detectron2's shapes
+        return torch.jit.trace(adapter, (image,), check_trace=False)
+
+
+def _assert_close(found: Any, expected: Any) -> None:
+    for one, other in zip(found, expected, strict=True):
+        if other.dtype == torch.bool:
+            assert one.shape == other.shape and (one != other).float().mean() < 1e-3
+        else:
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "is_optimized"),
+    [("PanopticFPNExt", False), ("SeparatePanopticNetworks", False), ("PanopticFPNExt", True)],
+)
+def test_a_trace_serves_images_of_other_sizes(architecture, is_optimized):
+    model = _model("MODEL.PANOPTIC_FPN.OUTPUTS", ["sem_seg", "instances"], architecture=architecture)
+    traced = _traced(optimize_for_inference(model) if is_optimized else model, _image(*SIZES[0]))
+    for size in SIZES:
+        with torch.no_grad():
+            found, expected = traced(_image(*size)), _tensors(model, [{"image": _image(*size)}])
+        # Rounding can change which boxes of an optimised model suppress which.
+        _assert_close(found[:1] if is_optimized else found, expected[:1] if is_optimized else expected)
