@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,8 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; the exit status."""
     args = _parser().parse_args(arguments)
     result = check_dataset(args.json, args.pngs, args.images, processes=args.processes)
     if args.against:
@@ -61,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _show(f"Mended in {args.fix}: {', '.join(mended) or 'nothing'}.")
     if args.result:
         _write(args.result, json.dumps(result.findings.data(), indent=2, ensure_ascii=False))
-    sys.exit(1 if result.findings.errors else 0)
+    return 1 if result.findings.errors else 0
 
 
 def summary(result: Result) -> str:

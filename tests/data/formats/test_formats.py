@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from panoptic_fpn_ext.data.convert import convert_description, main, parse_description
+from panoptic_fpn_ext.data.convert import convert_description, parse_description
 from panoptic_fpn_ext.panoptic_png import id2rgb, read_panoptic_png
 
 H, W = 12, 16
@@ -428,11 +430,12 @@ def test_options_that_do_not_fit_are_one_line(options, says, tmp_path):
         converted(f"coco {write_coco(tmp_path)} {options}")
 
 
-def test_the_command_line_ends_with_one_line(tmp_path, capsys):
+def test_the_command_line_ends_with_one_line(tmp_path):
     (tmp_path / "x.json").write_text("{")
-    with pytest.raises(SystemExit) as ended:
-        main(["coco", str(tmp_path / "x.json")])
-    assert "x.json is not valid JSON" in str(ended.value)
+    command = [sys.executable, "-m", "panoptic_fpn_ext.data.convert", "coco", str(tmp_path / "x.json")]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 2 and "x.json is not valid JSON" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_images_that_cannot_be_converted_are_counted_and_named(tmp_path):
