@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ...coco_fields import ANNOTATION, CATEGORY, IMAGE, SEGMENT, Field, convert_rows, shown
+from ...coco_fields import ANNOTATION, CATEGORY, IMAGE, SEGMENT, Field
 from ...coco_json import image_key, load_json
+from ...coco_records import convert_rows, naming, shown
 from .findings import Findings
 
 __all__ = ["Dataset", "Row", "content_text", "read_dataset"]
@@ -50,9 +51,9 @@ def read_dataset(path: str, findings: Findings) -> Dataset | None:
         findings.add("json", f"{path} is not in COCO panoptic format: it has no list of {', '.join(missing)}")
         return None
     dataset = Dataset(content)
-    dataset.categories = _check_categories(content["categories"], findings)
-    images = _check_images(content["images"], findings)
-    annotations = _check_annotations(content["annotations"], images, findings)
+    dataset.categories = _check_categories(path, content["categories"], findings)
+    images = _check_images(path, content["images"], findings)
+    annotations = _check_annotations(path, content["annotations"], images, findings)
     segments = _check_segments(annotations, dataset.categories, findings)
     dataset.rows = [Row(images[key], annotations[key], segments[key]) for key in annotations]
     for key in images.keys() - annotations.keys():
@@ -85,17 +86,8 @@ def _differs(before: Any, after: Any) -> bool:
     return type(before) is not type(after) or bool(before != after)
 
 
-def _naming(kind: str, rows: list[Any], keys: tuple[str, ...]) -> Callable[[int], str]:
-    def name(index: int) -> str:
-        row = rows[index]
-        given = [f"{key} {shown(row[key])}" for key in keys if isinstance(row, dict) and key in row]
-        return f"{kind} {index}" + (f" ({', '.join(given)})" if given else "")
-
-    return name
-
-
-def _check_categories(rows: list[Any], findings: Findings) -> dict[int, dict[str, Any]]:
-    name = _naming("category", rows, ("id", "name"))
+def _check_categories(path: str, rows: list[Any], findings: Findings) -> dict[int, dict[str, Any]]:
+    name = naming(path, rows, "category", ("id", "name"))
     right = [rows[i] for i in _converted(rows, CATEGORY, "category", name, findings)]
     if not right:
         findings.add("category", "the JSON lists no category that is right")
@@ -114,9 +106,9 @@ def _check_categories(rows: list[Any], findings: Findings) -> dict[int, dict[str
     return categories
 
 
-def _check_images(rows: list[Any], findings: Findings) -> dict[str, dict[str, Any]]:
+def _check_images(path: str, rows: list[Any], findings: Findings) -> dict[str, dict[str, Any]]:
     """Image rows that are right, by :func:`image_key`."""
-    name = _naming("image", rows, ("id", "file_name"))
+    name = naming(path, rows, "image", ("id", "file_name"))
     found: dict[str, dict[str, Any]] = {}
     for index in _converted(rows, IMAGE, "image row", name, findings):
         key = image_key(rows[index]["id"])
@@ -126,8 +118,10 @@ def _check_images(rows: list[Any], findings: Findings) -> dict[str, dict[str, An
     return found
 
 
-def _check_annotations(rows: list[Any], images: Mapping[str, Any], findings: Findings) -> dict[str, dict[str, Any]]:
-    name = _naming("annotation", rows, ("image_id", "file_name"))
+def _check_annotations(
+    path: str, rows: list[Any], images: Mapping[str, Any], findings: Findings
+) -> dict[str, dict[str, Any]]:
+    name = naming(path, rows, "annotation", ("image_id", "file_name"))
     found: dict[str, dict[str, Any]] = {}
     for index in _converted(rows, ANNOTATION, "annotation", name, findings):
         key = image_key(rows[index]["image_id"])
@@ -157,7 +151,7 @@ def _check_segments(
 def _check_annotation(
     rows: list[Any], categories: Mapping[int, Mapping[str, Any]], where: str, findings: Findings
 ) -> list[dict[str, Any]]:
-    name = _naming(f"{where}, segment", rows, ("id", "category_id"))
+    name = naming(where, rows, "segment", ("id", "category_id"))
     right: dict[int, dict[str, Any]] = {}
     for index in _converted(rows, SEGMENT, "segment", name, findings):
         row = rows[index]
