@@ -30,6 +30,7 @@ from .combiner.build import PanopticCombiner
 from .global_average import Counts, average_over_processes, count_rois
 from .graph_capture import is_capturing_graph, whole_number
 from .postprocessing import postprocess_instances, upsample_sem_seg_logits
+from .precision import in_weights_precision
 from .sem_seg_head import PanopticFPNSemSegHead, logits_stride, raw_logits
 from .training_inputs import gt_instances, sem_seg_targets
 
@@ -127,6 +128,7 @@ class PanopticFPNExt(GeneralizedRCNN):
         ret["alternate_losses"] = cfg.MODEL.PANOPTIC_FPN.get("ALTERNATE_LOSSES", False)
         return ret
 
+    @in_weights_precision
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """
         Args:
@@ -155,6 +157,7 @@ class PanopticFPNExt(GeneralizedRCNN):
             losses, counts = {**semantic_losses, **losses}, {**labelled, **counts}
         return average_over_processes(losses, counts)
 
+    @in_weights_precision
     def inference(
         self,
         batched_inputs: list[dict[str, Any]],
@@ -188,6 +191,7 @@ class PanopticFPNExt(GeneralizedRCNN):
         sizes = _image_sizes(images)
         return [self._postprocess_one(*one) for one in zip(instances, logits, sizes, batched_inputs, strict=True)]
 
+    @in_weights_precision
     def raw_outputs(
         self, batched_inputs: list[dict[str, Any]], detected_instances: list[Instances] | None = None
     ) -> RawOutputs:

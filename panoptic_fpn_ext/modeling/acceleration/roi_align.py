@@ -40,8 +40,7 @@ class GatheringROIAlign(ROIAlign):
     def forward(self, input: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
         """Float (N, C, h, w) and (R, 5), index of the image and XYXY, to (R, C, P, P)."""
         if not (is_float32_on_cpu(input) and self._is_worth_it(input, len(rois))):
-            usual: torch.Tensor = super().forward(input, rois)
-            return usual
+            return _usual(self, input, rois)
         gathered: torch.Tensor = _Gather.apply(input, rois.detach().float(), self._cells(), self._sampling())
         return gathered
 
@@ -80,9 +79,19 @@ class TrainingROIAlign(GatheringROIAlign):
 
     def forward(self, input: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
         """As the parent."""
-        pool = GatheringROIAlign.forward if self.training else ROIAlign.forward
-        pooled: torch.Tensor = pool(self, input, rois)
-        return pooled
+        pool = GatheringROIAlign.forward if self.training else _usual
+        return pool(self, input, rois)
+
+
+def _usual(layer: ROIAlign, features: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
+    """As detectron2's layer, but coordinates stay float32 beside maps of half precision.
+
+    detectron2 rounds them to the precision of the map: with bfloat16, by up to two pixels from 512 on.
+    """
+    if features.dtype in (torch.float16, torch.bfloat16):
+        return ROIAlign.forward(layer, features.float(), rois.float()).to(features.dtype)
+    pooled: torch.Tensor = ROIAlign.forward(layer, features, rois)
+    return pooled
 
 
 class _Gather(torch.autograd.Function):
