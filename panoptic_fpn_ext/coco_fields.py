@@ -19,6 +19,7 @@ __all__ = [
     "INSTANCE",
     "INSTANCE_CATEGORY",
     "MISSING",
+    "PREDICTED_CATEGORY",
     "PREDICTED_SEGMENT",
     "REQUIRED",
     "SEGMENT",
@@ -227,6 +228,7 @@ CATEGORY = {
 }
 UNNAMED_CATEGORY = {**CATEGORY, "name": CATEGORY["name"]._replace(missing=MISSING)}
 INSTANCE_CATEGORY = {key: CATEGORY[key] for key in ("id", "name")}
+PREDICTED_CATEGORY = {**UNNAMED_CATEGORY, "isthing": CATEGORY["isthing"]._replace(missing=MISSING)}
 ANNOTATION = {
     "image_id": _IMAGE_ID,
     "file_name": _FILE_NAME,

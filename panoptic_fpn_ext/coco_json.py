@@ -6,17 +6,19 @@ does not fit them is refused in one sentence that names file, image, segment and
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from detectron2.utils.file_io import PathManager
 
+from .category_comparison import refuse_different_categories
 from .coco_fields import (
     ANNOTATION,
     CATEGORY,
     INSTANCE,
     INSTANCE_CATEGORY,
     MISSING,
+    PREDICTED_CATEGORY,
     PREDICTED_SEGMENT,
     SEGMENT,
     UNNAMED_CATEGORY,
@@ -120,13 +122,14 @@ def read_categories(path: str) -> list[Row]:
 
 
 def read_predictions(
-    path: str, categories: Collection[int], refuse: Callable[[str | None, str], None]
+    path: str, categories: Sequence[Row], truth: str, refuse: Callable[[str | None, str], None]
 ) -> dict[str, Row]:
     """Predictions in COCO's panoptic format, checked and converted.
 
     Args:
-        path: the JSON.
-        categories: dataset ids that a segment may have.
+        path: the JSON. It need not list categories, nor the same ones; but an id must not stand for two things.
+        categories: of the ground truth, those that a segment may have.
+        truth: name of the ground truth's file.
         refuse: called for each prediction that is wrong with the :func:`image_key` of its image, None if it has none,
             and a sentence that names image and field.
 
@@ -135,9 +138,11 @@ def read_predictions(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it has no list of annotations.
+        ValueError: it has no list of annotations, or lists other categories than the ground truth under their ids.
     """
-    rows = _load_lists(path, "Panoptic JSON", ("annotations",))["annotations"]
+    content = _load_lists(path, "Panoptic JSON", ("annotations",))
+    _compare_categories(categories, truth, content.get("categories"), path)
+    rows = content["annotations"]
     wrong: set[int] = set()
 
     def note(index: int, text: str) -> None:
@@ -156,11 +161,26 @@ def read_predictions(
     convert_segments(
         [rows[i] for i in right],
         PREDICTED_SEGMENT,
-        categories,
+        {row["id"] for row in categories},
         lambda i, text: note(right[i], text),
         lambda i: name(right[i]),
     )
     return {image_key(rows[index]["image_id"]): rows[index] for index in right if index not in wrong}
+
+
+def _compare_categories(categories: Sequence[Row], truth: str, predicted: Any, path: str) -> None:
+    if not predicted:
+        return
+    refuse_different_categories(
+        categories,
+        truth,
+        convert_categories(predicted, PREDICTED_CATEGORY, path),
+        path,
+        remedy="The figures would be of different categories: give the predictions the ids of the ground truth, or, if "
+        'only the names differ, take "categories" out of their JSON.',
+        may_be_part=True,
+        may_have_more=True,
+    )
 
 
 def read_instances(path: str) -> Row:

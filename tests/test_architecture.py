@@ -12,6 +12,7 @@ ROOMS = {"data", "modeling", "evaluation"}
 FOUNDATIONS = {
     "structures",
     "categories",
+    "category_comparison",
     "panoptic_png",
     "panoptic_map",
     "index_masks",

@@ -11,6 +11,7 @@ from detectron2.modeling import build_model
 from panoptic_fpn_ext.cityscapes_labels import categories
 from panoptic_fpn_ext.data.cityscapes_panoptic import describe_cityscapes_panoptic
 from panoptic_fpn_ext.engine.checks import check_head_sizes
+from panoptic_fpn_ext.engine.model_categories import dataset_source
 from panoptic_fpn_ext.model_zoo import get_config, get_config_file
 
 FOLDER = "Cityscapes-PanopticSegmentation"
@@ -109,7 +110,7 @@ def test_builds(name, no_cityscapes):
     cfg = get_config(f"{FOLDER}/{name}")
     cfg.MODEL.DEVICE = "cpu"
     describe_cityscapes_panoptic()
-    check_head_sizes(cfg, cfg.DATASETS.TEST[0])
+    check_head_sizes(cfg, dataset_source(cfg.DATASETS.TEST[0]))
     model = build_model(cfg)
     assert type(model).__name__ == cfg.MODEL.META_ARCHITECTURE
     shapes = {key: tuple(value.shape) for key, value in model.named_parameters()}

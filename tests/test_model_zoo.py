@@ -8,11 +8,10 @@ from detectron2 import model_zoo as detectron2_zoo
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import Detectron2Handler
 
-from panoptic_fpn_ext import model_zoo
+from panoptic_fpn_ext import model_zoo, zoo_files
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
 from panoptic_fpn_ext.engine import Trainer
 from panoptic_fpn_ext.model_zoo import __main__ as command
-from panoptic_fpn_ext.model_zoo import table
 
 NAME = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
 # Files and figures as detectron2's MODEL_ZOO.md states them.
@@ -71,7 +70,7 @@ def test_every_config_is_known():
 
 
 def test_table_has_one_schema():
-    fields = list(table.Entry.__annotations__)
+    fields = list(zoo_files.Entry.__annotations__)
     for name, entry in model_zoo.published().items():
         assert list(entry) == fields, name
         assert f"{name}.yaml" in model_zoo.config_names()
@@ -125,10 +124,10 @@ def test_released_files_are_small_and_whole(tmp_path, monkeypatch):
     for name, entry in model_zoo.published().items():
         if "://" not in entry["file"]:
             assert Path(model_zoo.get_checkpoint(name)).stat().st_size <= 12e6
-    folder = shutil.copytree(table.CHECKPOINTS, tmp_path / "checkpoints")
+    folder = shutil.copytree(zoo_files.CHECKPOINTS, tmp_path / "checkpoints")
     with open(folder / model_zoo.published()[NAME]["file"], "ab") as f:
         f.write(b"more")
-    monkeypatch.setattr(table, "CHECKPOINTS", folder)
+    monkeypatch.setattr(zoo_files, "CHECKPOINTS", folder)
     with pytest.raises(ValueError, match="damaged"):
         model_zoo.get_checkpoint(NAME)
 

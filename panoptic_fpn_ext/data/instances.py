@@ -7,6 +7,7 @@ from detectron2.structures import BoxMode
 from pycocotools import mask as mask_util
 
 from ..categories import PanopticCategories
+from ..category_comparison import refuse_different_categories
 from ..coco_json import ids_shown, image_key, read_instances
 
 __all__ = ["instance_annotations"]
@@ -26,10 +27,21 @@ def instance_annotations(instances_json: str, categories: PanopticCategories) ->
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not in that format, or annotates a category that is no thing of the dataset.
+        ValueError: it is not in that format, annotates a category that is no thing of the dataset, or calls one
+            otherwise.
     """
     content = read_instances(instances_json)
-    things = {id_ for id_ in categories.dataset_ids if categories.isthing(id_)}
+    thing_rows = [row for row in categories.rows if row["isthing"]]
+    refuse_different_categories(
+        thing_rows,
+        "the panoptic JSON",
+        content["categories"],
+        instances_json,
+        remedy="Give things the same names in both files.",
+        may_be_part=True,
+        may_have_more=True,  # as long as no annotation has them
+    )
+    things = {row["id"] for row in thing_rows}
     result: dict[str, list[dict[str, Any]]] = {image_key(image["id"]): [] for image in content["images"]}
     num_left_out = 0
     for annotation in content["annotations"]:

@@ -1,5 +1,6 @@
 """Loading weights with clear words about files that are none and weights of another model."""
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +11,22 @@ from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.utils.file_io import Detectron2Handler
 from torch import nn
 
+from ..category_comparison import refuse_different_categories
 from ..modeling.separate_networks import SEMANTIC_BACKBONE, SeparatePanopticNetworks
+from .model_categories import (
+    RECORD,
+    CategorySource,
+    categories_of_record,
+    category_record,
+    model_source,
+    set_model_source,
+)
+from .model_files import checkpoint_path
+from .predictor_reuse import Reuse, without_foreign_predictors
 
-__all__ = ["PanopticCheckpointer"]
+__all__ = ["PanopticCheckpointer", "recorded_source"]
+
+logger = logging.getLogger(__name__)
 
 
 class PanopticCheckpointer(DetectionCheckpointer):
@@ -20,7 +34,11 @@ class PanopticCheckpointer(DetectionCheckpointer):
 
     A checkpoint that fits no parameter is always an error. With ``complete=True``, for evaluation and prediction, and
     when a run is resumed, so is one that leaves any parameter at its random initialisation. For training, partial
-    weights (a pre-trained backbone, other classes) are usual.
+    weights (a pre-trained backbone, other classes) are usual: then a predictor is reused only where the checkpoint
+    records the model's categories for it, and one line says what starts afresh.
+
+    A model's categories (see :mod:`~panoptic_fpn_ext.engine.model_categories`) are saved with its weights; a complete
+    checkpoint gives them to the model, or must have the same.
     """
 
     def __init__(self, model: nn.Module, save_dir: str = "", *, complete: bool = False, **checkpointables: Any) -> None:
@@ -41,11 +59,17 @@ class PanopticCheckpointer(DetectionCheckpointer):
                 "MODEL.WEIGHTS is empty: set it (in LazyConfigs train.init_checkpoint) to the checkpoint to evaluate "
                 "or predict with."
             )
-        self._path = path
+        self._path = path = checkpoint_path(path)
         if path:
             self._check_exists(path)
         result: dict[str, Any] = super().load(path, *args, **kwargs)
         return result
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """As the base class, with the model's categories under :data:`RECORD`."""
+        source = model_source(self.model)
+        record = {RECORD: category_record(source.categories)} if source else {}
+        super().save(name, **{**record, **kwargs})
 
     def read(self, path: str) -> dict[str, Any]:
         """What a checkpoint holds, without loading it into the model; ``"model"`` are the parameters by name.
@@ -53,7 +77,7 @@ class PanopticCheckpointer(DetectionCheckpointer):
         Raises:
             FileNotFoundError, ConnectionError, ValueError: as :meth:`load`.
         """
-        self._path = path
+        self._path = path = checkpoint_path(path)
         self._check_exists(path)
         self._parsed_url_during_load: Any = urlparse(path)  # as the base class's load() sets it for _load_file()
         try:
@@ -98,6 +122,13 @@ class PanopticCheckpointer(DetectionCheckpointer):
         # Called by Checkpointer.load once the file is read; the base class returns what did not fit.
         if checkpoint.get("matching_heuristics") and isinstance(self.model, SeparatePanopticNetworks):
             checkpoint = _matched_to_both_backbones(self.model, checkpoint)
+        own, recorded = model_source(self.model), categories_of_record(checkpoint, self._path)
+        if self._complete:
+            self._take_over(own, recorded)
+            reuse = None
+        else:
+            checkpoint, foreign = without_foreign_predictors(self.model, checkpoint, own, recorded)
+            reuse = Reuse(self._path, foreign, recorded is not None)
         incompatible = super()._load_model(checkpoint)
         parameters = {name for name, _ in self.model.named_parameters()}
         misshapen = {name for name, *_ in incompatible.incorrect_shapes}
@@ -117,7 +148,40 @@ class PanopticCheckpointer(DetectionCheckpointer):
                 "MODEL.SEM_SEG_HEAD.NUM_CLASSES shape the last layers), or set MODEL.WEIGHTS to another file; "
                 "for a run that is resumed, set OUTPUT_DIR to another folder."
             )
+        if reuse is not None:
+            logger.info(reuse.describe(self.model, unset, misshapen))
         return incompatible
+
+    def _take_over(self, own: CategorySource | None, recorded: CategorySource | None) -> None:
+        """Give the model the checkpoint's categories, or make sure that it has them."""
+        if recorded is None:
+            logger.info(f"{self._path} records no categories: they are taken to be those of the dataset, by id.")
+        elif own is None:
+            set_model_source(self.model, recorded)
+        else:
+            remedy = (
+                "A run goes on with the categories that it began with: set DATASETS.TRAIN to the datasets of then, or "
+                "OUTPUT_DIR to another folder."
+            )
+            rows = (recorded.categories.rows, recorded.name, own.categories.rows, own.name)
+            refuse_different_categories(*rows, remedy=remedy)
+            if not recorded.categories.same_ids(own.categories):
+                raise ValueError(f"{recorded.name} and {own.name} number the same categories differently. {remedy}")
+
+
+def recorded_source(path: str) -> CategorySource | None:
+    """The categories that a checkpoint records, None where it records none or is not there.
+
+    Args:
+        path: what ``MODEL.WEIGHTS`` says. Files of other code bases (``.pkl``) are not read.
+
+    Raises:
+        ConnectionError, ValueError: as :meth:`PanopticCheckpointer.load`.
+    """
+    path = checkpoint_path(path)
+    if not path or not path.endswith(".pth") or ("://" not in path and not os.path.isfile(path)):
+        return None
+    return categories_of_record(PanopticCheckpointer(nn.Module()).read(path), path)
 
 
 def _matched_to_both_backbones(model: nn.Module, checkpoint: dict[str, Any]) -> dict[str, Any]:

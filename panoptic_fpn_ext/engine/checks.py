@@ -1,13 +1,17 @@
 """Does a config fit its datasets? What users stumble over most is found before anything is built."""
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..data import dataset_categories, image_channels
+from ..categories import PanopticCategories
+from ..category_comparison import refuse_different_categories
+from ..data import image_channels
 from ..data.panoptic_catalog import is_panoptic
+from .model_categories import CategorySource, agree_on_categories, dataset_source
 from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
 
 __all__ = [
@@ -15,9 +19,11 @@ __all__ = [
     "check_config",
     "check_head_sizes",
     "check_input_format",
-    "dataset_head_sizes",
+    "check_registered",
     "fill_in_num_classes",
+    "head_sizes",
     "prediction_dataset",
+    "prediction_source",
     "refuse_misfits",
 ]
 
@@ -29,28 +35,32 @@ HOW_TO_REGISTER = (
 )
 
 
-def fill_in_num_classes(cfg: CfgNode) -> None:
-    """Take head sizes that are 0 from the first training dataset.
+def fill_in_num_classes(cfg: CfgNode, source: CategorySource | None = None) -> None:
+    """Take head sizes that are 0 from the categories that the model predicts.
 
     Fills ``MODEL.ROI_HEADS.NUM_CLASSES``, ``MODEL.SEM_SEG_HEAD.NUM_CLASSES`` and, with the latter,
     ``COMBINE.THING_SEM_SEG_IDS`` and, where 255 is a class, ``MODEL.SEM_SEG_HEAD.IGNORE_VALUE``. Without things, which
     box heads cannot do without, they get one class that is never detected.
 
+    Args:
+        cfg: is changed.
+        source: of the categories; by default the first panoptic dataset of ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
+
     Raises:
-        KeyError: a size is 0 and no dataset is known to take it from.
+        KeyError: a size is 0 and no categories are known to take it from.
     """
     model = cfg.MODEL
     if model.ROI_HEADS.NUM_CLASSES != 0 and model.SEM_SEG_HEAD.NUM_CLASSES != 0:
         return
-    names = _panoptic_datasets(cfg)
-    if not names:
-        wanted = ", ".join((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)) or "none"
+    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    source = source or next((dataset_source(name) for name in names if is_panoptic(name)), None)
+    if source is None:
         raise KeyError(
             "MODEL.ROI_HEADS.NUM_CLASSES or MODEL.SEM_SEG_HEAD.NUM_CLASSES is 0, to be taken from the first dataset "
             "of DATASETS.TRAIN or DATASETS.TEST, but none of these is registered as a panoptic one: "
-            f"{wanted}. {HOW_TO_REGISTER}"
+            f"{', '.join(names) or 'none'}. {HOW_TO_REGISTER}"
         )
-    fits = dataset_head_sizes(names[0])
+    fits = head_sizes(source.categories)
     if model.ROI_HEADS.NUM_CLASSES == 0:
         model.ROI_HEADS.NUM_CLASSES = fits["num_things"]
         model.ROI_HEADS.SCORE_THRESH_TEST = fits.get("score_threshold", model.ROI_HEADS.SCORE_THRESH_TEST)
@@ -60,24 +70,41 @@ def fill_in_num_classes(cfg: CfgNode) -> None:
         if 0 <= model.SEM_SEG_HEAD.IGNORE_VALUE < fits["num_sem_seg_classes"]:
             model.SEM_SEG_HEAD.IGNORE_VALUE = fits["ignore_label"]
     logger.debug(
-        f"From the dataset: MODEL.ROI_HEADS.NUM_CLASSES {model.ROI_HEADS.NUM_CLASSES}, "
+        f"From {source.name}: MODEL.ROI_HEADS.NUM_CLASSES {model.ROI_HEADS.NUM_CLASSES}, "
         f"MODEL.SEM_SEG_HEAD.NUM_CLASSES {model.SEM_SEG_HEAD.NUM_CLASSES}."
     )
 
 
-def check_config(cfg: CfgNode) -> None:
-    """Check the sizes of the heads against every panoptic dataset of a config.
+def check_config(cfg: CfgNode, trained: CategorySource | None = None) -> CategorySource | None:
+    """Compare the categories of all panoptic datasets of a config, and the sizes of the heads with them.
+
+    Args:
+        cfg: of a training or, with ``trained``, of an evaluation, of which ``DATASETS.TRAIN`` does not matter.
+        trained: the categories of the model to evaluate.
+
+    Returns:
+        The categories that the model predicts, None where nothing is panoptic.
 
     Raises:
         KeyError: a dataset is not registered.
-        ValueError: a wrong size; the message names the key and the value that fits.
+        ValueError: categories that differ, see
+            :func:`~panoptic_fpn_ext.engine.model_categories.agree_on_categories`, or a wrong size; the message names
+            the key and the value that fits.
     """
     check_input_format(cfg)
-    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+    train = () if trained else cfg.DATASETS.TRAIN
+    check_registered((*train, *cfg.DATASETS.TEST), "DATASETS.TRAIN or DATASETS.TEST")
+    source = agree_on_categories(train, cfg.DATASETS.TEST, trained)
+    if source is not None:
+        check_head_sizes(cfg, source)
+    return source
+
+
+def check_registered(names: Iterable[str], keys: str) -> None:
+    """``KeyError`` for a dataset that is not registered; ``keys`` are those of the config that name it."""
+    for name in names:
         if name not in DatasetCatalog:
-            raise KeyError(f"Dataset {name!r} (DATASETS.TRAIN or DATASETS.TEST) is not registered. {HOW_TO_REGISTER}")
-    for name in _panoptic_datasets(cfg):
-        check_head_sizes(cfg, name)
+            raise KeyError(f"Dataset {name!r} ({keys}) is not registered. {HOW_TO_REGISTER}")
 
 
 def check_input_format(cfg: CfgNode) -> None:
@@ -105,12 +132,48 @@ def prediction_dataset(cfg: CfgNode) -> str:
     if not names:
         raise ValueError("DATASETS.TEST is empty: set it to the dataset whose classes the model predicts.")
     if not hasattr(MetadataCatalog.get(names[0]), "thing_classes"):
-        raise KeyError(f"The categories of dataset {names[0]!r} (DATASETS.TEST) are not known. {HOW_TO_REGISTER}")
+        raise KeyError(
+            f"The categories of dataset {names[0]!r} (DATASETS.TEST) are not known, and MODEL.WEIGHTS records none. "
+            f"{HOW_TO_REGISTER}"
+        )
     return str(names[0])
 
 
-def check_head_sizes(cfg: CfgNode, name: str) -> None:
-    """Check the sizes of the heads against one panoptic dataset, of which only the metadata are needed.
+def prediction_source(cfg: CfgNode, recorded: CategorySource | None) -> CategorySource | None:
+    """The categories that a model predicts: what its checkpoint records, else those of :func:`prediction_dataset`.
+
+    Args:
+        cfg: names the datasets, which need not be known where the checkpoint has categories.
+        recorded: the checkpoint's.
+
+    Returns:
+        None where the dataset is not panoptic.
+
+    Raises:
+        ValueError, KeyError: as :func:`prediction_dataset`; also if checkpoint and dataset both have categories that
+            differ.
+    """
+    if recorded is None:
+        name = prediction_dataset(cfg)
+        return dataset_source(name) if is_panoptic(name) else None
+    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)[:1]:
+        if is_panoptic(name):
+            dataset = dataset_source(name)
+            refuse_different_categories(
+                recorded.categories.rows,
+                recorded.name,
+                dataset.categories.rows,
+                dataset.name,
+                remedy="The model predicts what its checkpoint records: set DATASETS.TEST to (), or to a dataset of "
+                "these categories.",
+                may_be_part=True,
+                may_have_more=not recorded.categories.num_stuff,  # of a detector
+            )
+    return recorded
+
+
+def check_head_sizes(cfg: CfgNode, source: CategorySource) -> None:
+    """Check the sizes of the heads against the categories that the model predicts.
 
     Raises:
         ValueError: a wrong size; the message names the key and the value that fits.
@@ -118,25 +181,24 @@ def check_head_sizes(cfg: CfgNode, name: str) -> None:
     sizes: dict[str, tuple[str, Any]] = {}
     if cfg.MODEL.META_ARCHITECTURE not in WITHOUT_ROI_HEADS:
         sizes["num_things"] = ("MODEL.ROI_HEADS.NUM_CLASSES", cfg.MODEL.ROI_HEADS.NUM_CLASSES)
-        if "score_threshold" in dataset_head_sizes(name):
+        if "score_threshold" in head_sizes(source.categories):
             sizes["score_threshold"] = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
     if cfg.MODEL.META_ARCHITECTURE not in WITHOUT_SEM_SEG_HEAD:
         sizes["num_sem_seg_classes"] = ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
         thing_sem_seg_ids = list(cfg.MODEL.PANOPTIC_FPN.COMBINE.get("THING_SEM_SEG_IDS", (0,)))
         sizes["thing_sem_seg_ids"] = ("MODEL.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS", thing_sem_seg_ids)
         ignored = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
-        if 0 <= ignored < dataset_head_sizes(name)["num_sem_seg_classes"]:  # what is ignored is never learnt
+        if 0 <= ignored < source.categories.num_sem_seg_classes:  # what is ignored is never learnt
             sizes["ignore_label"] = ("MODEL.SEM_SEG_HEAD.IGNORE_VALUE", ignored)
-    refuse_misfits(sizes, name)
+    refuse_misfits(sizes, source)
 
 
-def dataset_head_sizes(name: str) -> dict[str, Any]:
-    """What a panoptic dataset asks of a model: ``num_things``, ``num_sem_seg_classes``, ``thing_sem_seg_ids`` and
+def head_sizes(categories: PanopticCategories) -> dict[str, Any]:
+    """What categories ask of a model: ``num_things``, ``num_sem_seg_classes``, ``thing_sem_seg_ids`` and
     ``ignore_label``.
 
     Without things, which box heads cannot do without, they get one class, and the ``score_threshold`` that none passes.
     """
-    categories = dataset_categories(name)
     sizes: dict[str, Any] = {
         "num_things": max(categories.num_things, 1),
         "num_sem_seg_classes": categories.num_sem_seg_classes,
@@ -146,25 +208,22 @@ def dataset_head_sizes(name: str) -> dict[str, Any]:
     return sizes if categories.num_things else {**sizes, "score_threshold": 1.0}
 
 
-def refuse_misfits(sizes: dict[str, tuple[str, Any]], name: str) -> None:
-    """Compare a config with a panoptic dataset.
+def refuse_misfits(sizes: dict[str, tuple[str, Any]], source: CategorySource) -> None:
+    """Compare a config with the categories that its model predicts.
 
     Args:
-        sizes: those of the keys of :func:`dataset_head_sizes` that matter to the model, each with what the config
-            calls it and its value there.
-        name: the dataset.
+        sizes: those of the keys of :func:`head_sizes` that matter to the model, each with what the config calls it and
+            its value there.
+        source: the categories.
 
     Raises:
         ValueError: a wrong size; the message names the key and the value that fits.
     """
-    fits, categories = dataset_head_sizes(name), dataset_categories(name)
+    categories = source.categories
+    fits = head_sizes(categories)
     wrong = [f"  {key} is {came}: set it to {fits[what]}" for what, (key, came) in sizes.items() if came != fits[what]]
     if wrong:
         raise ValueError(
-            f"The config does not fit dataset {name!r} ({categories.num_things} things, {categories.num_stuff} stuff, "
+            f"The config does not fit {source.name} ({categories.num_things} things, {categories.num_stuff} stuff, "
             f"semantic space {categories.sem_seg_space!r}):\n" + "\n".join(wrong)
         )
-
-
-def _panoptic_datasets(cfg: CfgNode) -> list[str]:
-    return [name for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) if is_panoptic(name)]

@@ -12,10 +12,13 @@ from typing import Any
 import torch
 from detectron2.modeling import build_model
 
+from ..categories import PanopticCategories
+from ..category_comparison import refuse_different_categories
 from ..command import command_parser, run_command
 from ..modeling import SeparatePanopticNetworks
 from ..modeling.separate_networks import join_state_dicts
 from .checkpoint import PanopticCheckpointer
+from .model_categories import RECORD, CategorySource, categories_of_record, category_record
 from .setup import add_register_argument, load_prediction_config
 
 __all__ = ["join_networks"]
@@ -31,12 +34,18 @@ def join_networks(model: SeparatePanopticNetworks, instance_weights: str, semant
         output: path of the new checkpoint; nothing is left there when the weights do not fit.
 
     Raises:
-        FileNotFoundError, ValueError: a file is absent, is no checkpoint, or does not fit the model.
+        FileNotFoundError, ValueError: a file is absent, is no checkpoint, or does not fit the model; or the two
+            record different categories.
     """
-    instance_network, semantic_network = (_read_weights(path) for path in (instance_weights, semantic_weights))
+    contents = [PanopticCheckpointer(torch.nn.Module()).read(path) for path in (instance_weights, semantic_weights)]
+    instance_network, semantic_network = (_weights(content) for content in contents)
+    joined: dict[str, Any] = {"model": join_state_dicts(instance_network, semantic_network)}
+    instance, semantic = map(categories_of_record, contents, (instance_weights, semantic_weights))
+    if semantic is not None:
+        joined[RECORD] = category_record(_joined_categories(instance, semantic))
     part = Path(f"{output}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": join_state_dicts(instance_network, semantic_network)}, part)
+    torch.save(joined, part)
     try:
         PanopticCheckpointer(model, complete=True).load(str(part))
         part.rename(output)
@@ -44,9 +53,23 @@ def join_networks(model: SeparatePanopticNetworks, instance_weights: str, semant
         part.unlink(missing_ok=True)
 
 
-def _read_weights(path: str) -> dict[str, torch.Tensor]:
-    content = PanopticCheckpointer(torch.nn.Module()).read(path)
+def _weights(content: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name: torch.as_tensor(value) for name, value in content["model"].items()}
+
+
+def _joined_categories(instance: CategorySource | None, semantic: CategorySource) -> PanopticCategories:
+    """Those of the semantic network, which has both kinds, if the instance network has the same."""
+    if instance is None:
+        return semantic.categories
+    refuse_different_categories(
+        semantic.categories.rows,
+        semantic.name,
+        instance.categories.rows,
+        instance.name,
+        remedy="Two networks can be joined that were trained with the same categories.",
+        may_be_part=not instance.categories.num_stuff,  # of a detector alone
+    )
+    return semantic.categories
 
 
 def main(arguments: Sequence[str] | None = None) -> Any:

@@ -13,15 +13,16 @@ import torch
 from detectron2.config import LazyConfig
 from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from ..data.panoptic_catalog import is_panoptic
 from ..structures import IGNORE_LABEL
-from .checks import HOW_TO_REGISTER, dataset_head_sizes, refuse_misfits
+from .checkpoint import recorded_source
+from .checks import HOW_TO_REGISTER, head_sizes, refuse_misfits
 from .config_keys import did_you_mean
 from .data_descriptions import registrations_of
 from .device import available_device
+from .model_categories import CategorySource, agree_on_categories
+from .model_files import checkpoint_path, find_model, last_checkpoint
 from .runs import (
     adopted,
     begin_console,
@@ -35,7 +36,7 @@ from .runs import (
 )
 from .setup import register_used_datasets
 
-__all__ = ["load_lazy_config", "setup_lazy"]
+__all__ = ["dataset_names", "load_lazy_config", "setup_lazy"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +60,13 @@ def setup_lazy(args: argparse.Namespace) -> DictConfig:
     """
     begin_console(args)
     args.register = [*args.register, *registrations_of(getattr(args, "data", ()))]
-    cfg = _read_lazy_config(args.config_file, args.opts, args.register)
+    cfg = _read_lazy_config(args.config_file, args.opts, args.register, trained=args.eval_only)
     output = folder = cfg.train.output_dir
     if not (args.resume and has_checkpoint(output)):
         refuse_missing_weights(cfg.train.init_checkpoint, "train.init_checkpoint", needed=args.eval_only)
     if not args.eval_only and not args.resume:
         refuse_used_folder(output, "train.output_dir")
-    _prepare(cfg, args.register)
+    _prepare(cfg, args.register, eval_only=args.eval_only, resume=args.resume)
     if args.eval_only:
         folder = args.inference_folder = inference_folder(output)
         if "evaluator" in cfg.dataloader:
@@ -104,29 +105,41 @@ def _save(cfg: DictConfig, path: str) -> None:
         os.replace(part, part.replace(".part", ""))
 
 
-def load_lazy_config(config_file: str, overrides: list[str], registrations: list[list[str]]) -> DictConfig:
+def load_lazy_config(
+    config_file: str,
+    overrides: list[str],
+    registrations: list[list[str]],
+    *,
+    eval_only: bool = False,
+    resume: bool = False,
+) -> DictConfig:
     """Config of a ``.py`` file, or of the ``config.yaml`` that a run left, and ``key=value`` overrides.
 
-    Datasets are registered, head sizes of 0 are taken from the training set and all of them checked, and
-    ``train.device`` becomes ``cpu`` where there is no GPU.
+    Datasets are registered and their categories compared, head sizes of 0 are taken from the training set and all of
+    them checked, and ``train.device`` becomes ``cpu`` where there is no GPU. Arguments are those of
+    :func:`~panoptic_fpn_ext.engine.setup.load_config`.
 
     Raises:
-        FileNotFoundError, KeyError, ValueError: missing files, parts or datasets, sizes that do not fit.
+        FileNotFoundError, KeyError, ValueError: missing files, parts or datasets, categories or sizes that do not fit.
     """
-    cfg = _read_lazy_config(config_file, overrides, registrations)
-    _prepare(cfg, registrations)
+    cfg = _read_lazy_config(config_file, overrides, registrations, trained=eval_only)
+    _prepare(cfg, registrations, eval_only=eval_only, resume=resume)
     return cfg
 
 
-def _read_lazy_config(config_file: str, overrides: list[str], registrations: list[list[str]]) -> DictConfig:
-    if not PathManager.isfile(config_file):
-        raise FileNotFoundError(f"Config file {config_file!r} (--config-file) does not exist.")
+def _read_lazy_config(
+    config_file: str, overrides: list[str], registrations: list[list[str]], *, trained: bool
+) -> DictConfig:
+    config_file, weights = find_model(config_file)
     cfg = LazyConfig.load(config_file)
     _refuse_unknown_keys(cfg, overrides)
-    cfg = LazyConfig.apply_overrides(cfg, overrides)
     missing = [part for part in _PARTS if part not in cfg]
     if missing:
         raise KeyError(f"{config_file} lacks {missing}: a LazyConfig needs {list(_PARTS)}. Is it one?")
+    if trained and weights:
+        cfg.train.init_checkpoint = weights
+    cfg = LazyConfig.apply_overrides(cfg, overrides)
+    cfg.train.init_checkpoint = checkpoint_path(cfg.train.init_checkpoint)
     cfg.train.device = available_device(cfg.train.device)
     free = not any(override.startswith(tuple(_DATASETS.values())) for override in overrides)
     found = adopted([name for name, *_ in registrations], _all_datasets(cfg), free=free)
@@ -135,10 +148,21 @@ def _read_lazy_config(config_file: str, overrides: list[str], registrations: lis
     return cfg
 
 
-def _prepare(cfg: DictConfig, registrations: list[list[str]]) -> None:
-    """Register the datasets, fill in what is left to them and check the rest."""
-    register_used_datasets(_all_datasets(cfg), registrations)
-    _check(cfg, _all_datasets(cfg))
+def _prepare(cfg: DictConfig, registrations: list[list[str]], *, eval_only: bool, resume: bool) -> None:
+    """Register the datasets, compare their categories, fill in what is left to them and check the rest."""
+    trained = None
+    if eval_only:
+        last = last_checkpoint(cfg.train.output_dir) if resume else ""
+        trained = recorded_source(last or cfg.train.init_checkpoint)
+    train, test = [] if trained else dataset_names(cfg, "train"), dataset_names(cfg, "test")
+    register_used_datasets([*train, *test], registrations)
+    unknown = [name for name in (*train, *test) if name not in DatasetCatalog]
+    if unknown:
+        raise KeyError(f"Datasets {unknown} ({', '.join(_DATASETS.values())}) are not registered. {HOW_TO_REGISTER}")
+    source = agree_on_categories(train, test, trained)
+    if source is not None:
+        _fill_in(cfg, source)
+        _check(cfg, source)
 
 
 def _refuse_unknown_keys(cfg: DictConfig, overrides: list[str]) -> None:
@@ -194,31 +218,25 @@ def _names(node: DictConfig | ListConfig) -> Iterable[Any]:
 
 
 def _all_datasets(cfg: DictConfig) -> list[str]:
-    return [name for key in _DATASETS.values() for name in _dataset_names(cfg, key)]
+    return [name for split in _DATASETS for name in dataset_names(cfg, split)]
 
 
-def _dataset_names(cfg: DictConfig, key: str) -> list[str]:
-    names = OmegaConf.select(cfg, key, default=())
+def dataset_names(cfg: DictConfig, split: str) -> list[str]:
+    """Names of the datasets of ``dataloader.train`` or ``dataloader.test``."""
+    names = OmegaConf.select(cfg, _DATASETS[split], default=())
     return [names] if isinstance(names, str) else list(names)
 
 
-def _check(cfg: DictConfig, names: list[str]) -> None:
-    """Fill in and check the sizes of the heads that the model has."""
-    unknown = [name for name in names if name not in DatasetCatalog]
-    if unknown:
-        raise KeyError(f"Datasets {unknown} ({', '.join(_DATASETS.values())}) are not registered. {HOW_TO_REGISTER}")
-    panoptic = [name for name in names if is_panoptic(name)]
-    if panoptic:
-        _fill_in(cfg, panoptic[0])
+def _check(cfg: DictConfig, source: CategorySource) -> None:
+    """Check the sizes of the heads that the model has."""
     sizes = {what: (key, _value(cfg, key)) for what, key in _HEAD_SIZES.items()}
     if sizes["num_sem_seg_classes"][1] is not None and sizes["ignore_label"][1] is None:
         sizes["ignore_label"] = (_HEAD_SIZES["ignore_label"], IGNORE_LABEL)  # the head's default
-    for name in panoptic:
-        refuse_misfits({what: pair for what, pair in sizes.items() if pair[1] is not None}, name)
+    refuse_misfits({what: pair for what, pair in sizes.items() if pair[1] is not None}, source)
 
 
-def _fill_in(cfg: DictConfig, name: str) -> None:
-    fits = dataset_head_sizes(name)
+def _fill_in(cfg: DictConfig, source: CategorySource) -> None:
+    fits = head_sizes(source.categories)
     if _value(cfg, _HEAD_SIZES["num_sem_seg_classes"]) == 0:  # before it is filled in
         OmegaConf.update(cfg, _HEAD_SIZES["thing_sem_seg_ids"], fits["thing_sem_seg_ids"])
         if fits["ignore_label"] != IGNORE_LABEL:
@@ -226,7 +244,7 @@ def _fill_in(cfg: DictConfig, name: str) -> None:
     for what in ("num_things", "num_sem_seg_classes"):
         if _value(cfg, _HEAD_SIZES[what]) == 0:
             OmegaConf.update(cfg, _HEAD_SIZES[what], fits[what])
-            logger.debug(f"From the dataset: {_HEAD_SIZES[what]} {fits[what]}.")
+            logger.debug(f"From {source.name}: {_HEAD_SIZES[what]} {fits[what]}.")
 
 
 def _value(cfg: DictConfig, key: str) -> object:

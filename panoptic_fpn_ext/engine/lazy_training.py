@@ -17,6 +17,8 @@ from ..data.train_loader import TrainLoader
 from .checkpoint import PanopticCheckpointer
 from .device import distribute
 from .interruption import with_stop
+from .lazy_config import dataset_names
+from .model_categories import agree_on_categories, model_source, set_model_source
 from .progress import ProgressWriter
 from .reproducible import ReproducibleIterations
 from .resume import Resumable
@@ -43,10 +45,12 @@ def build_lazy_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optim
 
 def evaluate_lazily(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
     """Results of ``dataloader.evaluator`` on ``dataloader.test``, printed; empty where the config has no evaluator, and
-    in all processes but the first.
+    in all processes but the first. ``ValueError`` where its categories are not the model's.
     """
     if "evaluator" not in cfg.dataloader:
         return {}
+    if (source := model_source(model)) is not None:
+        agree_on_categories((), dataset_names(cfg, "test"), source)
     test_loader, evaluator = instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
     results: dict[str, Any] = inference_on_dataset(model, test_loader, evaluator) or {}
     if results and comm.is_main_process():
@@ -65,6 +69,7 @@ def train_lazily(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
         Results of the evaluation that ends every training.
     """
     model = build_lazy_model(cfg)
+    set_model_source(model, agree_on_categories(dataset_names(cfg, "train"), ()))
     optimizer = build_lazy_optimizer(cfg, model)
     # An iteration of alternating losses leaves parameters without a gradient.
     has_idle_branch = getattr(model, "alternate_losses", False) or cfg.train.ddp.find_unused_parameters

@@ -10,17 +10,19 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog
 from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
 
 from ..coco_json import read_categories
 from ..config import add_panoptic_fpn_ext_config
 from ..data import cityscapes_panoptic, describe_coco_panoptic, register_coco_panoptic
 from ..data.street.categories import categories as street_categories
 from ..data.synthetic_street import SPLITS, register_synthetic_street
-from .checks import check_config, check_head_sizes, check_input_format, fill_in_num_classes, prediction_dataset
+from .checkpoint import recorded_source
+from .checks import check_config, check_head_sizes, check_input_format, fill_in_num_classes, prediction_source
 from .config_keys import merge_file, merge_pairs
 from .data_descriptions import add_data_argument, registrations_of
 from .device import use_available_device
+from .model_categories import CategorySource, agree_on_categories
+from .model_files import checkpoint_path, find_model, last_checkpoint
 from .options import check_options
 from .runs import (
     adopted,
@@ -41,8 +43,10 @@ __all__ = [
     "add_verbose_argument",
     "adopt_registered",
     "argument_parser",
+    "complete_prediction_config",
     "load_config",
     "load_prediction_config",
+    "read_config",
     "register_categories",
     "register_datasets",
     "register_used_datasets",
@@ -160,7 +164,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
         FileNotFoundError, KeyError, ValueError: as :func:`load_config`; a new training in a folder that has one.
     """
     begin_console(args)
-    cfg = _read_config(args.config_file, args.opts)
+    cfg = read_config(args.config_file, args.opts, trained=args.eval_only)
     folder = cfg.OUTPUT_DIR
     # What is wrong with files is said before any dataset is read or drawn.
     if not (args.resume and has_checkpoint(folder)):
@@ -169,7 +173,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
         refuse_used_folder(folder, "OUTPUT_DIR")
     args.register = [*args.register, *registrations_of(getattr(args, "data", ()))]
     adopt_registered(cfg, args.register, args.opts)
-    _prepare(cfg, args.register)
+    _prepare(cfg, args.register, eval_only=args.eval_only, resume=args.resume)
     if args.eval_only:
         folder = args.inference_folder = inference_folder(folder)
     else:
@@ -191,51 +195,89 @@ def setup(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def load_config(config_file: str, opts: list[str], registrations: list[list[str]]) -> CfgNode:
-    """Config of a file and ``KEY VALUE`` pairs, with datasets registered and head sizes checked, frozen.
+def load_config(
+    config_file: str, opts: list[str], registrations: list[list[str]], *, eval_only: bool = False, resume: bool = False
+) -> CfgNode:
+    """Config of a file and ``KEY VALUE`` pairs, with datasets registered, categories and head sizes checked, frozen.
+
+    Args:
+        config_file: see :func:`~panoptic_fpn_ext.engine.model_files.find_model`.
+        opts: pairs that override the file's.
+        registrations: ``(name, image_root, panoptic_root, panoptic_json)`` each.
+        eval_only: a trained model is to be evaluated: its weights may come with the config's name, and its categories
+            from its checkpoint.
+        resume: then its checkpoint is the last one in ``OUTPUT_DIR``, if there is one.
 
     Raises:
-        FileNotFoundError, KeyError, ValueError: missing files, unknown datasets or keys, sizes that do not fit.
+        FileNotFoundError, KeyError, ValueError: missing files, unknown datasets or keys, categories or sizes that do
+            not fit.
     """
-    cfg = _read_config(config_file, opts)
+    cfg = read_config(config_file, opts, trained=eval_only)
     adopt_registered(cfg, registrations, opts)
-    _prepare(cfg, registrations)
+    _prepare(cfg, registrations, eval_only=eval_only, resume=resume)
     return cfg
 
 
-def _prepare(cfg: CfgNode, registrations: list[list[str]]) -> None:
+def _prepare(cfg: CfgNode, registrations: list[list[str]], *, eval_only: bool, resume: bool) -> None:
     check_options(cfg)
+    trained = None
+    if eval_only:
+        trained = recorded_source((last_checkpoint(cfg.OUTPUT_DIR) if resume else "") or cfg.MODEL.WEIGHTS)
     register_datasets(cfg, registrations)
-    fill_in_num_classes(cfg)
-    check_config(cfg)
+    train = () if trained else [name for name in cfg.DATASETS.TRAIN if name in DatasetCatalog]
+    fill_in_num_classes(cfg, agree_on_categories(train, cfg.DATASETS.TEST, trained))
+    check_config(cfg, trained)
     cfg.freeze()
 
 
 def load_prediction_config(config_file: str, opts: list[str], registrations: list[list[str]]) -> CfgNode:
-    """As :func:`load_config`, for predicting only: of the datasets it needs no more than the categories.
+    """As :func:`load_config`, for predicting only: no dataset is needed where the checkpoint records its categories,
+    and otherwise only the categories of one.
 
     See :func:`register_categories`.
     """
-    cfg = _read_config(config_file, opts)
+    cfg = read_config(config_file, opts, trained=True)
     adopt_registered(cfg, registrations, opts)
     check_options(cfg, training=False)
     register_categories(registrations)
-    fill_in_num_classes(cfg)
     check_input_format(cfg)
-    check_head_sizes(cfg, prediction_dataset(cfg))
+    complete_prediction_config(cfg)
     cfg.freeze()
     return cfg
 
 
-def _read_config(config_file: str, opts: list[str]) -> CfgNode:
-    if not PathManager.isfile(config_file):
-        raise FileNotFoundError(f"Config file {config_file!r} (--config-file) does not exist.")
+def complete_prediction_config(cfg: CfgNode) -> CategorySource | None:
+    """Take head sizes of 0 from the categories that the model of ``MODEL.WEIGHTS`` predicts, and check the others.
+
+    Returns:
+        These categories; None where they are not known to be panoptic.
+
+    Raises:
+        FileNotFoundError, KeyError, ValueError: no such weights, no categories, or categories or sizes that do not fit.
+    """
+    source = prediction_source(cfg, recorded_source(cfg.MODEL.WEIGHTS))
+    fill_in_num_classes(cfg, source)
+    if source is not None:
+        check_head_sizes(cfg, source)
+    return source
+
+
+def read_config(config_file: str, opts: list[str], *, trained: bool = False) -> CfgNode:
+    """Config of a name that :func:`~panoptic_fpn_ext.engine.model_files.find_model` knows, as it is, not frozen.
+
+    With ``trained``, ``MODEL.WEIGHTS`` is what comes with the name unless ``opts`` set it. Errors as
+    :func:`load_config`.
+    """
+    config_file, weights = find_model(config_file)
     if config_file.endswith(".py"):
         raise ValueError(f"{config_file} is a LazyConfig: run projects/panoptic_fpn/lazyconfig_train_net.py with it.")
     cfg = get_cfg()
     add_panoptic_fpn_ext_config(cfg)
     merge_file(cfg, config_file)
+    if trained and weights:
+        cfg.MODEL.WEIGHTS = weights
     merge_pairs(cfg, opts)
     scale_schedule(cfg, fixed=[str(key) for key in opts[::2]])
+    cfg.MODEL.WEIGHTS = checkpoint_path(cfg.MODEL.WEIGHTS)
     use_available_device(cfg)
     return cfg

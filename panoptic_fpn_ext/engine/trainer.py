@@ -27,6 +27,7 @@ from .checks import check_config
 from .device import distribute
 from .evaluators import build_evaluator
 from .interruption import with_stop
+from .model_categories import agree_on_categories, model_source, set_model_source
 from .options import check_options
 from .progress import ProgressWriter
 from .reproducible import ReproducibleIterations
@@ -41,8 +42,8 @@ __all__ = ["Trainer"]
 
 class Trainer(DefaultTrainer):
     """`DefaultTrainer` for panoptic datasets. Differences: the config is checked against the datasets first,
-    panoptic maps are mapped to targets, evaluators are chosen by the dataset, and several processes also work
-    without a GPU."""
+    panoptic maps are mapped to targets, evaluators are chosen by the dataset, the model and its checkpoints know their
+    categories, and several processes also work without a GPU."""
 
     def __init__(self, cfg: CfgNode) -> None:
         """Build everything that ``cfg`` describes; raises ``ValueError`` where it does not fit its datasets."""
@@ -51,7 +52,7 @@ class Trainer(DefaultTrainer):
         cfg = cfg.clone()
         scale_schedule(cfg)
         check_options(cfg)
-        check_config(cfg)
+        source = check_config(cfg)
         # As DefaultTrainer.__init__, which wraps the model for GPUs only.
         TrainerBase.__init__(self)
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
@@ -59,6 +60,7 @@ class Trainer(DefaultTrainer):
         warn_of_settings(cfg, cfg.DATASETS.TRAIN, training=True)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
+        set_model_source(model, source if is_panoptic(cfg.DATASETS.TRAIN[0]) else None)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         # An iteration of alternating losses leaves parameters without a gradient.
@@ -134,11 +136,30 @@ class Trainer(DefaultTrainer):
         model = cls.build_model(cfg)
         checkpointer = PanopticCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+        cls._compare_categories(cfg, model)
         evaluators = [cls.build_evaluator(cfg, name, output_folder) for name in cfg.DATASETS.TEST]
         results: dict[str, Any] = cls.test(cfg, model, evaluators)
         if comm.is_main_process():
             verify_results(cfg, results)
         return results
+
+    @classmethod
+    def test(
+        cls, cfg: CfgNode, model: torch.nn.Module, evaluators: list[DatasetEvaluator] | None = None
+    ) -> dict[str, Any]:
+        """As the base class, once the categories of ``DATASETS.TEST`` were compared with the model's.
+
+        Raises:
+            ValueError: they are others, see :func:`~panoptic_fpn_ext.engine.model_categories.agree_on_categories`.
+        """
+        cls._compare_categories(cfg, model)
+        results: dict[str, Any] = super().test(cfg, model, evaluators)
+        return results
+
+    @staticmethod
+    def _compare_categories(cfg: CfgNode, model: torch.nn.Module) -> None:
+        if (source := model_source(model)) is not None:
+            agree_on_categories((), cfg.DATASETS.TEST, source)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluator:

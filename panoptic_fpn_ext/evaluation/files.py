@@ -65,7 +65,8 @@ def count_files(
         problems.add(text, -1 if position is None else position)
         refused.add(key)
 
-    predictions = read_predictions(os.fspath(pred_json_file), truth.category_index, refuse)
+    gt_json, pred_json = os.fspath(gt_json_file), os.fspath(pred_json_file)
+    predictions = read_predictions(pred_json, truth.category_list, gt_json, refuse)
     records = ImageRecords()
     for position, image_id in enumerate(truth.image_ids):
         key = image_key(image_id)

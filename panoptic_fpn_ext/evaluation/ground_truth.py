@@ -1,7 +1,7 @@
 """The ground truth of a panoptic dataset, in COCO's format, read image by image."""
 
 import os
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,14 @@ class GroundTruth:
             PNGs of different folders are called the same.
     """
 
-    def __init__(self, json_file: str, folder: str, cache_bytes: int = 0, png_decoder: str | None = None) -> None:
+    def __init__(
+        self,
+        json_file: str,
+        folder: str,
+        cache_bytes: int = 0,
+        png_decoder: str | None = None,
+        unlisted: Sequence[dict[str, Any]] = (),
+    ) -> None:
         """
         Args:
             json_file: COCO panoptic JSON.
@@ -37,6 +44,7 @@ class GroundTruth:
             cache_bytes: how much memory decoded maps may take (about 20 KB a COCO image as runs). When it is full the
                 maps in it stay: every evaluation goes through all images in turn, so replacing them would help none.
             png_decoder: see ``panoptic_png.read_panoptic_rgb``.
+            unlisted: categories to count besides those of the JSON, which has no segment of them.
 
         Raises:
             FileNotFoundError: no such file or folder.
@@ -49,7 +57,7 @@ class GroundTruth:
             raise FileNotFoundError(f"Folder {folder} with the ground truth's panoptic PNGs does not exist.")
         self._png_decoder = png_decoder
         self._json_file = json_file
-        self.category_list: list[dict[str, Any]] = content["categories"]
+        self.category_list: list[dict[str, Any]] = [*content["categories"], *unlisted]
         # In the JSON's order, in which panopticapi adds up the figures of the categories.
         named = [{"name": str(row["id"]), **row} for row in self.category_list]
         self.categories = PanopticCategories(named, as_listed=True)

@@ -40,6 +40,9 @@ def instance_dataset(dataset_name: str, instances_json: str) -> str:
             content = instance_annotations(metadata.panoptic_json, metadata.panoptic_root)
         else:
             content = own_annotations(own, getattr(metadata, "panoptic_json", None))
+        # All of the model's, which the file need not list.
+        things = metadata.thing_dataset_id_to_contiguous_id
+        content["categories"] = [{"id": id_, "name": metadata.thing_classes[i]} for id_, i in things.items()]
         with PathManager.open(instances_json, "w", encoding="utf-8") as f:
             json.dump(content, f)
     comm.synchronize()

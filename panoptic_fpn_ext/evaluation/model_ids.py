@@ -6,11 +6,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..categories import PanopticCategories
 from .segments import unique_ids
 
-__all__ = ["ModelIds"]
+__all__ = ["ModelIds", "unlisted_categories"]
 
 VOID_LABEL = -1
+
+
+def unlisted_categories(metadata: Any) -> list[dict[str, Any]]:
+    """Categories of the model that the dataset's JSON does not list, as COCO lists them.
+
+    Args:
+        metadata: have ``registered_categories``, those of the JSON, where the dataset took over a model's.
+    """
+    listed = getattr(metadata, "registered_categories", None)
+    if listed is None:
+        return []
+    return [row for row in PanopticCategories.from_metadata(metadata).rows if row["id"] not in listed.dataset_ids]
 
 
 class ModelIds:

@@ -16,7 +16,7 @@ from detectron2.utils import comm
 
 from ..coco_json import image_key
 from .ground_truth import GroundTruth
-from .model_ids import ModelIds
+from .model_ids import ModelIds, unlisted_categories
 from .panoptic_quality import ImageCounts, PQCounts, count_image
 from .prediction_writer import PredictionWriter, write_json
 from .problems import Problems
@@ -94,7 +94,9 @@ class PanopticQualityEvaluator(DatasetEvaluator):
                 "it with panoptic_fpn_ext.data.register_coco_panoptic or detectron2's register_coco_panoptic."
             )
         self._metadata = metadata
-        self._truth = GroundTruth(metadata.panoptic_json, metadata.panoptic_root, gt_cache_bytes, png_decoder)
+        self._truth = GroundTruth(
+            metadata.panoptic_json, metadata.panoptic_root, gt_cache_bytes, png_decoder, unlisted_categories(metadata)
+        )
         self._ids = ModelIds(metadata)
         self._output_dir = output_dir
         self._worker = BackgroundWorker(self._work, self._explain, MAX_WAITING)

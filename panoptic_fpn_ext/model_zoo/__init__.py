@@ -4,7 +4,7 @@
 are; ``publish`` adds a checkpoint, see :mod:`panoptic_fpn_ext.model_zoo.publish`.
 """
 
-from .configs import config_names, get, get_config, get_config_file
-from .table import get_checkpoint, published
+from ..zoo_files import config_names, get_checkpoint, get_config_file, published
+from .configs import get, get_config
 
 __all__ = ["config_names", "get", "get_checkpoint", "get_config", "get_config_file", "published"]

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from ..command import command_parser, run_command
+from ..zoo_files import config_key, config_names, get_checkpoint, published
 from . import publish
-from .configs import config_names
-from .table import config_key, get_checkpoint, published
 
 _METRICS = ("PQ", "SQ", "RQ", "mIoU", "box AP", "mask AP")
 

@@ -1,7 +1,5 @@
 """Configs by name, and the models they describe."""
 
-from pathlib import Path
-
 import torch
 from detectron2.config import CfgNode, LazyConfig, get_cfg
 from detectron2.modeling import build_model
@@ -11,35 +9,9 @@ from ..config import add_panoptic_fpn_ext_config
 from ..engine.checkpoint import PanopticCheckpointer
 from ..engine.device import available_device, use_available_device
 from ..engine.lazy_training import build_lazy_model
-from .table import get_checkpoint
+from ..zoo_files import get_checkpoint, get_config_file
 
-__all__ = ["config_names", "get", "get_config", "get_config_file"]
-
-_PACKAGE = Path(__file__).resolve().parents[1]
-
-
-def config_names() -> list[str]:
-    """Names of all configs, relative to ``configs/``: ``.yaml`` files and their lazy twins, ``.py``."""
-    root = _config_root()
-    names = [path.relative_to(root) for path in root.rglob("*.*") if path.suffix in (".yaml", ".py")]
-    return sorted(str(name) for name in names if name.parts[0] != "common" and not name.name.startswith("Base"))
-
-
-def get_config_file(name: str) -> str:
-    """Path of a config.
-
-    Args:
-        name: relative to ``configs/``, e.g. ``"COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"``, or with ``.py``
-            its lazy twin; without an ending it is the YAML file.
-
-    Raises:
-        KeyError: there is no such config; those that exist are named.
-    """
-    root = _config_root()
-    for candidate in (name, f"{name}.yaml"):
-        if (root / candidate).is_file():
-            return str(root / candidate)
-    raise KeyError(f"There is no config {name!r}. There are: {', '.join(config_names())}.")
+__all__ = ["get", "get_config"]
 
 
 def get_config(name: str, trained: bool = False) -> CfgNode | DictConfig:
@@ -83,9 +55,3 @@ def get(name: str, trained: bool = False, device: str | None = None) -> torch.nn
         model, weights = build_lazy_model(cfg), cfg.train.init_checkpoint
     PanopticCheckpointer(model, complete=trained).load(weights)
     return model
-
-
-def _config_root() -> Path:
-    """``configs/`` inside the installed package or, in a checkout, beside it."""
-    installed = _PACKAGE / "configs"
-    return installed if installed.is_dir() else _PACKAGE.parent / "configs"

@@ -1,7 +1,8 @@
 """Publishing a training checkpoint: ``python -m panoptic_fpn_ext.model_zoo publish``.
 
-The weights are written without the optimizer and, but for norms and biases, in 16 bits, under a name that ends in their
-hash; what was written is evaluated; the table of the zoo gets a row, which is also printed for the README.
+The weights are written without the optimizer and, but for norms and biases, in 16 bits, with the categories, under a
+name that ends in the file's hash; what was written is evaluated; the table of the zoo gets a row, which is also printed
+for the README.
 """
 
 import argparse
@@ -20,12 +21,13 @@ from .. import __version__
 from ..command import command_parser
 from ..engine.checkpoint import PanopticCheckpointer
 from ..engine.device import use_available_device
+from ..engine.model_categories import RECORD
 from ..engine.model_outputs import model_outputs
 from ..engine.setup import add_register_argument, load_config
 from ..engine.trainer import Trainer
-from .configs import get_config, get_config_file
+from ..zoo_files import CHECKPOINTS, Entry, config_key, get_config_file, published, write_table
+from .configs import get_config
 from .metrics import metrics_of_results, read_results
-from .table import CHECKPOINTS, Entry, config_key, published, write_table
 
 __all__ = ["publish", "readme_row", "release_weights"]
 
@@ -43,13 +45,15 @@ def release_weights(checkpoint: str, output_dir: str, name: str = "model_final")
     Returns:
         Path of the result. Rounding to 16 bits may change the last digits of its metrics.
     """
-    weights = PanopticCheckpointer(nn.Module()).read(checkpoint)["model"]
-    tensors = {key: torch.as_tensor(value) for key, value in weights.items()}
+    content = PanopticCheckpointer(nn.Module()).read(checkpoint)
+    tensors = {key: torch.as_tensor(value) for key, value in content["model"].items()}
+    categories = {key: content[key] for key in (RECORD,) if key in content}
     # Norms and biases stay as they are: small numbers, to which 16 bits are not kind, and few of them.
     rounded = {key: value.half() if value.ndim > 1 else value for key, value in tensors.items()}
     temporary = Path(output_dir) / f"{name}.part"
     temporary.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": rounded, "__author__": "panoptic_fpn_ext", "matching_heuristics": False}, temporary)
+    released = {"model": rounded, "__author__": "panoptic_fpn_ext", "matching_heuristics": False, **categories}
+    torch.save(released, temporary)
     digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
     return temporary.rename(temporary.with_name(f"{name}_{digest[:6]}.pth"))
 

@@ -1,13 +1,25 @@
-"""The table of published checkpoints, ``checkpoints/model_zoo.json``."""
+"""The files of the model zoo: configs by name, and the table of published weights, ``checkpoints/model_zoo.json``."""
 
 import hashlib
 import json
 from pathlib import Path
 from typing import TypedDict
 
-__all__ = ["Entry", "config_key", "get_checkpoint", "published", "write_table"]
+__all__ = [
+    "CHECKPOINTS",
+    "Entry",
+    "config_key",
+    "config_names",
+    "config_root",
+    "get_checkpoint",
+    "get_config_file",
+    "published",
+    "write_table",
+]
 
-CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
+_PACKAGE = Path(__file__).resolve().parent
+
+CHECKPOINTS = _PACKAGE / "checkpoints"
 """Folder of the checkpoints that the package carries, and of the table."""
 
 
@@ -70,3 +82,33 @@ def get_checkpoint(name: str) -> str:
 def config_key(name: str) -> str:
     """Name of a config in the table: a YAML config and its lazy twin have the same weights."""
     return name.removesuffix(".yaml").removesuffix(".py")
+
+
+def config_names() -> list[str]:
+    """Names of all configs, relative to ``configs/``: ``.yaml`` files and their lazy twins, ``.py``."""
+    root = config_root()
+    names = [path.relative_to(root) for path in root.rglob("*.*") if path.suffix in (".yaml", ".py")]
+    return sorted(str(name) for name in names if name.parts[0] != "common" and not name.name.startswith("Base"))
+
+
+def get_config_file(name: str) -> str:
+    """Path of a config.
+
+    Args:
+        name: relative to ``configs/``, e.g. ``"COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"``, or with ``.py``
+            its lazy twin; without an ending it is the YAML file.
+
+    Raises:
+        KeyError: there is no such config; those that exist are named.
+    """
+    root = config_root()
+    for candidate in (name, f"{name}.yaml"):
+        if (root / candidate).is_file():
+            return str(root / candidate)
+    raise KeyError(f"There is no config {name!r}. There are: {', '.join(config_names())}.")
+
+
+def config_root() -> Path:
+    """Folder of the configs: ``configs/`` inside the installed package or, in a checkout, beside it."""
+    installed = _PACKAGE / "configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
