@@ -170,7 +170,7 @@ def test_command(arguments, tmp_path, capsys):
     assert f"Written to {output / 'inference_2'}" in run("--config-file", left, "--eval-only", weights)
     assert f"Written to {output / 'inference_3'}" in run("--config-file", left, "--eval-only", "--resume")
     assert (output / "config.yaml").read_bytes() == before
-    with pytest.raises(ValueError, match=r"MODEL\.WEIGHTS"):
+    with pytest.raises(ValueError, match=r"init_checkpoint is empty"):
         run("--config-file", left, "--eval-only", "train.init_checkpoint=''")
 
 
