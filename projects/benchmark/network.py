@@ -22,7 +22,6 @@ import torch
 from alternation import Sides, alternate, print_rows
 from detectron2 import model_zoo
 from detectron2.config import get_cfg
-from detectron2.data import detection_utils
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from environment import environment
@@ -31,6 +30,7 @@ from torch.profiler import profile
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config, optimize_for_inference
 from panoptic_fpn_ext.command import command_parser
+from panoptic_fpn_ext.data.images import read_image, to_planes
 
 Inputs = list[dict[str, Any]]
 INPUT_SIZE = (800, 1067)
@@ -80,10 +80,7 @@ def parse_args() -> argparse.Namespace:
 def read_inputs(path: Path | None) -> Inputs:
     """One image at the size of the benchmark."""
     generator = torch.Generator().manual_seed(0)
-    if path:
-        image = torch.tensor(detection_utils.read_image(str(path), "BGR").copy()).permute(2, 0, 1).float()
-    else:
-        image = torch.rand(3, 12, 16, generator=generator) * 255
+    image = to_planes(read_image(path, "BGR")).float() if path else torch.rand(3, 12, 16, generator=generator) * 255
     image = F.interpolate(image[None], size=INPUT_SIZE, mode="bicubic")[0]
     if not path:
         image += torch.randn(image.shape, generator=generator) * 20
