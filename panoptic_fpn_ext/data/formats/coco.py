@@ -8,10 +8,15 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from .files import ImageIndex, read_ids, read_json
+from ...coco_fields import IMAGE, INSTANCE, INSTANCE_CATEGORY
+from ...coco_json import image_key, load_json
+from ...coco_records import convert_rows, naming
+from .files import ImageIndex, read_ids
 from .regions import Region, Source, SourceImage, mask_of_polygons, mask_of_rle, regions_of_ids
 
 __all__ = ["read_coco", "region_of_annotation"]
+
+_ANNOTATION = {key: INSTANCE[key] for key in ("image_id", "category_id", "iscrowd")}
 
 
 def read_coco(annotations: str, images: str | None = None, stuff_maps: str | None = None) -> Source:
@@ -26,26 +31,34 @@ def read_coco(annotations: str, images: str | None = None, stuff_maps: str | Non
     Raises:
         ValueError: the JSON is not COCO's.
     """
-    content = read_json(annotations)
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content, Mapping) or not isinstance(content.get(key), list):
-            raise ValueError(f"{annotations} is no COCO instances JSON: it has no list of {key}.")
+    content = _read(annotations)
     index = ImageIndex([images] if images else _usual_folders(annotations))
-    of_image: dict[Any, list[Mapping[str, Any]]] = {}
+    of_image: dict[str, list[Mapping[str, Any]]] = {}
     for row in content["annotations"]:
-        of_image.setdefault(_field(row, "image_id", annotations), []).append(row)
-    categories, notes = _categories(content, annotations)
+        of_image.setdefault(image_key(row["image_id"]), []).append(row)
+    categories, notes = _categories(content)
     known = {c["id"] for c in categories}
     maps = ImageIndex([stuff_maps]) if stuff_maps else None
     found = []
     for row in content["images"]:
-        name = str(_field(row, "file_name", annotations))
-        rows = of_image.pop(_field(row, "id", annotations), [])
-        found.append(_image(row, name, rows, index, maps, known))
+        rows = of_image.pop(image_key(row["id"]), [])
+        found.append(_image(row, rows, index, maps, known))
     if of_image:
         count = sum(len(rows) for rows in of_image.values())
         notes.append(f"{count} annotations of image ids that the JSON does not list: {list(of_image)[:5]}")
     return Source(categories, found, [annotations], things_by_default=True, notes=notes)
+
+
+def _read(path: str) -> dict[str, Any]:
+    """The JSON, with those fields converted that say what belongs to what; masks are looked at one by one later."""
+    content = load_json(path)
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise ValueError(f"{path} is no COCO instances JSON: it has no list of {key}.")
+    tables = {"images": IMAGE, "annotations": _ANNOTATION, "categories": INSTANCE_CATEGORY}
+    for key, table in tables.items():
+        convert_rows(content[key], table, naming(path, content[key], f"entry of {key}", ("id", "file_name", "name")))
+    return content
 
 
 def _usual_folders(annotations: str) -> list[str]:
@@ -58,19 +71,13 @@ def _usual_folders(annotations: str) -> list[str]:
     return [*inside, *outside, folder]
 
 
-def _field(row: Any, key: str, path: str) -> Any:
-    if not isinstance(row, Mapping) or key not in row:
-        raise ValueError(f"{path}: {str(row)[:80]} has no {key!r}.")
-    return row[key]
-
-
-def _categories(content: Mapping[str, Any], path: str) -> tuple[list[dict[str, Any]], list[str]]:
+def _categories(content: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
     """The categories, less a root that only groups the others, as Roboflow writes it."""
-    used = {row.get("category_id") for row in content["annotations"]}
-    parents = {row.get("supercategory") for row in content["categories"] if isinstance(row, Mapping)}
+    used = {row["category_id"] for row in content["annotations"]}
+    parents = {row.get("supercategory") for row in content["categories"]}
     rows, notes = [], []
     for row in content["categories"]:
-        name, id_ = str(_field(row, "name", path)), int(_field(row, "id", path))
+        name, id_ = row["name"], row["id"]
         if id_ not in used and name in parents and row.get("supercategory") in (None, "", "none"):
             notes.append(f"category {name!r} (id {id_}): it only groups the others, no annotation has it")
             continue
@@ -80,13 +87,12 @@ def _categories(content: Mapping[str, Any], path: str) -> tuple[list[dict[str, A
 
 def _image(
     row: Mapping[str, Any],
-    name: str,
     rows: Sequence[Mapping[str, Any]],
     index: ImageIndex,
     maps: ImageIndex | None,
     known: set[int],
 ) -> SourceImage:
-    size = (int(row["height"]), int(row["width"])) if row.get("height") and row.get("width") else None
+    name, size = row["file_name"], (row["height"], row["width"])
     try:
         path = index.find(name)
     except ValueError as error:

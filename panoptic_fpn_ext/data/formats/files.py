@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,28 +12,19 @@ import numpy.typing as npt
 import yaml
 from PIL import Image
 
-__all__ = ["IMAGE_ENDINGS", "ImageIndex", "images_below", "read_ids", "read_json", "read_table", "read_yaml", "stem"]
+from ...coco_json import load_json
+
+__all__ = ["IMAGE_ENDINGS", "ImageIndex", "images_below", "read_ids", "read_table", "read_yaml", "stem"]
 
 IMAGE_ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
-def read_json(path: str) -> Any:
-    """Contents of a JSON, UTF-8 with or without a byte-order mark.
+def read_yaml(path: str) -> Any:
+    """Contents of a YAML file, UTF-8.
 
     Raises:
-        ValueError: there is no such file, or it is no JSON.
+        ValueError: there is no such file, or it is no YAML.
     """
-    try:
-        with open(path, encoding="utf-8-sig") as f:
-            return json.load(f)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be opened: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON in UTF-8: {error}.") from error
-
-
-def read_yaml(path: str) -> Any:
-    """Contents of a YAML file, UTF-8; ``ValueError`` as :func:`read_json`."""
     try:
         with open(path, encoding="utf-8-sig") as f:
             return yaml.safe_load(f)
@@ -144,7 +134,7 @@ def read_table(path: str) -> list[dict[str, Any]]:
     if ending in (".csv", ".tsv", ".txt"):
         content: Any = _read_csv(path)
     else:
-        content = read_json(path) if ending == ".json" else read_yaml(path)
+        content = load_json(path) if ending == ".json" else read_yaml(path)
     if isinstance(content, Mapping) and len(content) == 1 and not str(next(iter(content))).lstrip("-").isdigit():
         content = next(iter(content.values()))
     if isinstance(content, Mapping):

@@ -11,8 +11,9 @@ from urllib.parse import parse_qs, unquote, urlparse
 import numpy as np
 import numpy.typing as npt
 
+from ...coco_json import load_json
 from .brush import decode_brush
-from .files import ImageIndex, read_json
+from .files import ImageIndex
 from .regions import Source, SourceImage, mask_of_polygons
 from .shapes import Names, Shape, ellipse_points, regions_of_shapes, result_name
 
@@ -30,7 +31,7 @@ def read_label_studio(annotations: str, images: str | None = None) -> Source:
     Raises:
         ValueError: the file is no such export.
     """
-    tasks = read_json(annotations)
+    tasks = load_json(annotations)
     if not isinstance(tasks, list) or not all(isinstance(t, Mapping) and "annotations" in t for t in tasks):
         raise ValueError(f"{annotations} is no Label Studio export: it must be a list of tasks with annotations.")
     folder = os.path.dirname(os.path.abspath(annotations))

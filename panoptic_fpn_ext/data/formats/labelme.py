@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .files import ImageIndex, read_json, stem
+from ...coco_json import load_json
+from .files import ImageIndex, stem
 from .regions import Source, SourceImage
 from .shapes import Names, Shape, ellipse_points, regions_of_shapes
 
@@ -33,7 +34,7 @@ def read_labelme(folder: str, images: str | None = None) -> Source:
     names = Names()
     found, others = [], 0
     for path in sorted(paths):
-        content = read_json(path)
+        content = load_json(path)
         if not isinstance(content, Mapping) or not isinstance(content.get("shapes"), list):
             others += 1
             continue

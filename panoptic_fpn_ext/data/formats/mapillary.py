@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .files import read_json
+from ...coco_json import load_json
 from .id_maps import MapRegions, paired, split_folders
 from .regions import Region, Source, SourceImage
 
@@ -26,7 +26,7 @@ def read_mapillary(root: str, version: str = "v2.0") -> Source:
         (c for c in (f"config_{version}.json", "config.json") if os.path.isfile(f"{root}/{c}")), "config.json"
     )
     config = os.path.join(root, config)
-    content = read_json(config)
+    content = load_json(config)
     labels = content.get("labels") if isinstance(content, Mapping) else None
     if not isinstance(labels, list):
         raise ValueError(f"{config} is no configuration of Mapillary Vistas: it has no labels.")

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ...coco_json import read_panoptic as read_panoptic_json
 from ...panoptic_png import read_panoptic_png
 from .coco import region_of_annotation
-from .files import ImageIndex, read_ids, read_json
+from .files import ImageIndex, read_ids
 from .id_maps import one_channel
 from .regions import Region, Source, SourceImage, regions_of_ids
 
@@ -126,10 +127,7 @@ def read_panoptic(annotations: str, pngs: str, images: str) -> Source:
     Raises:
         ValueError: the JSON is not in COCO panoptic format.
     """
-    content = read_json(annotations)
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content, Mapping) or not isinstance(content.get(key), list):
-            raise ValueError(f"{annotations} is not in COCO panoptic format: it has no list of {key}.")
+    content = read_panoptic_json(annotations)
     categories = [{k: row[k] for k in ("id", "name", "isthing", "color") if k in row} for row in content["categories"]]
     rows = {row["image_id"]: row for row in content["annotations"]}
     index = ImageIndex([images])
@@ -153,5 +151,5 @@ def _panoptic_regions(
     ids = read_panoptic_png(png)
     if ids.shape != size:
         raise ValueError(f"{png} has (height, width) {ids.shape}, the image {size}")
-    rows = {int(s["id"]): (int(s["category_id"]), bool(int(s.get("iscrowd") or 0))) for s in segments}
+    rows = {s["id"]: (s["category_id"], bool(s["iscrowd"])) for s in segments}
     return regions_of_ids(ids, rows.get), {}
