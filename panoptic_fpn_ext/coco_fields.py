@@ -26,6 +26,7 @@ __all__ = [
     "UNNAMED_CATEGORY",
     "Field",
     "Row",
+    "runs_of_text",
 ]
 
 Row = dict[str, Any]
@@ -176,13 +177,13 @@ def _segmentation(value: Any) -> Any:
 def _rle(value: Row) -> Row:
     size = [_SIDE.convert(side) for side in _list(value.get("size"))]
     counts = value.get("counts")
-    runs = _runs_of_text(counts) if type(counts) is str else _list(counts)
+    runs = runs_of_text(counts) if type(counts) is str else _list(counts)
     if len(size) != 2 or set(map(type, runs)) != {int} or min(runs) < 0 or sum(runs) != size[0] * size[1]:
         raise ValueError
     return {**value, "size": size}
 
 
-def _runs_of_text(counts: str) -> list[int]:
+def runs_of_text(counts: str) -> list[int]:
     """Lengths of the runs of COCO's compressed RLE: five bits a character, from the third run on as differences."""
     runs: list[int] = []
     run = shift = 0

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
+from ...coco_fields import runs_of_text
+
 __all__ = [
     "BoxMask",
     "Region",
@@ -149,34 +151,13 @@ def mask_of_rle(rle: Mapping[str, Any], size: tuple[int, int]) -> BoxMask | None
     if not isinstance(counts, str | bytes):
         raise ValueError("a run-length mask without counts.")
     data = counts.encode() if isinstance(counts, str) else bytes(counts)
-    try:
-        total = sum(_compressed_counts(data))
+    try:  # pycocotools itself reads past the end of a broken one
+        total = sum(runs_of_text(data.decode()))
         if total != size[0] * size[1]:
             raise ValueError(f"its runs have {total} pixels, not {size[0] * size[1]}")
         return mask_of_array(coco_mask.decode({"counts": data, "size": [*size]}).astype(bool))
-    except (ValueError, IndexError) as error:
+    except ValueError as error:
         raise ValueError(f"a run-length mask that is broken: {error}.") from error
-
-
-def _compressed_counts(data: bytes) -> list[int]:
-    """Run lengths of COCO's compressed string; pycocotools itself reads past the end of a broken one."""
-    counts: list[int] = []
-    position = 0
-    while position < len(data):
-        value = shift = 0
-        while True:
-            byte = data[position] - 48  # IndexError where the string ends within a number
-            if not 0 <= byte < 64:
-                raise ValueError("a character that none of its encodings has")
-            value |= (byte & 31) << shift
-            position, shift = position + 1, shift + 5
-            if not byte & 32:
-                value -= (1 << shift) if byte & 16 else 0
-                break
-        counts.append(value + counts[-2] if len(counts) > 2 else value)
-    if min(counts, default=0) < 0:
-        raise ValueError("a run of negative length")
-    return counts
 
 
 def _mask_of_counts(counts: Sequence[Any], size: tuple[int, int], column_by_column: bool) -> npt.NDArray[np.bool_]:
