@@ -99,9 +99,11 @@ class Reuse:
             unset: parameters that the checkpoint did not set.
             misshapen: those of them that it has in another shape.
         """
-        parts: dict[str, list[str]] = {}
+        in_order = sorted(_PARTS, key=lambda part: bool(part.classes))  # predictors last, as in the networks
+        parts: dict[str, list[str]] = {part.name: [] for part in in_order}
         for name, _ in model.named_parameters():
-            parts.setdefault(_part_of(name).name, []).append(name)
+            parts[_part_of(name).name].append(name)
+        parts = {part: names for part, names in parts.items() if names}
         reused = [part for part, names in parts.items() if not unset.intersection(names)]
         reasons: dict[str, list[str]] = {}
         for part in (part for part in parts if part not in reused):

@@ -28,10 +28,14 @@ def get_parser() -> argparse.ArgumentParser:
     """Arguments as detectron2's demo has them."""
     parser = command_parser(
         __doc__,
-        "python projects/panoptic_fpn/demo.py --config-file output/street/config.yaml --input photos/ \\\n"
-        "    --output overlays --opts MODEL.WEIGHTS output/street/model_final.pth",
+        "python projects/panoptic_fpn/demo.py --config-file output/street/model_final.pth --input photos/ \\\n"
+        "    --output overlays",
     )
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="config that the model was trained with")
+    parser.add_argument(
+        "--config-file",
+        metavar="MODEL",
+        help="config, name in the model zoo, checkpoint or folder of a run (default: the config beside MODEL.WEIGHTS)",
+    )
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files, folders or quoted patterns")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the overlays go, NAME.png each")
     parser.add_argument(
@@ -55,16 +59,20 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def load_cfg(args: argparse.Namespace) -> CfgNode:
-    """Config of the command line; of the datasets it needs only the categories."""
+    """Config of the command line; its datasets need not be known where the checkpoint records its categories."""
     opts = list(args.opts)
     if args.confidence_threshold is not None:
         keys = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH")
         opts += [x for key in keys for x in (key, args.confidence_threshold)]
     opts += ["MODEL.PANOPTIC_FPN.OUTPUTS", "('panoptic_seg',)"]  # the others cost memory and time
-    cfg = load_prediction_config(args.config_file, opts, args.register)
+    weights = dict(zip(args.opts[::2], args.opts[1::2], strict=False)).get("MODEL.WEIGHTS")
+    config_file = args.config_file or weights
+    if not config_file:
+        raise ValueError("Which model? Name one with --config-file, or its checkpoint with --opts MODEL.WEIGHTS FILE.")
+    cfg = load_prediction_config(config_file, opts, args.register)
     if "panoptic_seg" not in model_outputs(cfg):
         raise ValueError(
-            f"The model of {args.config_file} predicts {sorted(model_outputs(cfg))} and no panoptic map to draw: "
+            f"The model of {config_file} predicts {sorted(model_outputs(cfg))} and no panoptic map to draw: "
             "take a config whose MODEL.META_ARCHITECTURE is panoptic."
         )
     return cfg

@@ -9,9 +9,13 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
 from detectron2.modeling import build_model
+from PIL import Image
 
+from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.data import PanopticDatasetMapper, read_image
-from panoptic_fpn_ext.engine import PanopticPredictor
+from panoptic_fpn_ext.data.street.categories import categories
+from panoptic_fpn_ext.engine import PanopticCheckpointer, PanopticPredictor
+from panoptic_fpn_ext.engine.model_categories import CategorySource, set_model_source
 
 
 @pytest.fixture
@@ -100,3 +104,57 @@ def test_unknown_dataset(cfg: CfgNode):
     cfg.DATASETS.TEST = ("nowhere",)
     with pytest.raises(KeyError, match="nowhere"):
         PanopticPredictor(cfg)
+
+
+# -- by name ---------------------------------------------------------------------------------------------------------
+
+ZOO = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
+
+
+def _same(output: dict, expected: dict) -> bool:
+    (ids, segments), (expected_ids, expected_segments) = output["panoptic_seg"], expected["panoptic_seg"]
+    return torch.equal(ids, expected_ids) and segments == expected_segments
+
+
+def test_a_name_of_the_zoo_and_images_of_all_kinds(small_street: Path, tmp_path: Path):
+    """What it sees has names, though no dataset is registered."""
+    predictor = PanopticPredictor(ZOO)
+    path = small_street / "val" / "street_val_000000.png"
+    array, image = read_image(str(path), "BGR"), Image.open(path)
+    expected = predictor(array)
+    names = {segment["name"] for segment in expected["panoptic_seg"][1]}
+    assert "road" in names and names <= {*predictor.metadata.thing_classes, *predictor.metadata.stuff_classes}
+    assert all(_same(predictor(one), expected) for one in (image, path, str(path)))
+    outputs = predictor([array, image, path])
+    assert isinstance(outputs, list) and len(outputs) == 3
+    assert all(_same(output, expected) for output in outputs)
+    assert predictor([]) == []
+    with pytest.raises(FileNotFoundError, match="no_such"):
+        predictor([path, tmp_path / "no_such.png"])
+
+
+def test_a_checkpoint_with_its_config_beside_it(cfg: CfgNode, tmp_path: Path):
+    """Of a dataset that is not known, with head sizes that the config leaves to the data."""
+    source = CategorySource(PanopticCategories(categories()), "the street")
+    cfg.DATASETS.TEST = cfg.DATASETS.TRAIN = ("of_somebody_else",)
+    cfg.MODEL.WEIGHTS = ""
+    model = build_model(cfg)
+    set_model_source(model, source)
+    run = tmp_path / "run"
+    run.mkdir()
+    PanopticCheckpointer(model, str(run)).save("model_final")
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 0
+    (run / "config.yaml").write_text(cfg.dump())
+    image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+    expected = PanopticPredictor(cfg, str(run / "model_final.pth"))(image)
+    for name in (run / "model_final.pth", run, run / "config.yaml"):
+        predictor = PanopticPredictor(str(name))
+        assert predictor.metadata.thing_classes == ["person", "car", "bus", "traffic sign"]
+        assert _same(predictor(image), expected)
+    with pytest.raises(FileNotFoundError, match=r"no_such\.pth"):
+        PanopticPredictor(str(run / "no_such.pth"))
+    (run / "config.yaml").unlink()
+    with pytest.raises(FileNotFoundError, match=r"config of checkpoint .*model_final\.pth"):
+        PanopticPredictor(str(run / "model_final.pth"))
+    with pytest.raises(FileNotFoundError, match=r"model_zoo lists them"):
+        PanopticPredictor("no/such/model")

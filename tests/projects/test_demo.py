@@ -185,3 +185,18 @@ def test_the_embedded_names_need_no_drawing(tmp_path: Path, monkeypatch: pytest.
     load_prediction_config(str(CONFIG), ["MODEL.DEVICE", "cpu"], [])
     assert not (tmp_path / "datasets").exists()
     assert "synthetic_street_val" not in DatasetCatalog
+
+
+def test_a_checkpoint_alone_names_what_it_sees(dataset: TinyDataset, weights: Path, tmp_path: Path):
+    """Neither a config nor a dataset is named: the config lies beside the checkpoint, which knows its categories."""
+    output = tmp_path / "output"
+    common = ["--input", str(dataset.image(1)), "--output", str(output), "--save-results"]
+    assert demo.main([*common, "--config-file", str(weights), "--confidence-threshold", "0"]) == 0
+    content = json.loads((output / "predictions.json").read_text())
+    names = {c["id"]: c["name"] for c in content["categories"]}
+    assert names == {1: "ball", 4: "box", 7: "grass", 9: "sky"}
+    segments = content["annotations"][0]["segments_info"]
+    assert segments and all(s["name"] == names[s["category_id"]] for s in segments)
+    assert demo.main([*common, "--opts", "MODEL.WEIGHTS", str(weights)]) == 0
+    with pytest.raises(ValueError, match="Which model"):
+        demo.main(common)
