@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import create_ddp_model
-from detectron2.utils import comm
 from torch import nn
 
 __all__ = ["available_device", "distribute", "use_available_device"]
@@ -37,5 +36,5 @@ def distribute(model: nn.Module, **kwargs: Any) -> nn.Module:
 
     ``kwargs`` are those of detectron2's `create_ddp_model`.
     """
-    devices = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None
+    devices = [torch.cuda.current_device()] if next(model.parameters()).is_cuda else None
     return create_ddp_model(model, **{"broadcast_buffers": False, "device_ids": devices, **kwargs})

@@ -23,6 +23,7 @@ from .data_descriptions import registrations_of
 from .device import available_device
 from .model_categories import CategorySource, agree_on_categories
 from .model_files import checkpoint_path, find_model, last_checkpoint
+from .output_folder import hold_output_folder
 from .runs import (
     adopted,
     begin_console,
@@ -62,6 +63,8 @@ def setup_lazy(args: argparse.Namespace) -> DictConfig:
     args.register = [*args.register, *registrations_of(getattr(args, "data", ()))]
     cfg = _read_lazy_config(args.config_file, args.opts, args.register, trained=args.eval_only)
     output = folder = cfg.train.output_dir
+    if not args.eval_only:
+        hold_output_folder(folder)
     if not (args.resume and has_checkpoint(output)):
         refuse_missing_weights(cfg.train.init_checkpoint, "train.init_checkpoint", needed=args.eval_only)
     if not args.eval_only and not args.resume:
@@ -69,6 +72,7 @@ def setup_lazy(args: argparse.Namespace) -> DictConfig:
     _prepare(cfg, args.register, eval_only=args.eval_only, resume=args.resume)
     if args.eval_only:
         folder = args.inference_folder = inference_folder(output)
+        hold_output_folder(folder)
         if "evaluator" in cfg.dataloader:
             cfg.dataloader.evaluator.output_folder = folder
     else:

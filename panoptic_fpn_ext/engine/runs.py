@@ -15,6 +15,7 @@ from detectron2.utils.env import seed_all_rng
 from ..console import open_log, start_console
 from ..data import dataset_categories
 from ..data.panoptic_catalog import is_panoptic
+from .output_folder import is_at_work
 
 __all__ = [
     "adopted",
@@ -91,7 +92,7 @@ def _named(names: list[str], kind: str) -> str:
 def say_written(folder: str) -> None:
     """Name what a run left in a folder; its checkpoints but the last are not worth a line."""
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in Path(folder).iterdir())
-    shown = [n for n in names if not n.startswith(("model_0", "events.", "last_checkpoint"))]
+    shown = [n for n in names if not n.startswith((".", "model_0", "events.", "last_checkpoint"))]
     logger.info(f"Written to {folder}: {', '.join(shown)}")
 
 
@@ -161,11 +162,13 @@ def refuse_used_folder(folder: str, key: str) -> None:
 def inference_folder(output_dir: str) -> str:
     """Folder for the results of an evaluation, the same in all processes; made here.
 
-    ``inference`` in ``output_dir``, or ``inference_2`` and so on where earlier results are.
+    ``inference`` in ``output_dir``, or ``inference_2`` and so on where earlier results are; ``inference`` is left to a
+    training that is at work.
     """
     folder = ""
     if comm.is_main_process():
-        folder = unused_folder(os.path.join(output_dir, "inference"))
+        name = "inference_2" if is_at_work(output_dir) else "inference"
+        folder = unused_folder(os.path.join(output_dir, name))
         os.makedirs(folder, exist_ok=True)
     found: Iterable[str] = comm.all_gather(folder)
     return next(iter(found))

@@ -24,6 +24,7 @@ from .device import use_available_device
 from .model_categories import CategorySource, agree_on_categories
 from .model_files import checkpoint_path, find_model, last_checkpoint
 from .options import check_options
+from .output_folder import hold_output_folder
 from .runs import (
     adopted,
     begin_console,
@@ -166,6 +167,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     begin_console(args)
     cfg = read_config(args.config_file, args.opts, trained=args.eval_only)
     folder = cfg.OUTPUT_DIR
+    if not args.eval_only:
+        hold_output_folder(folder)
     # What is wrong with files is said before any dataset is read or drawn.
     if not (args.resume and has_checkpoint(folder)):
         refuse_missing_weights(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=args.eval_only)
@@ -176,6 +179,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     _prepare(cfg, args.register, eval_only=args.eval_only, resume=args.resume)
     if args.eval_only:
         folder = args.inference_folder = inference_folder(folder)
+        hold_output_folder(folder)
     else:
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     begin_log(folder, cfg.dump())

@@ -24,6 +24,7 @@ from panoptic_fpn_ext import model_zoo
 from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.data import read_image
 from panoptic_fpn_ext.engine import PanopticPredictor, Trainer
+from panoptic_fpn_ext.engine.output_folder import hold_output_folder
 from panoptic_fpn_ext.engine.runs import begin_console, begin_log, seed_process, write_whole
 from panoptic_fpn_ext.engine.setup import add_verbose_argument, load_config
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png
@@ -96,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     images.mkdir(parents=True, exist_ok=True)
     print("1/3  Dataset: synthetic street scenes", flush=True)
     cfg = load_config(args.config_file, ["OUTPUT_DIR", str(output), *args.opts], [])
+    hold_output_folder(cfg.OUTPUT_DIR)
     begin_log(cfg.OUTPUT_DIR, cfg.dump())
     write_whole(output / "config.yaml", cfg.dump())
     seed_process(cfg.SEED)

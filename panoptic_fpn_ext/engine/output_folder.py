@@ -1,0 +1,76 @@
+"""One run at a time in an output folder."""
+
+import fcntl
+import logging
+import os
+import shlex
+import socket
+import sys
+import time
+from typing import TextIO
+
+from detectron2.utils import comm
+
+__all__ = ["hold_output_folder", "is_at_work"]
+
+logger = logging.getLogger(__name__)
+
+_LOCK = ".lock"
+_held: dict[str, TextIO] = {}
+
+
+def hold_output_folder(folder: str) -> None:
+    """Keep other runs out of an output folder as long as this process lives; to be called by all processes of a job,
+    before the first of them writes there.
+
+    Process 0 locks ``folder/.lock``, which names it; however the process ends, the lock ends with it. The lock is a
+    POSIX one: it holds between machines where their file system hands it on, as NFS does with its lock manager.
+    Folders that are not of a file system (``s3://…``) are not locked.
+
+    Raises:
+        ValueError: another run, a training or an evaluation, is at work in the folder.
+    """
+    if comm.is_main_process() and "://" not in folder:
+        _lock(folder)
+    comm.synchronize()
+
+
+def is_at_work(folder: str) -> bool:
+    """Whether another run holds a folder."""
+    path = os.path.join(os.path.realpath(folder), _LOCK)
+    if path in _held or not os.path.isfile(path):
+        return False
+    with open(path, "a", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return True
+        except OSError:
+            return False
+    return False
+
+
+def _lock(folder: str) -> None:
+    path = os.path.join(os.path.realpath(folder), _LOCK)
+    if path in _held:  # opened and closed once more, the lock would be gone
+        return
+    os.makedirs(folder, exist_ok=True)
+    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - open as long as the process lives
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        file.seek(0)
+        holder = file.read().strip() or "an unknown process"
+        raise ValueError(
+            f"A run is at work in {folder}, {holder}: wait for it, or take another folder. "
+            "If both were meant as one job, start them by --num-gpus, torchrun or srun."
+        ) from error
+    except OSError as error:
+        logger.warning(f"{folder} cannot be locked ({error.strerror}): no second run there would be noticed.")
+    file.seek(0)
+    file.truncate()
+    file.write(
+        f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}: {shlex.join(sys.argv)}"
+    )
+    file.flush()
+    _held[path] = file
