@@ -29,7 +29,7 @@ from .combiner import build_panoptic_combiner
 from .combiner.build import PanopticCombiner
 from .global_average import Counts, average_over_processes, count_rois
 from .graph_capture import is_capturing_graph, whole_number
-from .postprocessing import postprocess_instances, upsample_sem_seg_logits
+from .postprocessing import place_instances, postprocess_instances, upsample_sem_seg_logits
 from .precision import in_weights_precision
 from .sem_seg_head import PanopticFPNSemSegHead, logits_stride, raw_logits
 from .training_inputs import gt_instances, sem_seg_targets
@@ -284,6 +284,8 @@ class PanopticFPNExt(GeneralizedRCNN):
         height, width = inputs.get("height", image_size[0]), inputs.get("width", image_size[1])
         output_size = whole_number(height), whole_number(width)
         result: dict[str, Any] = {}
+        if instances is not None and not is_capturing_graph():
+            instances = place_instances(instances, output_size)  # once for both outputs that look at them
         if "sem_seg" in self.outputs:
             stride = logits_stride(self.sem_seg_head)
             result["sem_seg"] = upsample_sem_seg_logits(sem_seg_logits, stride, image_size, output_size)

@@ -4,15 +4,23 @@ Shapes: K detections, M mask side, C semantic classes, h, w logits, H, W output.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
+from torch.nn import functional as F
 
 from ...structures import THINGS_SEM_SEG_ID, VOID_ID, PanopticPrediction, SegmentInfo
-from ..postprocessing import boxes_at_output_size, label_free_pixels, paste_mask, paste_windows, row_strips
+from ..postprocessing import (
+    PlacedInstances,
+    Placement,
+    label_free_pixels,
+    paste_mask,
+    place_instances,
+    row_strips,
+)
 from .build import PANOPTIC_COMBINER_REGISTRY
 
 __all__ = ["HeuristicCombiner"]
@@ -26,7 +34,8 @@ class HeuristicCombiner:
     pixels. The remaining pixels get their semantic label; thing labels and labels with too few free pixels become void.
 
     Nothing of size C×H×W or K×H×W is made: masks are pasted one by one within their boxes, and labels are found only
-    where no instance stands.
+    where no instance stands. The device decides which instance gets a segment; a host waits for a GPU twice an image,
+    however many there are.
     """
 
     @configurable
@@ -89,70 +98,105 @@ class HeuristicCombiner:
             The panoptic map and its segments; ``instance_id`` counts the detections whose box is not empty at output
             size, as detectron2's post-processed ``instances`` do.
         """
-        panoptic_seg = torch.full(output_size, VOID_ID, dtype=torch.int32, device=sem_seg_logits.device)
-        free = torch.ones(output_size, dtype=torch.bool, device=sem_seg_logits.device)
-        segments_info = self._add_instances(panoptic_seg, free, instances, output_size)
+        device = sem_seg_logits.device
+        panoptic_seg = torch.full(output_size, VOID_ID, dtype=torch.int32, device=device)
+        free = torch.ones(output_size, dtype=torch.bool, device=device)
+        placed = place_instances(instances, output_size)  # Here the host waits for the device for the first time.
+        candidates = self._candidates(placed.placement.scores)
+        accepted = self._write_instances(panoptic_seg, free, placed, candidates)
         labels = label_free_pixels(sem_seg_logits, self.sem_seg_stride, image_size, free)
-        segments_info += self._add_stuff(panoptic_seg, labels, len(sem_seg_logits), first_id=len(segments_info) + 1)
-        return PanopticPrediction(panoptic_seg, segments_info)
+        areas = _label_areas(labels, len(sem_seg_logits))
+        ids = self._stuff_ids(areas, accepted.sum())
+        _write_stuff(panoptic_seg, labels, ids)
+        # Here for the second and last time.
+        numbers = torch.cat([accepted, areas, ids]).tolist()
+        is_accepted, stuff = numbers[: len(candidates)], numbers[len(candidates) :]
+        things = list(itertools.compress(candidates, is_accepted))
+        segments = [*_things(placed.placement, things), *_stuff(stuff[: len(areas)], stuff[len(areas) :])]
+        return PanopticPrediction(panoptic_seg, segments)
 
-    def _add_instances(
-        self, panoptic_seg: torch.Tensor, free: torch.Tensor, instances: Instances, output_size: tuple[int, int]
-    ) -> list[SegmentInfo]:
-        """Write the instances into the (void) map, take their pixels off ``free``, and list them."""
-        boxes = boxes_at_output_size(instances, output_size)
-        nonempty = boxes.nonempty()
-        scores, classes = instances.scores[nonempty], instances.pred_classes[nonempty].tolist()
-        order, values = torch.argsort(-scores).tolist(), scores.tolist()
+    def _candidates(self, scores: Sequence[float]) -> list[int]:
+        """Positions of the instances that are good enough, best first."""
         # As Python numbers: a float32 tensor would round the threshold.
-        candidates = [row for row in order if values[row] >= self.instance_score_threshold]
-        masks, boxes = instances.pred_masks[nonempty][candidates, 0], boxes.tensor[nonempty][candidates]
-        accepted = self._write_instances(panoptic_seg, free, masks, boxes)
-        return [
-            SegmentInfo(id=i, isthing=True, score=values[row], category_id=classes[row], instance_id=row)
-            for i, row in enumerate(itertools.compress(candidates, accepted), start=1)
-        ]
+        kept = [k for k, score in enumerate(scores) if score >= self.instance_score_threshold]
+        return sorted(kept, key=lambda k: -scores[k])
 
     def _write_instances(
-        self, panoptic_seg: torch.Tensor, free: torch.Tensor, masks: torch.Tensor, boxes: torch.Tensor
-    ) -> list[bool]:
-        """Which instances, in this order, get a segment. The device decides; the host hears of it once, at the end."""
-        next_id = torch.ones((), dtype=torch.int32, device=free.device)
-        accepted = torch.zeros(len(masks), dtype=torch.bool, device=free.device)
-        windows = paste_windows(boxes, (free.shape[0], free.shape[1]))
-        for mask, box, window, is_accepted in zip(masks, boxes, windows, accepted, strict=True):
-            claimed = self._claim(paste_mask(mask, box, window, self.mask_threshold), free[window], is_accepted)
-            panoptic_seg[window].masked_fill_(claimed, next_id)
-            next_id += is_accepted
-        return accepted.tolist()
+        self, panoptic_seg: torch.Tensor, free: torch.Tensor, placed: PlacedInstances, candidates: Sequence[int]
+    ) -> torch.Tensor:
+        """Write candidates into the (void) map and take their pixels off ``free``.
 
-    def _claim(self, mask: torch.Tensor, free: torch.Tensor, is_accepted: torch.Tensor) -> torch.Tensor:
-        """Pixels an instance gets, none if it is dropped; they are free no more. Fills in ``is_accepted``, bool ()."""
+        Returns:
+            int32, for each candidate 1 if it got a segment, and 0 otherwise. The device decides, and the host does not
+            wait for it.
+        """
+        next_id = torch.ones((), dtype=torch.int32, device=free.device)
+        accepted = torch.zeros(len(candidates), dtype=torch.int32, device=free.device)
+        for k, is_accepted in zip(candidates, accepted, strict=True):
+            row, window = placed.placement.rows[k], placed.placement.windows[k]
+            mask = paste_mask(placed.pred_masks[row, 0], placed.placement.boxes[row], window, self.mask_threshold)
+            is_accepted.copy_(self._has_segment(mask, free[window]))  # the mask has only free pixels from here on
+            # Free pixels are 0 in the map, and a number of 0 leaves them so. To fill in a tensor, the host would wait.
+            segments = panoptic_seg[window]
+            segments.add_(mask * (next_id * is_accepted))
+            torch.eq(segments, VOID_ID, out=free[window])
+            next_id += is_accepted
+        return accepted
+
+    def _has_segment(self, mask: torch.Tensor, free: torch.Tensor) -> torch.Tensor:
+        """Whether an instance gets one, bool (); pixels that are not free are taken off its mask."""
         area = mask.count_nonzero()
         mask &= free
         free_area = mask.count_nonzero()
         # An instance that lies wholly on others has no pixel left, whatever the threshold allows.
-        is_accepted.copy_((free_area > 0) & ((area - free_area).double() / area <= self.overlap_threshold))
-        mask &= is_accepted
-        free ^= mask
-        return mask
+        return (free_area > 0) & ((area - free_area).double() / area <= self.overlap_threshold)
 
-    def _add_stuff(
-        self, panoptic_seg: torch.Tensor, labels: torch.Tensor, num_classes: int, first_id: int
-    ) -> list[SegmentInfo]:
-        """Write the stuff labels, which are below ``num_classes``, into the free pixels of the map and list them."""
-        areas = torch.bincount(labels.flatten(), minlength=num_classes).tolist()[:num_classes]
-        kept = [label for label, area in enumerate(areas) if self._is_segment(label, area)]
-        id_of_label = torch.zeros(num_classes + 1, dtype=torch.int32)
-        id_of_label[kept] = torch.arange(first_id, first_id + len(kept), dtype=torch.int32)
-        id_of_label = id_of_label.to(labels.device)
-        for strip in row_strips(*labels.shape):
-            # int32 indices are half the memory of int64, and all versions of PyTorch take them here.
-            panoptic_seg[strip] += id_of_label.index_select(0, labels[strip].flatten().int()).view_as(labels[strip])
-        return [
-            SegmentInfo(id=i, isthing=False, category_id=label, area=areas[label])
-            for i, label in enumerate(kept, start=first_id)
-        ]
+    def _stuff_ids(self, areas: torch.Tensor, num_things: torch.Tensor) -> torch.Tensor:
+        """Segment id of each label after those of the things, or 0; int64 (C,), as the areas are."""
+        is_segment = (areas > 0) & (areas.double() >= self.stuff_area_threshold)
+        for label in self.thing_sem_seg_ids:
+            is_segment[max(label, 0) : max(label + 1, 0)].fill_(False)  # a number alone would be an upload
+        return (is_segment.cumsum(0) + num_things) * is_segment
 
-    def _is_segment(self, label: int, area: int) -> bool:
-        return label not in self.thing_sem_seg_ids and area > 0 and area >= self.stuff_area_threshold
+
+def _label_areas(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """int64 (C,): how often each label below C occurs in (H, W)."""
+    if labels.device.type == "cpu":
+        return torch.bincount(labels.flatten(), minlength=num_classes)[:num_classes]
+    # On a GPU `bincount` makes the host wait for the largest label. Rows keep additions to one number few.
+    by_row = torch.zeros(len(labels), num_classes + 1, dtype=torch.int32, device=labels.device)
+    for strip in row_strips(*labels.shape):
+        index = labels[strip].long()
+        by_row[strip].scatter_add_(1, index, by_row.new_ones(()).expand_as(index))
+    return by_row.sum(dim=0)[:num_classes]
+
+
+def _write_stuff(panoptic_seg: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor) -> None:
+    """Write ids int64 (C,) of labels into the free pixels of the map; the others have label C."""
+    id_of_label = F.pad(ids, (0, 1)).int()
+    for strip in row_strips(*labels.shape):
+        # int32 indices are half the memory of int64, and all versions of PyTorch take them here.
+        panoptic_seg[strip] += id_of_label.index_select(0, labels[strip].flatten().int()).view_as(labels[strip])
+
+
+def _things(placement: Placement, rows: Iterable[int]) -> list[SegmentInfo]:
+    """Segments of instances, by their positions among those that are not empty."""
+    return [
+        SegmentInfo(
+            id=i,
+            isthing=True,
+            score=placement.scores[row],
+            category_id=placement.classes[row],
+            instance_id=row,
+        )
+        for i, row in enumerate(rows, start=1)
+    ]
+
+
+def _stuff(areas: Sequence[int], ids: Sequence[int]) -> list[SegmentInfo]:
+    """Segments of the labels that have an id."""
+    return [
+        SegmentInfo(id=i, isthing=False, category_id=label, area=area)
+        for label, (area, i) in enumerate(zip(areas, ids, strict=True))
+        if i
+    ]

@@ -1,18 +1,20 @@
 """From network resolution to output size: semantic logits and labels, masks, detections. Pure functions."""
 
-from .instances import boxes_at_output_size, postprocess_instances
+from .instances import PlacedInstances, Placement, place_instances, postprocess_instances
 from .labels import label_free_pixels, row_strips
 from .masks import paste_mask, paste_masks, paste_windows
 from .resize import Taps, composed_taps, upsample_sem_seg_logits
 
 __all__ = [
+    "PlacedInstances",
+    "Placement",
     "Taps",
-    "boxes_at_output_size",
     "composed_taps",
     "label_free_pixels",
     "paste_mask",
     "paste_masks",
     "paste_windows",
+    "place_instances",
     "postprocess_instances",
     "row_strips",
     "upsample_sem_seg_logits",

@@ -1,23 +1,84 @@
 """Detections at output size, as detectron2's `detector_postprocess` gives them.
 
-Shapes: K detections, M mask side, H, W output.
+Shapes: K detections, K' of them with a box that is not empty at output size, M mask side, H, W output.
 """
 
+from typing import Any, NamedTuple
+
+import torch
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 
 from ..graph_capture import is_capturing_graph
-from .masks import paste_masks
+from .masks import Window, paste_masks, paste_windows
 
-__all__ = ["boxes_at_output_size", "postprocess_instances"]
+__all__ = ["PlacedInstances", "Placement", "place_instances", "postprocess_instances"]
 
 
-def boxes_at_output_size(instances: Instances, output_size: tuple[int, int]) -> Boxes:
-    """Copies of the predicted boxes, scaled and clipped to the output; some may be empty."""
-    boxes = instances.pred_boxes.clone()
-    boxes.scale(output_size[1] / instances.image_size[1], output_size[0] / instances.image_size[0])
-    boxes.clip(output_size)
-    return boxes
+class Placement(NamedTuple):
+    """Where detections lie at output size. Except for ``boxes``, all of it is on the host.
+
+    Attributes:
+        output_size: (H, W).
+        boxes: float (K, 4), XYXY in output pixels, clipped to the output; on the device.
+        rows: the K' detections whose box is not empty, as positions among the K, ascending.
+        windows: where the masks of these can have pixels.
+        scores: of these; empty where detections have no scores.
+        classes: of these, contiguous thing ids; empty where detections have no classes.
+    """
+
+    output_size: tuple[int, int]
+    boxes: torch.Tensor
+    rows: list[int]
+    windows: list[Window]
+    scores: list[float]
+    classes: list[int]
+
+
+class PlacedInstances(Instances):
+    """Raw detections, fields as they are, whose ``placement`` at one output size is known."""
+
+    def __init__(self, image_size: tuple[int, int], placement: Placement, **fields: Any) -> None:
+        """
+        Args:
+            image_size: (height, width) of the network input.
+            placement: at output size.
+            fields: of the detections.
+        """
+        super().__init__(image_size, **fields)
+        self.placement: Placement
+        object.__setattr__(self, "placement", placement)  # `Instances` would take it for a field
+
+
+def place_instances(instances: Instances, output_size: tuple[int, int]) -> PlacedInstances:
+    """Find where detections lie at output size.
+
+    A host that asks a GPU for numbers waits until all work is done. So it asks once, for everything that it needs, and
+    not again if the detections are placed already.
+
+    Args:
+        instances: K raw detections with ``pred_boxes``, in network input pixels. They are not changed.
+        output_size: (H, W).
+
+    Raises:
+        ValueError: boxes that are not finite.
+    """
+    if isinstance(instances, PlacedInstances) and instances.placement.output_size == output_size:
+        return instances
+    boxes = _scaled(instances, output_size)
+    known = [instances.get(name)[:, None] for name in ("scores", "pred_classes") if instances.has(name)]
+    is_finite = boxes.isfinite().all(dim=1, keepdim=True)
+    boxes = _clipped(boxes, output_size)
+    # float64 holds float32 and class ids exactly.
+    numbers = torch.cat([column.detach().double() for column in (is_finite, boxes, *known)], dim=1).tolist()
+    if not all(row[0] for row in numbers):
+        raise ValueError("Boxes of detections must be finite, got infinity or NaN.")
+    rows = [k for k, (_, x0, y0, x1, y1, *_) in enumerate(numbers) if x1 > x0 and y1 > y0]
+    corners = [numbers[k][1:5] for k in rows]
+    scores = [numbers[k][5] for k in rows] if instances.has("scores") else []
+    classes = [int(numbers[k][-1]) for k in rows] if instances.has("pred_classes") else []
+    placement = Placement(output_size, boxes, rows, paste_windows(corners, output_size), scores, classes)
+    return PlacedInstances(instances.image_size, placement, **instances.get_fields())
 
 
 def postprocess_instances(instances: Instances, output_size: tuple[int, int], mask_threshold: float = 0.5) -> Instances:
@@ -31,21 +92,55 @@ def postprocess_instances(instances: Instances, output_size: tuple[int, int], ma
 
     Returns:
         The same fields, boxes in output pixels and ``pred_masks`` bool (K', H, W).
+
+    Raises:
+        ValueError: boxes that are not finite.
     """
+    if is_capturing_graph():
+        return _postprocess_plainly(instances, output_size, mask_threshold)
+    placed = place_instances(instances, output_size)
+    placement = placed.placement
+    fields: dict[str, Any] = {**placed.get_fields(), "pred_boxes": Boxes(placement.boxes)}
+    result = Instances(output_size, **fields)
+    if len(placement.rows) < len(placed):
+        result = result[_nonempty_rows(placement)]
+    if result.has("pred_masks"):
+        boxes = result.pred_boxes.tensor
+        result.pred_masks = paste_masks(result.pred_masks[:, 0], boxes, output_size, mask_threshold, placement.windows)
+    if result.has("pred_keypoints"):
+        result.pred_keypoints = result.pred_keypoints.clone()
+        result.pred_keypoints[:, :, 0] *= output_size[1] / instances.image_size[1]
+        result.pred_keypoints[:, :, 1] *= output_size[0] / instances.image_size[0]
+    return result
+
+
+def _postprocess_plainly(instances: Instances, output_size: tuple[int, int], mask_threshold: float) -> Instances:
+    """`detector_postprocess` on copies of what it scales in place."""
     copied = Instances(instances.image_size, **instances.get_fields())
-    # detectron2 scales these in place.
     for name in ("pred_boxes", "pred_keypoints"):
         if copied.has(name):
             copied.set(name, copied.get(name).clone())
-    if is_capturing_graph():
-        return detector_postprocess(copied, *output_size, mask_threshold)
-    has_masks = copied.has("pred_masks")
-    if has_masks:
-        # Under another name, so that detectron2 filters the masks and leaves the pasting to us.
-        copied.roi_masks = copied.pred_masks[:, 0]
-        copied.remove("pred_masks")
-    result = detector_postprocess(copied, *output_size)
-    if has_masks:
-        result.pred_masks = paste_masks(result.roi_masks, result.pred_boxes.tensor, output_size, mask_threshold)
-        result.remove("roi_masks")
+    result: Instances = detector_postprocess(copied, *output_size, mask_threshold)
     return result
+
+
+def _scaled(instances: Instances, output_size: tuple[int, int]) -> torch.Tensor:
+    """Copies of the predicted boxes, float (K, 4) in output pixels, which may go beyond the output."""
+    boxes = instances.pred_boxes.clone()
+    boxes.scale(output_size[1] / instances.image_size[1], output_size[0] / instances.image_size[0])
+    scaled: torch.Tensor = boxes.tensor
+    return scaled
+
+
+def _clipped(boxes: torch.Tensor, output_size: tuple[int, int]) -> torch.Tensor:
+    """As `Boxes.clip`, without its look at the values."""
+    height, width = output_size
+    x, y = boxes[:, 0::2].clamp(min=0, max=width), boxes[:, 1::2].clamp(min=0, max=height)
+    return torch.stack([x, y], dim=2).flatten(1)
+
+
+def _nonempty_rows(placement: Placement) -> torch.Tensor:
+    """``rows`` as int64 (K',) on the device, found there: an upload would make the host wait."""
+    x0, y0, x1, y1 = placement.boxes.unbind(dim=1)
+    is_empty = ((x1 <= x0) | (y1 <= y0)).byte()
+    return is_empty.argsort(stable=True)[: len(placement.rows)]

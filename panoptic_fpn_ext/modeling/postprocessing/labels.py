@@ -20,6 +20,8 @@ __all__ = ["label_free_pixels", "row_strips"]
 _STRIP_PIXELS = 2**20
 # Logits computed at a time: large enough to hide the cost of a call, small enough for a CPU's cache.
 _TILE_LOGITS = 2**21
+# A GPU is the faster the more it gets at once.
+_TILE_LOGITS_GPU = 2**24
 
 
 class _Grid(NamedTuple):
@@ -50,6 +52,8 @@ def label_free_pixels(
     table = logits.float().permute(1, 2, 0).contiguous()  # h, w, C
     labels = table.max(dim=2).indices.to(_label_dtype(len(logits)))
     output = _grid(logits, stride, image_size, output_size)
+    if logits.device.type != "cpu":
+        return _label_all(labels.dtype, output, table, free)
     if stride == 1 or free.numel() <= image_size[0] * image_size[1]:
         return _refine(labels, output, table, output, free)
     # The network input's grid on the way leaves a narrower seam between the classes undecided.
@@ -77,6 +81,27 @@ def _grid(source: torch.Tensor, stride: int, image_size: tuple[int, int], size: 
         for length, crop, out in zip(source.shape[1:], image_size, size, strict=True)
     )
     return _Grid(rows, cols)
+
+
+def _label_all(dtype: torch.dtype, grid: _Grid, table: torch.Tensor, free: torch.Tensor) -> torch.Tensor:
+    """What :func:`_refine` gives, from the logits of all pixels: a host that asks a GPU which are undecided, waits.
+
+    Args:
+        dtype: of the labels.
+        grid: over the logits.
+        table: float32 (h, w, C), logits.
+        free: bool, of the grid's size: the pixels to label; the others get C.
+    """
+    height, width = free.shape
+    labels = torch.empty(free.shape, dtype=dtype, device=free.device)
+    rows = max(1, _TILE_LOGITS_GPU // (table.shape[2] * width))
+    for start in range(0, height, rows):
+        tile = slice(start, min(start + rows, height))
+        y, x = torch.meshgrid(
+            torch.arange(start, tile.stop, device=free.device), torch.arange(width, device=free.device), indexing="ij"
+        )
+        labels[tile] = _best_class(table, grid, y.flatten(), x.flatten()).view(y.shape)
+    return labels.masked_fill_(~free, table.shape[2])
 
 
 def _refine(labels: torch.Tensor, step: _Grid, table: torch.Tensor, target: _Grid, free: torch.Tensor) -> torch.Tensor:

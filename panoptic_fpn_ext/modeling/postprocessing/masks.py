@@ -3,6 +3,7 @@
 Shapes: K detections, M mask side, H, W output.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -17,18 +18,21 @@ Window = tuple[slice, slice]
 _TILE_PIXELS = 2**18
 
 
-def paste_windows(boxes: torch.Tensor, output_size: tuple[int, int]) -> list[Window]:
-    """Where masks can have pixels: their boxes and a pixel around, within the output. Waits for the device once.
+def paste_windows(boxes: Sequence[Sequence[float]], output_size: tuple[int, int]) -> list[Window]:
+    """Where masks can have pixels: their boxes and a pixel around, within the output.
 
     Args:
-        boxes: float (K, 4), XYXY in output pixels, clipped to the output and not empty.
+        boxes: (K, 4), XYXY in output pixels, clipped to the output and not empty; on the host.
         output_size: (H, W).
     """
     height, width = output_size
-    lower = (boxes[:, :2].floor() - 1).clamp(min=0)
-    upper = boxes[:, 2:].ceil() + 1
-    corners = torch.cat([lower, upper], dim=1).long().tolist()
-    return [(slice(y0, min(y1, height)), slice(x0, min(x1, width))) for x0, y0, x1, y1 in corners]
+    return [
+        (
+            slice(max(math.floor(y0) - 1, 0), min(math.ceil(y1) + 1, height)),
+            slice(max(math.floor(x0) - 1, 0), min(math.ceil(x1) + 1, width)),
+        )
+        for x0, y0, x1, y1 in boxes
+    ]
 
 
 @torch.no_grad()
@@ -58,7 +62,11 @@ def paste_mask(mask: torch.Tensor, box: torch.Tensor, window: Window, threshold:
 
 
 def paste_masks(
-    masks: torch.Tensor, boxes: torch.Tensor, output_size: tuple[int, int], threshold: float = 0.5
+    masks: torch.Tensor,
+    boxes: torch.Tensor,
+    output_size: tuple[int, int],
+    threshold: float = 0.5,
+    windows: Sequence[Window] | None = None,
 ) -> torch.Tensor:
     """All masks at output size, the same pixels as detectron2's `paste_masks_in_image`.
 
@@ -67,12 +75,13 @@ def paste_masks(
         boxes: float (K, 4), XYXY in output pixels, clipped to the output and not empty.
         output_size: (H, W).
         threshold: probability from which a pixel belongs to a mask.
+        windows: of the boxes, from :func:`paste_windows`; without them the host reads the boxes.
 
     Returns:
         bool (K, H, W).
     """
     pasted = torch.zeros((len(masks), *output_size), dtype=torch.bool, device=masks.device)
-    windows: Sequence[Window] = paste_windows(boxes, output_size)
+    windows = paste_windows(boxes.tolist(), output_size) if windows is None else windows
     for target, mask, box, window in zip(pasted, masks, boxes, windows, strict=True):
         target[window] = paste_mask(mask, box, window, threshold)
     return pasted
