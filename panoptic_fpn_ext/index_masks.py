@@ -3,7 +3,7 @@
 Shapes: K masks, R boxes, M mask size, H, W image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,14 +114,28 @@ class IndexMasks(BitMasks):
         boxes = boxes.to(self.device)
         pool = ROIAlign((mask_size, mask_size), 1.0, 0, aligned=True)
         result = torch.zeros(len(self), mask_size, mask_size, dtype=torch.bool, device=self.device)
-        different, which = self.indices.unique(return_inverse=True)
         at_once = max(1, _PIXELS_AT_ONCE // max(self.index_map.numel(), 1))
-        for start in range(0, len(different), at_once):
-            masks = self._masks(different[start : start + at_once])[:, None].float()
-            rows = torch.where((which >= start) & (which < start + at_once))[0]
-            rois = torch.cat([(which[rows] - start).to(boxes.dtype)[:, None], boxes[rows]], dim=1)
-            result[rows] = pool(masks, rois).squeeze(1) >= 0.5
+        for indices, rows, which in self._groups(at_once):
+            rois = torch.cat([which.to(boxes.dtype)[:, None], boxes[rows]], dim=1)
+            result[rows] = pool(self._masks(indices)[:, None].float(), rois).squeeze(1) >= 0.5
         return result
+
+    def _groups(self, at_once: int) -> Iterator[tuple[torch.Tensor, torch.Tensor | slice, torch.Tensor]]:
+        """All masks, as many different ones at a time.
+
+        Yields:
+            Indices of at most ``at_once`` masks, the rows of these, and for each row the position of its mask among
+            the indices.
+        """
+        if self.device.type != "cpu":  # a host that asks which are different waits, and drawing some twice costs little
+            for start in range(0, len(self), at_once):
+                rows = slice(start, min(start + at_once, len(self)))
+                yield self.indices[rows], rows, torch.arange(rows.stop - start, device=self.device)
+            return
+        different, which = self.indices.unique(return_inverse=True)
+        for start in range(0, len(different), at_once):
+            chosen = torch.where((which >= start) & (which < start + at_once))[0]
+            yield different[start : start + at_once], chosen, which[chosen] - start
 
     def get_bounding_boxes(self) -> Boxes:
         """Tight boxes, float32 XYXY in px with exclusive far edges; zeros for a mask without a pixel."""

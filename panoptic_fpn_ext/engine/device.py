@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import create_ddp_model
 from torch import nn
 
-__all__ = ["available_device", "distribute", "use_available_device"]
+__all__ = ["available_device", "distribute", "synchronize", "use_available_device"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,12 @@ def use_available_device(cfg: CfgNode) -> None:
     cfg.MODEL.DEVICE = device
     if frozen:
         cfg.freeze()
+
+
+def synchronize(device: torch.device | str) -> None:
+    """Wait until a GPU has done what it was given, as a clock must; a CPU is never behind."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def distribute(model: nn.Module, **kwargs: Any) -> nn.Module:

@@ -9,16 +9,19 @@ __all__ = ["PeakMemory", "resident"]
 
 
 class PeakMemory:
-    """Highest memory inside a ``with`` block, bytes; a thread looks every two milliseconds on a CPU."""
+    """Highest memory inside a ``with`` block, bytes: of a GPU what PyTorch allocated there, of a CPU what is resident,
+    where a thread looks every two milliseconds.
+    """
 
-    def __init__(self, device: str) -> None:
-        self.on_gpu = device.startswith("cuda")
+    def __init__(self, device: torch.device | str) -> None:
+        self.device = torch.device(device)
+        self.on_gpu = self.device.type == "cuda"
         self.stopped = threading.Event()
 
     def __enter__(self) -> "PeakMemory":
-        self.before = self.highest = torch.cuda.memory_allocated() if self.on_gpu else resident()
+        self.before = self.highest = torch.cuda.memory_allocated(self.device) if self.on_gpu else resident()
         if self.on_gpu:
-            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.reset_peak_memory_stats(self.device)
         self.watcher = threading.Thread(target=self._watch)
         self.watcher.start()
         return self
@@ -31,7 +34,7 @@ class PeakMemory:
         self.stopped.set()
         self.watcher.join()
         if self.on_gpu:
-            self.highest = torch.cuda.max_memory_allocated()
+            self.highest = torch.cuda.max_memory_allocated(self.device)
 
 
 def resident() -> int:

@@ -1,17 +1,20 @@
 """One training step: mixed precision on any device, and gradient accumulation."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import AMPTrainer, SimpleTrainer
+from detectron2.engine import SimpleTrainer
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 __all__ = ["TrainStep", "build_train_step", "choose_train_step"]
+
+logger = logging.getLogger(__name__)
 
 Batch = Sequence[dict[str, Any]]
 
@@ -42,15 +45,14 @@ def choose_train_step(
     accumulate_steps: int = 1,
     mixed_precision: bool = False,
 ) -> SimpleTrainer:
-    """detectron2's own step wherever it suffices, else :class:`TrainStep`, whose arguments these are.
+    """detectron2's `SimpleTrainer` wherever it suffices, else :class:`TrainStep`, whose arguments these are.
 
-    ``mixed_precision`` is float16 with scaled losses on a GPU and bfloat16 on a CPU.
+    ``mixed_precision`` is float16 with scaled losses on a GPU and bfloat16 on a CPU. A run may be resumed with another
+    of these steps and on another device, which detectron2's `AMPTrainer` refuses where losses were not scaled.
     """
     on_gpu = next(model.parameters()).is_cuda
     if accumulate_steps == 1 and not mixed_precision:
         return SimpleTrainer(model, data_loader, optimizer)
-    if accumulate_steps == 1 and on_gpu:
-        return AMPTrainer(model, data_loader, optimizer)
     precision = (torch.float16 if on_gpu else torch.bfloat16) if mixed_precision else None
     return TrainStep(model, data_loader, optimizer, accumulate_steps=accumulate_steps, precision=precision)
 
@@ -140,7 +142,15 @@ class TrainStep(SimpleTrainer):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
+        """The inverse of :meth:`state_dict`; it also takes the states of the other steps and of `AMPTrainer`.
+
+        Where the checkpoint has no scale of the losses, scaling begins afresh.
+        """
         super().load_state_dict(state_dict)
-        if self.grad_scaler.is_enabled() and "grad_scaler" in state_dict:
-            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+        scale = state_dict.get("grad_scaler")  # empty, where it came from a scaler that was off
+        if not self.grad_scaler.is_enabled():
+            return
+        if scale:
+            self.grad_scaler.load_state_dict(scale)
+        else:
+            logger.info("The checkpoint was written without loss scaling (SOLVER.AMP.ENABLED): it begins afresh.")

@@ -37,12 +37,18 @@ def detect_with_masks_above(
         return instances
     found = roi_heads._forward_box(features, proposals)
     # As Python numbers, as where masks are combined: a float32 tensor would round the threshold.
-    rows = [[i for i, score in enumerate(one.scores.tolist()) if score >= score_threshold] for one in found]
+    scores = [one.scores.tolist() for one in found]
+    rows = [_rows([i for i, score in enumerate(one) if score >= score_threshold]) for one in scores]
     with_masks = roi_heads.forward_with_given_boxes(features, [one[i] for one, i in zip(found, rows, strict=True)])
     for one, i, masked in zip(found, rows, with_masks, strict=True):
         one.pred_masks = masked.pred_masks.new_zeros((len(one), *masked.pred_masks.shape[1:]))
         one.pred_masks[i] = masked.pred_masks
     return found
+
+
+def _rows(rows: list[int]) -> list[int] | slice:
+    """The first rows, as of detections in order of their scores, as a slice: a list would have to go to the device."""
+    return slice(len(rows)) if rows == list(range(len(rows))) else rows
 
 
 def _has_separate_branches(roi_heads: ROIHeads) -> bool:

@@ -18,15 +18,15 @@ Counts = dict[str, torch.Tensor | int]
 """How many things the losses whose names start with a key are averaged over."""
 
 
-def count_rois(sampled: Sequence[Instances], num_classes: int) -> tuple[int, int]:
-    """RoIs that a box head was trained on, and those among them that a mask head was.
+def count_rois(sampled: Sequence[Instances], num_classes: int) -> tuple[int, torch.Tensor | int]:
+    """RoIs that a box head was trained on, and those among them that a mask head was, int64 () on their device.
 
     Args:
         sampled: RoIs with ``gt_classes`` (int64; ``num_classes`` is background), as RoI heads return them in training.
         num_classes: T.
     """
     classes = [x.gt_classes for x in sampled if x.has("gt_classes")]
-    return sum(len(c) for c in classes), sum(((c >= 0) & (c < num_classes)).sum().item() for c in classes)
+    return sum(len(c) for c in classes), sum(((c >= 0) & (c < num_classes)).sum() for c in classes)
 
 
 def average_over_processes(losses: Mapping[str, torch.Tensor], counts: Counts) -> dict[str, torch.Tensor]:
@@ -45,7 +45,7 @@ def average_over_processes(losses: Mapping[str, torch.Tensor], counts: Counts) -
     if world_size == 1 or not losses:
         return dict(losses)
     device = next(iter(losses.values())).device
-    local = torch.stack([torch.as_tensor(count, dtype=torch.int64, device=device) for count in counts.values()])
+    local = torch.stack([torch.zeros((), dtype=torch.int64, device=device) + count for count in counts.values()])
     total = local.clone()
     distributed.all_reduce(total)
     weights = dict(zip(counts, local * world_size / total.clamp(min=1), strict=True))

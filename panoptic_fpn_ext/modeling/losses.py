@@ -28,12 +28,17 @@ _TILE_BYTES_GPU = 2**26
 
 
 class _Kernels(NamedTuple):
-    """Upsampling as products: ``rows`` (s·r, r + 2) from the left, ``columns`` (_BLOCK + 2, s·_BLOCK) from the
-    right.
+    """How a tile is upsampled.
+
+    On a CPU by products: ``rows`` (s·r, r + 2) from the left, ``columns`` (_BLOCK + 2, s·_BLOCK) from the right. On a
+    GPU those might be computed in TF32, which keeps three digits of the logits, so there by sums: ``taps`` (s, 3) are
+    the weights of a sample's left neighbour, itself and its right neighbour in each of its outputs.
     """
 
+    taps: torch.Tensor
     rows: torch.Tensor
     columns: torch.Tensor
+    step: int
     scale: int
     ignore_value: int
 
@@ -79,8 +84,11 @@ def upsampled_cross_entropy(
 
 
 def _check_labels(targets: torch.Tensor, labelled: torch.Tensor, num_classes: int) -> None:
-    lowest, highest = torch.where(labelled, targets, 0).aminmax() if targets.numel() else (targets.sum(),) * 2
-    worst = int(highest) if highest >= num_classes else int(lowest)
+    if not targets.numel():
+        return
+    # One look at the device, for both.
+    lowest, highest = torch.stack(torch.where(labelled, targets, 0).aminmax()).tolist()
+    worst = highest if highest >= num_classes else lowest
     if not 0 <= worst < num_classes:
         raise ValueError(
             f"Target {worst} is out of bounds: semantic targets must be in [0, {num_classes}) or the ignore label, "
@@ -119,18 +127,24 @@ def _kernels(padded: torch.Tensor, scale: int, ignore_value: int) -> _Kernels:
     budget = _TILE_BYTES.get(padded.device.type, _TILE_BYTES_GPU)
     row_bytes = padded.shape[1] * (padded.shape[3] - 2) * scale**2 * padded.element_size()
     rows = min(max(1, budget // max(row_bytes, 1)), padded.shape[2] - 2)
-    columns = _upsampling_matrix(_BLOCK, scale, padded).T.contiguous()
-    return _Kernels(_upsampling_matrix(rows, scale, padded), columns, scale, ignore_value)
+    taps = _taps(scale, padded.device)
+    matrices = [_upsampling_matrix(size, taps).to(padded.dtype) for size in (rows, _BLOCK)]
+    return _Kernels(taps.to(padded.dtype), matrices[0], matrices[1].T.contiguous(), rows, scale, ignore_value)
 
 
-def _upsampling_matrix(size: int, scale: int, like: torch.Tensor) -> torch.Tensor:
+def _taps(scale: int, device: torch.device) -> torch.Tensor:
+    """float64 (s, 3), made on the device: an upload would make the host wait."""
+    offset = (
+        torch.arange(scale, dtype=torch.float64, device=device) + 0.5
+    ) / scale - 0.5  # of an output from its sample
+    return torch.stack([(-offset).clamp(min=0), 1 - offset.abs(), offset.clamp(min=0)], dim=1)
+
+
+def _upsampling_matrix(size: int, taps: torch.Tensor) -> torch.Tensor:
     """(s·size, size + 2): weights of ``size`` samples and one neighbour on each side."""
-    offset = (torch.arange(scale, dtype=torch.float64) + 0.5) / scale - 0.5  # of an output from the sample it lies in
-    weights = torch.stack([(-offset).clamp(min=0), 1 - offset.abs(), offset.clamp(min=0)], dim=1)  # s, 3
-    matrix = torch.zeros(size, scale, size + 2, dtype=torch.float64)
-    for i in range(size):
-        matrix[i, :, i : i + 3] = weights
-    return matrix.flatten(0, 1).to(like)
+    unit = torch.eye(size + 2, dtype=taps.dtype, device=taps.device)
+    neighbours = [unit[k : size + k, None] * taps[:, k, None] for k in range(3)]  # size, s, size + 2
+    return torch.stack(neighbours).sum(dim=0).flatten(0, 1)
 
 
 def _bands(padded: torch.Tensor) -> list[tuple[int, int, int]]:
@@ -163,13 +177,12 @@ def _band_loss(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Sum of the loss over a band, and its gradient (C, rows + 2, w + 2)."""
     image, start, stop = band
-    step = kernels.rows.shape[1] - 2
     # Neither mode is inherited by other threads.
     with torch.no_grad(), torch.autocast(padded.device.type, enabled=False):
         gradient = padded.new_zeros(padded.shape[1], stop - start + 2, padded.shape[3]) if with_gradient else None
         losses = []
-        for a in range(start, stop, step):
-            b = min(a + step, stop)
+        for a in range(start, stop, kernels.step):
+            b = min(a + kernels.step, stop)
             labels = targets[image, a * kernels.scale : b * kernels.scale]
             logits = _upsample(padded[image, :, a : b + 2], kernels)
             losses.append(_tile_loss(logits, labels.long(), kernels.ignore_value))
@@ -180,6 +193,8 @@ def _band_loss(
 
 def _upsample(rows: torch.Tensor, kernels: _Kernels) -> torch.Tensor:
     """(C, r + 2, w + 2) -> (C, s·r, s·w)."""
+    if rows.device.type != "cpu":
+        return _interleave(_interleave(rows, kernels.taps, dim=2), kernels.taps, dim=1)
     c, height, width = rows.shape
     blocks = rows.unfold(2, _BLOCK + 2, _BLOCK)  # C, r + 2, w / _BLOCK, _BLOCK + 2
     wide = (blocks.reshape(-1, _BLOCK + 2) @ kernels.columns).view(c, height, (width - 2) * kernels.scale)
@@ -188,12 +203,35 @@ def _upsample(rows: torch.Tensor, kernels: _Kernels) -> torch.Tensor:
 
 def _add_downsampled(gradient: torch.Tensor, kernels: _Kernels, rows: torch.Tensor) -> None:
     """Add the transpose of :func:`_upsample` of ``gradient`` (C, s·r, s·w) to ``rows`` (C, r + 2, w + 2)."""
+    if rows.device.type != "cpu":
+        rows += _gather(_gather(gradient, kernels.taps, dim=1), kernels.taps, dim=2)
+        return
     c, height, width = rows.shape
     wide = torch.matmul(kernels.rows[: (height - 2) * kernels.scale, :height].T, gradient)  # C, r + 2, s·w
     blocks = (wide.view(-1, kernels.scale * _BLOCK) @ kernels.columns.T).view(c, height, -1, _BLOCK + 2)
     rows[:, :, 1:-1] += blocks[..., 1:-1].reshape(c, height, width - 2)
     rows[:, :, : width - 2 : _BLOCK] += blocks[..., 0]
     rows[:, :, _BLOCK + 1 :: _BLOCK] += blocks[..., -1]
+
+
+def _interleave(x: torch.Tensor, taps: torch.Tensor, dim: int) -> torch.Tensor:
+    """n + 2 samples along a dimension of (C, …, …) -> s·n: each sample and its neighbours, weighted."""
+    n = x.shape[dim] - 2
+    left, middle, right = (x.narrow(dim, k, n).unsqueeze(dim + 1) for k in range(3))
+    weights = [weight.view(-1, *[1] * (2 - dim)) for weight in taps.unbind(dim=1)]
+    wide = (left * weights[0]).addcmul_(middle, weights[1]).addcmul_(right, weights[2])
+    return wide.flatten(dim, dim + 1)
+
+
+def _gather(gradient: torch.Tensor, taps: torch.Tensor, dim: int) -> torch.Tensor:
+    """The transpose of :func:`_interleave`: s·n numbers along a dimension -> n + 2."""
+    by_sample = gradient.unflatten(dim, (-1, len(taps)))
+    n = by_sample.shape[dim]
+    shape = [n + 2 if axis == dim else length for axis, length in enumerate(gradient.shape)]
+    result = gradient.new_zeros(shape)
+    for k, weight in enumerate(taps.unbind(dim=1)):
+        result.narrow(dim, k, n).add_((by_sample * weight.view(-1, *[1] * (2 - dim))).sum(dim=dim + 1))
+    return result
 
 
 def _tile_loss(logits: torch.Tensor, labels: torch.Tensor, ignore_value: int) -> torch.Tensor:

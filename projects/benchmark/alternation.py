@@ -8,8 +8,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-import torch
-
+from panoptic_fpn_ext.engine.device import synchronize
 from panoptic_fpn_ext.engine.memory import PeakMemory
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "memory_in_fresh_processes",
     "print_rows",
     "row",
-    "synchronize",
     "timed",
 ]
 
@@ -68,12 +66,6 @@ def memory_in_fresh_processes() -> list[dict[str, Any]]:
     for entry in rows:
         entry["ratio"] = entry["extra_mb"] / rows[0]["extra_mb"]
     return rows
-
-
-def synchronize(device: str) -> None:
-    """Wait for a GPU."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:

@@ -29,7 +29,7 @@ def environment(device: str = "cpu", more_packages: Sequence[str] = ()) -> dict[
     return {
         "versions": versions,
         "commit": commit or None,
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

@@ -27,6 +27,7 @@ from raw_outputs import IMAGE_SIZE, STRIDE, Kind, draw_instances, draw_logits
 from torch.nn import functional as F
 
 from panoptic_fpn_ext.command import command_parser
+from panoptic_fpn_ext.engine.device import synchronize
 from panoptic_fpn_ext.modeling import HeuristicCombiner
 from panoptic_fpn_ext.modeling.postprocessing import postprocess_instances, upsample_sem_seg_logits
 
@@ -80,10 +81,10 @@ def measure_times(kind: Kind, size: Size, count: int, rounds: int, device: str) 
     for _ in range(rounds + 1):
         for name, run in CONTESTANTS.items():
             given = copy_of(instances)
-            _synchronize(device)
+            synchronize(device)
             start = time.perf_counter()
             maps[name] = run(given, logits, size)
-            _synchronize(device)
+            synchronize(device)
             seconds[name].append(time.perf_counter() - start)
     different = int((maps["built_in"] != maps["ours"]).sum())
     return {
@@ -114,10 +115,10 @@ def peak_of(name: str, kind: Kind, size: Size, count: int, device: str) -> float
 def _peak_bytes(device: str, restart: bool = False) -> int:
     """Most memory used since the last restart."""
     if device != "cpu":
-        torch.cuda.synchronize()
+        synchronize(device)
         if restart:
-            torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.max_memory_allocated()
+            torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
     if not status.exists():  # no Linux: the peak of the whole process, which earlier steps may have set
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -125,11 +126,6 @@ def _peak_bytes(device: str, restart: bool = False) -> int:
         Path("/proc/self/clear_refs").write_text("5")
     fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
     return int(fields["VmHWM"].split()[0]) * 1024
-
-
-def _synchronize(device: str) -> None:
-    if device != "cpu":
-        torch.cuda.synchronize()
 
 
 def plot(cases: list[dict[str, Any]], path: Path) -> None:

@@ -28,6 +28,8 @@ from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 
 from panoptic_fpn_ext.command import command_parser, run_command
+from panoptic_fpn_ext.command import run_command
+from panoptic_fpn_ext.engine.device import synchronize
 from panoptic_fpn_ext.engine.memory import PeakMemory
 from panoptic_fpn_ext.engine.setup import add_register_argument, load_prediction_config
 from panoptic_fpn_ext.index_masks import IndexMasks
@@ -79,8 +81,11 @@ def seconds(models: list[torch.nn.Module], size: tuple[int, int], rounds: int) -
     samples: list[list[float]] = [[] for _ in models]
     for round_ in range(rounds + 1):
         for model, found in zip(models, samples, strict=True):
+            device = next(model.parameters()).device
+            synchronize(device)
             start = time.perf_counter()
             infer(model, size)
+            synchronize(device)
             if round_:
                 found.append(time.perf_counter() - start)
     return samples
@@ -97,7 +102,7 @@ def memory_in_a_fresh_process(config_file: str, what: str, args: argparse.Namesp
 def peak_memory(config_file: str, args: argparse.Namespace) -> float:
     """MiB at the peak of one piece of work in this process."""
     model = load(config_file, args)
-    with PeakMemory(str(next(model.parameters()).device)) as memory:
+    with PeakMemory(next(model.parameters()).device) as memory:
         (infer if args.memory == "inference" else train_step)(model, args.size)
     return float(memory.highest - memory.before) / 2**20
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from detectron2.layers import Conv2d, FrozenBatchNorm2d, ROIAlign
 from detectron2.modeling import FPN
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.proposal_generator import StandardRPNHead
@@ -15,6 +16,7 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from torch import nn
 
 from .activation import follows_layer, has_relu_function, rectify_in_place, use_inplace_relu
+from .anchors import OnDeviceAnchorGenerator
 from .batch_norm import InPlaceFrozenBatchNorm2d, fold_batch_norm, follows_convolution, has_constant_norm
 from .box_head import ChannelsLastFlatten, ChannelsLastROIPooler, feeds_box_head
 from .convolution import NarrowingConv2d, has_pytorchs_layout, is_narrowing, use_channels_last
@@ -48,6 +50,12 @@ ACCELERATIONS: Final = (
         TrainingROIAlign,
         When.TRAINING,
         "test_roi_align.py::test_same_gradients_as_torchvision",
+    ),
+    Acceleration(
+        (DefaultAnchorGenerator,),
+        OnDeviceAnchorGenerator,
+        When.TRAINING,
+        "test_anchors.py::test_same_anchors_as_detectron2",
     ),
     # -- inference: norms first, since bare convolutions can do more --
     Acceleration(
