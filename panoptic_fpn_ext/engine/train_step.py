@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,20 +45,20 @@ def choose_train_step(
     accumulate_steps: int = 1,
     mixed_precision: bool = False,
 ) -> SimpleTrainer:
-    """detectron2's `SimpleTrainer` wherever it suffices, else :class:`TrainStep`, whose arguments these are.
+    """:class:`TrainStep`, whose arguments these are, or on a CPU detectron2's `SimpleTrainer` where that suffices.
 
     ``mixed_precision`` is float16 with scaled losses on a GPU and bfloat16 on a CPU. A run may be resumed with another
     of these steps and on another device, which detectron2's `AMPTrainer` refuses where losses were not scaled.
     """
     on_gpu = next(model.parameters()).is_cuda
-    if accumulate_steps == 1 and not mixed_precision:
+    if accumulate_steps == 1 and not mixed_precision and not on_gpu:
         return SimpleTrainer(model, data_loader, optimizer)
     precision = (torch.float16 if on_gpu else torch.bfloat16) if mixed_precision else None
     return TrainStep(model, data_loader, optimizer, accumulate_steps=accumulate_steps, precision=precision)
 
 
 class TrainStep(SimpleTrainer):
-    """`SimpleTrainer` with micro-batches and autocast.
+    """`SimpleTrainer` with micro-batches and autocast, whose host waits for a GPU once for all losses.
 
     A batch is split into ``accumulate_steps`` equal micro-batches, in order. Losses and gradients are the averages over
     them. What a loss is averaged over (labelled pixels, sampled RoIs) is counted within a micro-batch, just as
@@ -133,6 +133,12 @@ class TrainStep(SimpleTrainer):
             total = sum(shares.values())
         self.grad_scaler.scale(total).backward()
         return {name: share.detach() for name, share in shares.items()}
+
+    def _write_metrics(
+        self, loss_dict: Mapping[str, torch.Tensor], data_time: float, prefix: str = "", iter: int | None = None
+    ) -> None:
+        values = torch.stack([loss.detach() for loss in loss_dict.values()]).cpu()
+        super()._write_metrics(dict(zip(loss_dict, values, strict=True)), data_time, prefix, iter)
 
     def state_dict(self) -> dict[str, Any]:
         """As `AMPTrainer`'s where losses are scaled, else as `SimpleTrainer`'s."""

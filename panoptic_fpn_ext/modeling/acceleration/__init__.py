@@ -1,4 +1,4 @@
-"""What makes training or inference cheaper on a CPU, with the same results: `table.ACCELERATIONS` lists it."""
+"""What makes training or inference cheaper, mostly on a CPU, with the same results: `table.ACCELERATIONS` lists it."""
 
 from .inference import optimize_for_inference
 from .table import ACCELERATIONS
