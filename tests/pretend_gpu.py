@@ -23,13 +23,12 @@ import contextlib
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
-from unittest import mock
 
 import torch
 import torchvision  # noqa: F401 - registers its operators
-from torch.overrides import TorchFunctionMode
+from pretend_driver import CopiesToOther, without_driver
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -49,6 +48,7 @@ READING = {aten._local_scalar_dense, aten.equal}
 FILLING = {aten.masked_fill, aten.masked_fill_}
 # Beside pointwise operators, these take numbers that are tensors on the host.
 TAKES_NUMBERS = FILLING | {aten.where, aten.fill, aten.fill_}
+PASSED_OVER = ("torch", "torchvision", "pretend_gpu", "pretend_driver")
 
 
 class Wait(NamedTuple):
@@ -107,9 +107,6 @@ class GpuTensor(torch.Tensor):
     def cuda(self, *_: Any, **__: Any) -> "GpuTensor":
         return self
 
-    def get_device(self) -> int:
-        return 0
-
     def numpy(self, *_: Any, **__: Any) -> Any:
         raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first.")
 
@@ -152,8 +149,8 @@ class PretendGpu(TorchDispatchMode):
 
     def __enter__(self) -> "PretendGpu":
         torch._C._ensureCUDADeviceGuardSet()
-        self._contexts.enter_context(_without_driver(self))
-        self._contexts.enter_context(_ToOther())
+        self._contexts.enter_context(without_driver(self.seen_as, lambda *_: self.note("synchronize", "synchronize")))
+        self._contexts.enter_context(CopiesToOther())
         return super().__enter__()
 
     def __exit__(self, *exception: Any) -> None:
@@ -175,7 +172,12 @@ class PretendGpu(TorchDispatchMode):
     def note(self, kind: str, operator: str) -> None:
         """The host waits now, for code that is neither PyTorch's nor this module's."""
         frame = sys._getframe(1)
-        while frame.f_back and frame.f_globals["__name__"].split(".")[0] in ("torch", "torchvision", __name__):
+        while frame.f_back and frame.f_globals["__name__"].split(".")[0] in (
+            "torch",
+            "torchvision",
+            __name__,
+            "pretend_driver",
+        ):
             frame = frame.f_back
         line = "backward pass" if _in_backward() else f"{frame.f_globals['__name__']}:{frame.f_lineno}"
         self.waits[Wait(kind, operator, line)] += 1
@@ -274,8 +276,6 @@ def _kinds_of_wait(func: Any, args: Any, kwargs: dict[str, Any], to_gpu: bool) -
         yield "read"
 
 
-# -- what would ask for a driver --------------------------------------------------------------------------------------
-
 _thread = threading.local()
 
 
@@ -298,42 +298,3 @@ def _uploaded(item: Any) -> Any:
     if isinstance(item, tuple):
         return tuple(_uploaded(part) for part in item)
     return torch.tensor(item, dtype=None if len(item) else torch.int64).to(GPU) if isinstance(item, list) else item
-
-
-class _ToOther(TorchFunctionMode):
-    """``x.to(other)`` of a tensor on the host, whose C++ would look at the device that it sees ``other`` on."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.Tensor.to and len(args) == 2 and isinstance(args[1], GpuTensor):
-            args = (args[0], GPU, args[1].dtype)
-        return func(*args, **(kwargs or {}))
-
-
-@contextlib.contextmanager
-def _without_driver(gpu: PretendGpu) -> Iterator[None]:
-    """`torch.cuda` as if there were a GPU, and modules that take new parameters when they are moved."""
-    start_autocast = torch.autocast.__init__
-
-    def autocast(self: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
-        start_autocast(self, "cpu" if gpu.seen_as == "cpu" else device_type, *args, **kwargs)
-
-    answers: dict[str, Any] = {"is_available": True, "device_count": 1, "current_device": 0, "is_bf16_supported": True}
-    answers |= dict.fromkeys(("memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved"), 0)
-    answers |= dict.fromkeys(("_lazy_init", "set_device", "empty_cache", "reset_peak_memory_stats", "manual_seed_all"))
-    answers |= {"manual_seed": None, "get_device_name": "pretended", "get_device_capability": (9, 0)}
-    stand_ins: dict[str, Callable[..., Any]] = {name: lambda *_, a=a, **__: a for name, a in answers.items()}
-    stand_ins["synchronize"] = lambda *_: gpu.note("synchronize", "torch.cuda.synchronize")
-    future = torch.__future__
-    overwrites, lifts = future.get_overwrite_module_params_on_conversion(), torch._C._only_lift_cpu_tensors()
-    with contextlib.ExitStack() as stack:
-        for name, stand_in in stand_ins.items():
-            stack.enter_context(mock.patch.object(torch.cuda, name, stand_in))
-        stack.enter_context(mock.patch.object(torch.autocast, "__init__", autocast))
-        stack.enter_context(torch.backends.cudnn.flags(enabled=False))  # its operators have no CPU kernel
-        future.set_overwrite_module_params_on_conversion(True)
-        torch._C._set_only_lift_cpu_tensors(True)  # `torch.tensor(list, device="cuda")` begins on the host
-        try:
-            yield
-        finally:
-            future.set_overwrite_module_params_on_conversion(overwrites)
-            torch._C._set_only_lift_cpu_tensors(lifts)
