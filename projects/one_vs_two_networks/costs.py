@@ -28,7 +28,6 @@ from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 
 from panoptic_fpn_ext.command import command_parser, run_command
-from panoptic_fpn_ext.command import run_command
 from panoptic_fpn_ext.engine.device import synchronize
 from panoptic_fpn_ext.engine.memory import PeakMemory
 from panoptic_fpn_ext.engine.setup import add_register_argument, load_prediction_config
