@@ -72,7 +72,8 @@ class CityscapesInstanceEvaluator(DatasetEvaluator):
 
     Instances below 100 px, groups and ignored regions neither count nor make a prediction wrong. A class without
     instances is NaN and takes no part in the means. detectron2's evaluator of this name gives the same figures; it
-    writes a PNG an instance, works on one machine only, and needs NumPy < 2.4, as the script as a whole does.
+    writes a PNG an instance, works on one machine only, needs NumPy < 2.4, as the script as a whole does, and
+    since 2025 imports a module that only its authors have.
     """
 
     def __init__(self, dataset_name: str) -> None:

@@ -13,7 +13,6 @@ from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as offic
 from cityscapesscripts.helpers.labels import trainId2label
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import launch
-from detectron2.evaluation import CityscapesInstanceEvaluator as Detectron2InstanceEvaluator
 from detectron2.structures import Instances
 from detectron2.utils import comm
 from PIL import Image
@@ -133,12 +132,32 @@ def test_miou_agrees_with_the_official_evaluation(cityscapes_datasets, tmp_path)
     assert ours["IoU-train"] == 0  # none there, some predicted
 
 
-def test_ap_agrees_with_the_official_evaluation(cityscapes_datasets):
+def _official_ap(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
+    """The script on its own kind of files: a text file an image, a PNG an instance."""
+    monkeypatch.setattr(official_ap.args, "predictionPath", str(folder))
+    monkeypatch.setattr(official_ap.args, "gtInstancesFile", str(folder / "truth.json"))
+    predictions, truth = [], []
+    for seed, record in enumerate(DatasetCatalog.get(name)):
+        instances, lines = _predict(record, seed)["instances"], []
+        for i in range(len(instances)):
+            path = folder / f"{record['image_id']}_{i}.png"
+            Image.fromarray(instances.pred_masks[i].numpy().astype(np.uint8) * 255).save(path)
+            lines.append(f"{path.name} {24 + int(instances.pred_classes[i])} {float(instances.scores[i])}\n")
+        predictions.append(folder / f"{record['image_id']}.txt")
+        predictions[-1].write_text("".join(lines))
+        gt = os.path.join(MetadataCatalog.get(name).gt_dir, record["image_id"].split("_")[0])
+        truth.append(os.path.join(gt, f"{record['image_id']}_gtFine_instanceIds.png"))
+    return official_ap.evaluateImgLists([str(path) for path in predictions], truth, official_ap.args)["averages"]
+
+
+def test_ap_agrees_with_the_official_evaluation(cityscapes_datasets, tmp_path, monkeypatch):
     for name in cityscapes_datasets:
         ours = _run(CityscapesInstanceEvaluator(name), name)["segm"]
-        theirs = _run(Detectron2InstanceEvaluator(name), name)["segm"]  # runs the script on files
-        assert ours["AP"] == pytest.approx(theirs["AP"], abs=1e-6)
-        assert ours["AP50"] == pytest.approx(theirs["AP50"], abs=1e-6)
+        (folder := tmp_path / name).mkdir()
+        theirs = _official_ap(name, folder, monkeypatch)
+        assert ours["AP"] == pytest.approx(100 * theirs["allAp"], abs=1e-6)
+        assert ours["AP50"] == pytest.approx(100 * theirs["allAp50%"], abs=1e-6)
+        assert ours["AP-car"] == pytest.approx(100 * theirs["classes"]["car"]["ap"], abs=1e-6)
         assert 1 < ours["AP"] < 99
         assert np.isnan(ours["AP-train"]) and not np.isnan(ours["AP-car"])
 
