@@ -9,6 +9,8 @@ from detectron2.config import CfgNode
 from detectron2.utils.file_io import Detectron2Handler
 
 from panoptic_fpn_ext import model_zoo, zoo_files
+from panoptic_fpn_ext.categories import PanopticCategories
+from panoptic_fpn_ext.data.street.categories import categories
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
 from panoptic_fpn_ext.engine import Trainer
 from panoptic_fpn_ext.model_zoo import __main__ as command
@@ -130,6 +132,13 @@ def test_released_files_are_small_and_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(zoo_files, "CHECKPOINTS", folder)
     with pytest.raises(ValueError, match="damaged"):
         model_zoo.get_checkpoint(NAME)
+
+
+def test_released_weights_know_their_categories():
+    content = torch.load(model_zoo.get_checkpoint(NAME), weights_only=True)
+    record = content["panoptic_categories"]
+    assert record["sem_seg_space"] == "things_as_other"
+    assert PanopticCategories(record["categories"]) == PanopticCategories(categories())
 
 
 def test_model_by_name():

@@ -62,6 +62,8 @@ def test_publishes_what_it_evaluated(trained, zoo, capsys):
     path = zoo / entry["file"]
     assert sorted(zoo.iterdir()) == sorted([path, zoo / "model_zoo.json"])
     assert path.stem == f"panoptic_fpn_R_18_narrow_demo_{hashlib.sha256(path.read_bytes()).hexdigest()[:6]}"
+    record = torch.load(path, weights_only=True)["panoptic_categories"]
+    assert [row["name"] for row in record["categories"]][:2] == ["person", "car"]
     model = Trainer.build_model(trained)
     PanopticCheckpointer(model, complete=True).load(str(path))
     results = Trainer.test(trained, model)

@@ -76,6 +76,15 @@ def test_polygons_of_an_instance_file_are_the_other_truth(files, register):
     assert MetadataCatalog.get(name).json_file == str(path)
 
 
+def test_instances_that_call_a_category_otherwise_are_refused(files, register):
+    renamed = [{**CATEGORIES[0], "name": "another"}]
+    path = files["root"] / "renamed.json"
+    path.write_text(json.dumps({"images": files["content"]["images"], "annotations": [], "categories": renamed}))
+    name = _register(files, register, instances_json=str(path))
+    with pytest.raises(ValueError, match=r"(?s)the panoptic JSON and .*renamed\.json differ:.*is 'another'"):
+        DatasetCatalog.get(name)
+
+
 def test_missing_paths_are_named_at_once(files, register):
     with pytest.raises(FileNotFoundError, match="image_root /nowhere"):
         register("missing", "/nowhere", files["root"], files["json"])

@@ -8,9 +8,12 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
+from panoptic_fpn_ext.categories import PanopticCategories
+from panoptic_fpn_ext.data import dataset_categories
 from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer
 from panoptic_fpn_ext.engine.evaluators import build_evaluator
 from panoptic_fpn_ext.engine.join_networks import join_networks, main
+from panoptic_fpn_ext.engine.model_categories import CategorySource, model_source, set_model_source
 from panoptic_fpn_ext.modeling import SeparatePanopticNetworks
 
 
@@ -38,12 +41,30 @@ def test_halves_are_trained_apart_and_joined(tiny_cfg: CfgNode, tmp_path: Path):
     join_networks(model, instance_weights, semantic_weights, joined)
     fresh = build_model(tiny_cfg)
     PanopticCheckpointer(fresh, complete=True).load(joined)
+    assert model_source(fresh).categories == dataset_categories(tiny_cfg.DATASETS.TRAIN[0])
     results = Trainer.test(tiny_cfg, fresh)
     assert set(results) == {"sem_seg", "bbox", "segm", "panoptic_seg"}
     assert results["sem_seg"]["mIoU"] == pytest.approx(semantic_results["sem_seg"]["mIoU"], abs=1e-3)
     for task in ("bbox", "segm"):
         assert results[task]["AP"] == pytest.approx(instance_results[task]["AP"], abs=1e-3, nan_ok=True)
     assert math.isfinite(results["panoptic_seg"]["PQ"])
+
+
+def test_networks_of_other_categories_are_not_joined(tiny_cfg: CfgNode, tmp_path: Path):
+    paths = []
+    for name, architecture in (("person", "GeneralizedRCNN"), ("pedestrian", "SemanticSegmentor")):
+        half = tiny_cfg.clone()
+        half.MODEL.META_ARCHITECTURE = architecture
+        model = build_model(half)
+        rows = dataset_categories(tiny_cfg.DATASETS.TRAIN[0]).rows
+        categories = PanopticCategories([{**row, "name": name} if row["id"] == 1 else row for row in rows])
+        set_model_source(model, CategorySource(categories, name))
+        PanopticCheckpointer(model, str(tmp_path)).save(name)
+        paths.append(str(tmp_path / f"{name}.pth"))
+    tiny_cfg.MODEL.META_ARCHITECTURE = "SeparatePanopticNetworks"
+    with pytest.raises(ValueError, match=r"(?s)pedestrian\.pth and checkpoint .*person\.pth differ:.*is 'person'"):
+        join_networks(build_model(tiny_cfg), *paths, str(tmp_path / "joined.pth"))
+    assert not (tmp_path / "joined.pth").exists()
 
 
 def test_the_two_together_train_and_resume(tiny_cfg: CfgNode):

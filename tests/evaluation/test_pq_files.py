@@ -60,6 +60,20 @@ def test_categories_need_no_name(files: tuple[Path, Path]):
     assert pq_compute(*files) == expected
 
 
+def test_predictions_may_list_their_categories(files: tuple[Path, Path]):
+    """In any order, fewer or more; but an id must not stand for two things."""
+    expected = pq_compute(*files)
+    truth = json.loads(files[0].read_text())["categories"]
+    for rows in (truth[::-1], truth[1:], [*truth, {"id": 999, "name": "other", "isthing": 0}], [], None):
+        _edit(files[1], categories=rows)
+        assert pq_compute(*files) == expected
+    remedy = 'take "categories" out'
+    for change, message in (({"name": "another"}, "is 'another'"), ({"isthing": 1 - truth[0]["isthing"]}, "there")):
+        _edit(files[1], categories=[{**truth[0], **change}, *truth[1:]])
+        with pytest.raises(ValueError, match=rf"(?s){files[0]} and {files[1]} differ:.*{message}.*{remedy}"):
+            pq_compute(*files)
+
+
 def test_everything_wrong_is_one_error(files: tuple[Path, Path], tmp_path: Path):
     annotations = json.loads(files[1].read_text())["annotations"]
     annotations[1]["segments_info"].append({"id": 555, "category_id": 7})
