@@ -80,6 +80,9 @@ def start_console(*, verbose: bool = False, is_main_process: bool = True) -> Non
         is_main_process: the others write to their ``log.txt`` only.
     """
     global _log
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show, it shows as \u6f22
+            stream.reconfigure(errors="backslashreplace")
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(logging.DEBUG)
@@ -110,7 +113,7 @@ def open_log(folder: str, rank: int = 0) -> str:
     assert _log is not None
     path = os.path.join(folder, "log.txt" if rank == 0 else f"log.txt.rank{rank}")
     PathManager.mkdirs(folder)
-    _log.write_to(path, PathManager.open(path, "a", encoding="utf-8", buffering=1))
+    _log.write_to(path, PathManager.open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1))
     return path
 
 

@@ -10,6 +10,8 @@ import yaml
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 
+from ..utf8 import as_text, utf8_configs
+
 __all__ = ["did_you_mean", "merge_file", "merge_pairs"]
 
 _TYPES = {
@@ -32,7 +34,8 @@ def merge_file(cfg: CfgNode, path: str) -> None:
     """
     _refuse_no_sections(path)
     try:
-        cfg.merge_from_file(path)
+        with utf8_configs():
+            cfg.merge_from_file(path)
     except (AssertionError, KeyError, ValueError, yaml.YAMLError) as error:
         found = _KEY.search(str(error))
         if found is None:
@@ -51,6 +54,8 @@ def merge_pairs(cfg: CfgNode, pairs: Sequence[Any]) -> None:
     if len(pairs) % 2:
         raise ValueError(f"Options are pairs, KEY VALUE …, but the last one is alone: {pairs[-1]}.{_hint(pairs)}")
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+        if str(key).startswith("DATASETS.") and isinstance(value, str):
+            value = as_text(value)
         if not _has(cfg, str(key)):
             raise ValueError(_complaint(cfg, str(key), value) + _hint(pairs))
         try:
@@ -111,7 +116,7 @@ def _refuse_no_sections(path: str) -> None:
     if not PathManager.isfile(path):
         raise FileNotFoundError(f"Config file {path} does not exist.")
     try:
-        with PathManager.open(path, "r") as f:
+        with PathManager.open(path, "r", encoding="utf-8-sig") as f:
             content = yaml.unsafe_load(f)
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path} is no config: {_first_line(error)}") from error
@@ -131,7 +136,7 @@ def _beside(path: str, base: str) -> str:
 def _find(path: str, key: str) -> tuple[str, Any]:
     """The file that sets a key, of a config and those it is based on, and the value there."""
     content: Any
-    with PathManager.open(path, "r") as f:
+    with PathManager.open(path, "r", encoding="utf-8-sig") as f:
         content = yaml.unsafe_load(f) or {}
     value = content
     for part in key.split("."):

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -142,7 +143,7 @@ def _instance_evaluator(dataset_name: str, output_folder: str, has_masks: bool) 
         return CityscapesInstanceEvaluator(dataset_name)
     metadata = MetadataCatalog.get(dataset_name)
     if hasattr(metadata, "panoptic_json"):
-        instances_json = os.path.join(output_folder, f"{dataset_name}_instances.json")
+        instances_json = os.path.join(output_folder, f"{quote(dataset_name, safe='')}_instances.json")
         dataset_name = instance_dataset(dataset_name, instances_json)
     # Said here, because detectron2 leaves out what no prediction has, and a young model may predict nothing.
     tasks = ("bbox", "segm") if has_masks else ("bbox",)

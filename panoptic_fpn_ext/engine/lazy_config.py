@@ -16,6 +16,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ..structures import IGNORE_LABEL
+from ..utf8 import as_text, utf8_configs
 from .checkpoint import recorded_source
 from .checks import HOW_TO_REGISTER, head_sizes, refuse_misfits
 from .config_keys import did_you_mean
@@ -98,13 +99,15 @@ def _text(cfg: DictConfig) -> str:
     """A config for the log; one that YAML cannot hold in a rough form."""
     with TemporaryDirectory() as folder:
         file = Path(folder, "config.yaml")
-        LazyConfig.save(cfg, str(file))
+        with utf8_configs():
+            LazyConfig.save(cfg, str(file))
         return file.read_text(encoding="utf-8") if file.is_file() else str(cfg)
 
 
 def _save(cfg: DictConfig, path: str) -> None:
     """Write a config as a whole; one that YAML cannot hold becomes a pickle, as detectron2 has it."""
-    LazyConfig.save(cfg, f"{path}.part")
+    with utf8_configs():
+        LazyConfig.save(cfg, f"{path}.part")
     for part in glob.glob(f"{glob.escape(path)}.part*"):
         os.replace(part, part.replace(".part", ""))
 
@@ -135,7 +138,9 @@ def _read_lazy_config(
     config_file: str, overrides: list[str], registrations: list[list[str]], *, trained: bool
 ) -> DictConfig:
     config_file, weights = find_model(config_file)
-    cfg = LazyConfig.load(config_file)
+    with utf8_configs():
+        cfg = LazyConfig.load(config_file)
+    overrides = [as_text(word) if word.startswith(tuple(_DATASETS.values())) else word for word in overrides]
     _refuse_unknown_keys(cfg, overrides)
     missing = [part for part in _PARTS if part not in cfg]
     if missing:
@@ -146,7 +151,7 @@ def _read_lazy_config(
     cfg.train.init_checkpoint = checkpoint_path(cfg.train.init_checkpoint)
     cfg.train.device = available_device(cfg.train.device)
     free = not any(override.startswith(tuple(_DATASETS.values())) for override in overrides)
-    found = adopted([name for name, *_ in registrations], _all_datasets(cfg), free=free)
+    found = adopted([as_text(name) for name, *_ in registrations], _all_datasets(cfg), free=free)
     for key, name in zip(_DATASETS.values(), found or (), strict=False):
         OmegaConf.update(cfg, key, name)
     return cfg

@@ -16,6 +16,7 @@ from ..config import add_panoptic_fpn_ext_config
 from ..data import cityscapes_panoptic, describe_coco_panoptic, register_coco_panoptic
 from ..data.street.categories import categories as street_categories
 from ..data.synthetic_street import SPLITS, register_synthetic_street
+from ..utf8 import as_text
 from .checkpoint import recorded_source
 from .checks import check_config, check_head_sizes, check_input_format, fill_in_num_classes, prediction_source
 from .config_keys import merge_file, merge_pairs
@@ -113,7 +114,7 @@ def adopt_registered(cfg: CfgNode, registrations: Sequence[Sequence[str]], opts:
     """
     used = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
     free = not any(str(key).startswith("DATASETS.") for key in opts[::2])
-    found = adopted([name for name, *_ in registrations], used, free=free)
+    found = adopted([as_text(name) for name, *_ in registrations], used, free=free)
     if found is not None:
         cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (found[0],), (found[1],)
 
@@ -128,7 +129,7 @@ def register_datasets(cfg: CfgNode, registrations: list[list[str]]) -> None:
 def register_used_datasets(used: Collection[str], registrations: list[list[str]]) -> None:
     """:func:`register_datasets` for the names of the datasets that a run uses."""
     for name, *paths in registrations:
-        register_coco_panoptic(name, *(_resolve(path) for path in paths))
+        register_coco_panoptic(as_text(name), *(_resolve(path) for path in paths))
     if any(name.startswith("synthetic_street_") for name in used):
         register_synthetic_street()
     wanted = {f"cityscapes_panoptic_{split}": split for split in cityscapes_panoptic.SPLITS}
@@ -144,7 +145,7 @@ def register_categories(registrations: list[list[str]]) -> None:
     Only the JSON files are read; folders need not exist, and nothing is drawn.
     """
     for name, *_, panoptic_json in registrations:
-        describe_coco_panoptic(name, read_categories(_resolve(panoptic_json)))
+        describe_coco_panoptic(as_text(name), read_categories(_resolve(panoptic_json)))
     for split in SPLITS:
         describe_coco_panoptic(f"synthetic_street_{split}", street_categories())
     cityscapes_panoptic.describe_cityscapes_panoptic()

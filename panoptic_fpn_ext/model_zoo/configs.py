@@ -9,6 +9,7 @@ from ..config import add_panoptic_fpn_ext_config
 from ..engine.checkpoint import PanopticCheckpointer
 from ..engine.device import available_device, use_available_device
 from ..engine.lazy_training import build_lazy_model
+from ..utf8 import utf8_configs
 from ..zoo_files import get_checkpoint, get_config_file
 
 __all__ = ["get", "get_config"]
@@ -21,13 +22,15 @@ def get_config(name: str, trained: bool = False) -> CfgNode | DictConfig:
     """
     path = get_config_file(name)
     if path.endswith(".py"):
-        lazy = LazyConfig.load(path)
+        with utf8_configs():
+            lazy = LazyConfig.load(path)
         if trained:
             lazy.train.init_checkpoint = get_checkpoint(name)
         return lazy
     cfg = get_cfg()
     add_panoptic_fpn_ext_config(cfg)
-    cfg.merge_from_file(path)
+    with utf8_configs():
+        cfg.merge_from_file(path)
     if trained:
         cfg.MODEL.WEIGHTS = get_checkpoint(name)
     return cfg

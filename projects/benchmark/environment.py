@@ -39,5 +39,9 @@ def environment(device: str = "cpu", more_packages: Sequence[str] = ()) -> dict[
 
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    names = (
+        [line for line in info.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
     return names[0].split(": ", 1)[1] if names else platform.processor()

@@ -57,7 +57,7 @@ def main() -> None:
     args.output.parent.mkdir(parents=True, exist_ok=True)
     detections = len(outputs["detectron2"]["instances"])
     report = {"rows": rows, "rounds": args.rounds, "detections": detections, "environment": environment()}
-    args.output.write_text(json.dumps(report, indent=1) + "\n")
+    args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     for name, model in models.items() if args.profile else ():
         print(f"\n{name}\n{operators(model, inputs)}")
     if args.compile:

@@ -69,7 +69,7 @@ def main() -> None:
         print_rows(rows)
         print()
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps({**tables, "environment": environment()}, indent=1) + "\n")
+    args.output.write_text(json.dumps({**tables, "environment": environment()}, indent=1) + "\n", encoding="utf-8")
 
 
 def convolution_row(shape: tuple[int, ...], rounds: int) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Data:
     """Images of one size, repeated under new ids, as inputs and outputs of a model."""
 
     def __init__(self, gt_json: Path, gt_folder: Path, size: tuple[int, int], repeats: int, folder: str) -> None:
-        content = json.loads(gt_json.read_text())
+        content = json.loads(gt_json.read_text(encoding="utf-8"))
         self.categories = PanopticCategories(content["categories"])
         maps = {a["file_name"]: read_panoptic_png(str(gt_folder / a["file_name"])) for a in content["annotations"]}
         chosen = [a for a in content["annotations"] if maps[a["file_name"]].shape == size]
@@ -57,7 +57,9 @@ class Data:
             raise SystemExit(f"{gt_json} has no image of {size[0]}×{size[1]} px.")
         annotations = [{**a, "image_id": i} for i, a in enumerate(chosen * repeats)]
         self.gt_json, self.gt_folder = os.path.join(folder, "gt.json"), str(gt_folder)
-        Path(self.gt_json).write_text(json.dumps({"categories": content["categories"], "annotations": annotations}))
+        Path(self.gt_json).write_text(
+            json.dumps({"categories": content["categories"], "annotations": annotations}), encoding="utf-8"
+        )
         self.inputs = [{"image_id": a["image_id"], "file_name": f"{a['image_id']}.jpg"} for a in annotations]
         self.outputs = [self._predict(maps[a["file_name"]], a["segments_info"], a["image_id"]) for a in annotations]
         entry = MetadataCatalog.get(DATASET)
@@ -112,7 +114,7 @@ def _run_hotcoco(data: Data, outputs: Outputs) -> float:
                 for s in infos
             ]
             annotations.append({"image_id": input_["image_id"], "file_name": name, "segments_info": segments})
-        Path(f"{folder}/predictions.json").write_text(json.dumps({"annotations": annotations}))
+        Path(f"{folder}/predictions.json").write_text(json.dumps({"annotations": annotations}), encoding="utf-8")
         result = pq_compute(data.gt_json, f"{folder}/predictions.json", data.gt_folder, folder)
     return 100 * float(result["All"]["pq"])
 
@@ -209,7 +211,7 @@ def main() -> None:
             "hold_up": hold_up,
             "environment": environment(more_packages=PACKAGES),
         }
-        args.json.write_text(json.dumps(report, indent=2))
+        args.json.write_text(json.dumps(report, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -123,8 +123,8 @@ def _peak_bytes(device: str, restart: bool = False) -> int:
     if not status.exists():  # no Linux: the peak of the whole process, which earlier steps may have set
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if restart:
-        Path("/proc/self/clear_refs").write_text("5")
-    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    fields = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
     return int(fields["VmHWM"].split()[0]) * 1024
 
 
@@ -173,7 +173,7 @@ def main(args: argparse.Namespace) -> None:
         print(report(case), flush=True)
         cases.append(case)
     content = {"environment": environment(args.device), "logits": args.kind, "rounds": args.rounds, "cases": cases}
-    (args.output_dir / f"postprocess_{args.kind}.json").write_text(json.dumps(content, indent=1))
+    (args.output_dir / f"postprocess_{args.kind}.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     plot(cases, args.output_dir / f"postprocess_{args.kind}.png")
 
 

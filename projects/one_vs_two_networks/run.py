@@ -93,7 +93,9 @@ def main() -> None:
     rows = summarize(run_series(experiments(args.seeds), args.output, args.register, args.opts))
     print(f"\n{quality_table(rows)}\n", flush=True)
     costs = measure_costs(args, output / "costs.json")
-    (output / "one_vs_two_networks.json").write_text(json.dumps({"quality": rows, "costs": costs}, indent=1))
+    (output / "one_vs_two_networks.json").write_text(
+        json.dumps({"quality": rows, "costs": costs}, indent=1), encoding="utf-8"
+    )
     print(cost_table(rows, costs))
 
 

@@ -41,7 +41,8 @@ def forget_finished_run(output: Path) -> None:
         for name in ("results.json", "last_checkpoint", "metrics.json"):
             (output / name).unlink(missing_ok=True)
     elif (output / "last_checkpoint").exists():
-        print(f"The run in {output} was interrupted: going on from {(output / 'last_checkpoint').read_text()}.")
+        last = (output / "last_checkpoint").read_text(encoding="utf-8")
+        print(f"The run in {output} was interrupted: going on from {last}.")
 
 
 def train(cfg: CfgNode) -> dict[str, Any]:
