@@ -182,7 +182,12 @@ def _check(act: Callable[[], Any], expected: Any, path: Path, where: tuple[Any, 
     except (ValueError, KeyError, FileNotFoundError) as error:
         text = str(error)
         assert str(path) in text or "file_name" in where, (where, change, text)
-        assert "\n  - " in text or len(text.strip().splitlines()) == 1 or "files of the dataset" in text, text
+        assert (
+            "\n  - " in text
+            or len(text.strip().splitlines()) == 1
+            or "files of the dataset" in text
+            or " differ:\n" in text
+        )
         assert not any(word in text for word in ("Traceback", "NoneType", "invalid literal", "unhashable")), text
         return "refused"
     if result != expected:

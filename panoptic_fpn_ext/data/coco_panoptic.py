@@ -111,7 +111,7 @@ def load_coco_panoptic(
     """
     dicts = panoptic_dicts(image_root, panoptic_root, panoptic_json, categories)
     if instances_json is not None:
-        dicts = _with_polygons(dicts, instances_json, categories)
+        dicts = _with_polygons(dicts, instances_json, panoptic_json, categories)
     check_files_exist(dicts)
     return dicts
 
@@ -162,10 +162,10 @@ def _segment_info(segment: dict[str, Any], categories: PanopticCategories) -> di
 
 
 def _with_polygons(
-    dicts: list[dict[str, Any]], instances_json: str, categories: PanopticCategories
+    dicts: list[dict[str, Any]], instances_json: str, panoptic_json: str, categories: PanopticCategories
 ) -> list[dict[str, Any]]:
     """The same images with the polygons of an instance annotation file; those that it does not list are left out."""
-    annotations = instance_annotations(instances_json, categories)
+    annotations = instance_annotations(instances_json, categories, panoptic_json)
     kept = [d for d in dicts if image_key(d["image_id"]) in annotations]
     if not kept:
         raise ValueError(f"{instances_json} lists none of the images of the panoptic annotation file.")

@@ -15,7 +15,9 @@ __all__ = ["instance_annotations"]
 logger = logging.getLogger(__name__)
 
 
-def instance_annotations(instances_json: str, categories: PanopticCategories) -> dict[str, list[dict[str, Any]]]:
+def instance_annotations(
+    instances_json: str, categories: PanopticCategories, panoptic_json: str = "the panoptic JSON"
+) -> dict[str, list[dict[str, Any]]]:
     """Annotations of each image by :func:`~panoptic_fpn_ext.coco_json.image_key`, as detectron2's `load_coco_json`
     gives them, with contiguous ids.
 
@@ -24,6 +26,7 @@ def instance_annotations(instances_json: str, categories: PanopticCategories) ->
     Args:
         instances_json: a COCO instance annotation file.
         categories: of the panoptic dataset.
+        panoptic_json: what that is called in messages.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -34,7 +37,7 @@ def instance_annotations(instances_json: str, categories: PanopticCategories) ->
     thing_rows = [row for row in categories.rows if row["isthing"]]
     refuse_different_categories(
         thing_rows,
-        "the panoptic JSON",
+        panoptic_json,
         content["categories"],
         instances_json,
         remedy="Give things the same names in both files.",
@@ -48,7 +51,7 @@ def instance_annotations(instances_json: str, categories: PanopticCategories) ->
         if annotation["category_id"] not in things:
             raise ValueError(
                 f"{instances_json}: an annotation of image {annotation['image_id']!r} has category "
-                f"{annotation['category_id']}, which is no thing of the panoptic JSON; things are {ids_shown(things)}."
+                f"{annotation['category_id']}, which is no thing of {panoptic_json}; things are {ids_shown(things)}."
             )
         segmentation = _valid_segmentation(annotation["segmentation"])
         if segmentation:

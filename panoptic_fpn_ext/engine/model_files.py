@@ -68,6 +68,6 @@ def last_checkpoint(folder: str) -> str:
     note = os.path.join(folder, "last_checkpoint")
     if not PathManager.isfile(note):
         return ""
-    with PathManager.open(note) as f:
+    with PathManager.open(note, encoding="utf-8") as f:
         path = os.path.join(folder, f.read().strip())
     return path if PathManager.isfile(path) else ""
