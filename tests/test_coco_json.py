@@ -41,7 +41,7 @@ class Files:
     def __init__(self, root: Path) -> None:
         self.dataset = TinyDataset(root)
         self.root = root
-        panoptic = self.dataset.content
+        panoptic = self.dataset.content = copy.deepcopy(self.dataset.content)
         panoptic["annotations"][0]["segments_info"][1]["iscrowd"] = 1
         predictions = {"annotations": copy.deepcopy(panoptic["annotations"])}
         for annotation in predictions["annotations"]:
@@ -337,6 +337,7 @@ def test_utf_8_with_or_without_a_mark(files: Files, mark: bytes):
     content = files.contents["panoptic"]
     content["categories"][0]["name"] = "Straßenlaterne 路灯"
     files.dataset.json.write_bytes(mark + json.dumps(content, ensure_ascii=False).encode())
+    files.save("instances")  # it has the same categories
     files.training()
     assert MetadataCatalog.get(NAME).thing_classes[0] == "Straßenlaterne 路灯"
 

@@ -1,6 +1,7 @@
 """Text is in UTF-8 whatever the locale is: also in runs in the C locale with Python's own remedies off."""
 
 import ast
+import copy
 import json
 import os
 import subprocess
@@ -30,6 +31,7 @@ def _run(*command: str, expected: int = 0) -> str:
 def _dataset(root: Path) -> TinyDataset:
     """Categories of other scripts, in a JSON with a byte-order mark."""
     dataset = TinyDataset(root)
+    dataset.content = copy.deepcopy(dataset.content)
     for category, name in zip(dataset.content["categories"], ("мяч", "箱", "травa", "Himmel über"), strict=True):
         category["name"] = name
     dataset.json.write_text(json.dumps(dataset.content, ensure_ascii=False), encoding="utf-8-sig")
