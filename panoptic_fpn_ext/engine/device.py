@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import create_ddp_model
 from torch import nn
 
-__all__ = ["available_device", "distribute", "synchronize", "use_available_device"]
+__all__ = ["available_device", "distribute", "synchronize", "use_available_device", "use_float32_precision"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,16 @@ def synchronize(device: torch.device | str) -> None:
     """Wait until a GPU has done what it was given, as a clock must; a CPU is never behind."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def use_float32_precision(precision: str) -> None:
+    """Set how exactly GPUs compute with float32, as ``FLOAT32_PRECISION`` of newer versions of detectron2 says.
+
+    ``highest`` is without TF32, ``high`` and ``medium`` are with it; "" leaves PyTorch's settings.
+    """
+    if precision:
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = precision != "highest"
 
 
 def distribute(model: nn.Module, **kwargs: Any) -> nn.Module:

@@ -21,7 +21,7 @@ from .checkpoint import recorded_source
 from .checks import check_config, check_head_sizes, check_input_format, fill_in_num_classes, prediction_source
 from .config_keys import merge_file, merge_pairs
 from .data_descriptions import add_data_argument, registrations_of
-from .device import use_available_device
+from .device import use_available_device, use_float32_precision
 from .model_categories import CategorySource, agree_on_categories
 from .model_files import checkpoint_path, find_model, last_checkpoint
 from .options import check_options
@@ -183,6 +183,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
         hold_output_folder(folder)
     else:
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+    use_float32_precision(cfg.get("FLOAT32_PRECISION", ""))
     begin_log(folder, cfg.dump())
     if comm.is_main_process():
         write_whole(os.path.join(folder, "config.yaml"), cfg.dump())

@@ -27,6 +27,7 @@ from .box_branch import detect_with_masks_above
 from .branches import BOTH, Branches, Features, split_features, split_shapes
 from .combiner import build_panoptic_combiner
 from .combiner.build import PanopticCombiner
+from .compilation import left_to_python
 from .global_average import Counts, average_over_processes, count_rois
 from .graph_capture import is_capturing_graph, whole_number
 from .postprocessing import place_instances, postprocess_instances, upsample_sem_seg_logits
@@ -43,6 +44,7 @@ _INSTANCE_LOSSES = ("loss_cls", "loss_box_reg", "loss_mask")
 
 
 @META_ARCH_REGISTRY.register()
+@left_to_python("preprocess_image", "_detect", "_instance_losses", "_semantic_losses", "_postprocess_one")
 class PanopticFPNExt(GeneralizedRCNN):
     """Panoptic FPN (Kirillov et al., CVPR 2019) with detectron2's interfaces, names and output formats.
 
@@ -274,11 +276,7 @@ class PanopticFPNExt(GeneralizedRCNN):
         return float(getattr(self.combiner, "instance_score_threshold", -math.inf))
 
     def _postprocess_one(
-        self,
-        instances: Any,
-        sem_seg_logits: Any,
-        image_size: tuple[int, int],
-        inputs: dict[str, Any],
+        self, instances: Any, sem_seg_logits: Any, image_size: tuple[int, int], inputs: dict[str, Any]
     ) -> dict[str, Any]:
         """The outputs of one image at output size; what none of them needs may be None."""
         height, width = inputs.get("height", image_size[0]), inputs.get("width", image_size[1])

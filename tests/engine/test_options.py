@@ -14,6 +14,7 @@ from detectron2.solver.build import build_lr_scheduler
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config
 from panoptic_fpn_ext.engine import PanopticPredictor, Trainer
+from panoptic_fpn_ext.engine.device import use_float32_precision
 from panoptic_fpn_ext.engine.options import check_options
 
 DOCS = REPOSITORY / "docs" / "detectron2_options.md"
@@ -236,3 +237,15 @@ def test_trains_and_evaluates_with_them(tiny_cfg, opts):
     trainer = Trainer(tiny_cfg)
     trainer.train()
     assert "PQ" in trainer._last_eval_results["panoptic_seg"]
+
+
+@pytest.mark.parametrize(("value", "tf32"), [("highest", False), ("medium", True), ("", None)])
+def test_float32_precision(value, tf32):
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        use_float32_precision(value)
+        assert torch.get_float32_matmul_precision() == (value or before[0])
+        assert torch.backends.cudnn.allow_tf32 is (before[1] if tf32 is None else tf32)
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]

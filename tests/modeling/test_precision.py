@@ -1,7 +1,8 @@
-"""Half, bfloat16, double and autocast: results as those of float32 up to the precision, or a clear refusal."""
+"""Half, bfloat16, double, autocast, `torch.compile`: results as those of float32 up to the precision, or a refusal."""
 
 import copy
 
+import config_files
 import pytest
 import torch
 from detectron2.layers import ROIAlign
@@ -117,3 +118,42 @@ def test_coordinates_are_not_rounded(layer, dtype, training):
     found = layer((2, 2), 0.25, 2).train(training)(features.to(dtype), rois)
     assert found.dtype == dtype
     assert (found.float() - expected).abs().max() <= 0.51  # the result's own rounding
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimized", [False, True])
+def test_compiled_models_predict_the_same(optimized):
+    """With the eager backend: what matters is what is captured, and that the rest is left to Python."""
+    torch._dynamo.reset()
+    model = _narrow_model()
+    model = optimize_for_inference(model) if optimized else model
+    compiled = torch.compile(model, backend="eager")
+    for batch in (tiny_batch(), tiny_batch(((80, 112),))):
+        for found, expected in zip(_predict(compiled, batch), _predict(model, batch), strict=True):
+            torch.testing.assert_close(found["sem_seg"], expected["sem_seg"], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(found["instances"].scores, expected["instances"].scores)
+            assert (found["panoptic_seg"][0] == expected["panoptic_seg"][0]).float().mean() > 0.99
+
+
+@pytest.mark.slow
+def test_compiled_models_train_the_same():
+    torch._dynamo.reset()
+    losses = []
+    for compiled in (False, True):
+        model = _narrow_model().train()
+        torch.manual_seed(1)
+        with EventStorage():
+            found = (torch.compile(model, backend="eager") if compiled else model)(tiny_batch())
+        sum(found.values()).backward()
+        losses.append(
+            [*(loss.item() for loss in found.values()), model.sem_seg_head.predictor.weight.grad.sum().item()]
+        )
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def _narrow_model():
+    """ResNet-18, which takes less time to compile."""
+    torch.manual_seed(0)
+    cfg = config_files.load("SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow_demo.yaml")
+    cfg.MODEL.DEVICE, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST, cfg.TEST.DETECTIONS_PER_IMAGE = "cpu", 0.0, 10
+    return build_model(cfg).eval()
