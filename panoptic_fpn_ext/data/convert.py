@@ -22,7 +22,7 @@ from tabulate import tabulate
 
 from ..command import run_command
 from .formats import FORMATS, Conversion, LabelOptions, Labels, Report, Source, choose_labels, convert
-from .formats.conversion import write_json
+from .formats.conversion import MALFORMED, said, write_json
 from .formats.files import read_yaml
 
 __all__ = ["Description", "build_parser", "convert_description", "parse_description"]
@@ -124,9 +124,9 @@ def convert_description(description: Description, show: Callable[[str], None]) -
         ValueError: the source is not of its format, or the description does not fit it.
         OSError: the output cannot be written.
     """
-    read = FORMATS[description.format]
-    arguments = {name: getattr(description, name) for name in inspect.signature(read).parameters}
-    source = read(**arguments)
+    parameters = inspect.signature(FORMATS[description.format]).parameters
+    arguments = {name: getattr(description, name) for name in parameters}
+    source = _read(description.format, arguments)
     output = description.output or _beside(next(iter(arguments.values())))
     os.makedirs(output, exist_ok=True)
     with file_lock(os.path.join(output, _RECORD)):  # of several processes one works and the others wait
@@ -150,6 +150,16 @@ def _convert(description: Description, source: Source, output: str, show: Callab
     record["parts"] = {part: "panoptic.json" if part == "all" else f"panoptic_{part}.json" for part in reports}
     write_json(os.path.join(output, _RECORD), record)
     return {part: os.path.join(output, name) for part, name in record["parts"].items()}
+
+
+def _read(format_name: str, arguments: Mapping[str, Any]) -> Source:
+    try:
+        return FORMATS[format_name](**arguments)
+    except (ValueError, OSError, ImportError):
+        raise
+    except MALFORMED as error:
+        where = ", ".join(str(value) for value in arguments.values() if value is not None)
+        raise ValueError(f"{where}: this is not what the format {format_name} has: {said(error)}.") from error
 
 
 def _beside(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from ...coco_json import image_key, load_json
 from ...coco_records import convert_rows, naming
 from .files import ImageIndex, read_ids
 from .regions import Region, Source, SourceImage, mask_of_polygons, mask_of_rle, regions_of_ids
+from .splits import join_parts
 
 __all__ = ["read_coco", "region_of_annotation"]
 
@@ -23,7 +25,7 @@ def read_coco(annotations: str, images: str | None = None, stuff_maps: str | Non
     """Read a COCO instances JSON.
 
     Args:
-        annotations: the JSON.
+        annotations: the JSON, or a folder with one JSON a part of the dataset, as Roboflow and CVAT leave it.
         images: folder of the images; beside the JSON, and where the tools put them, if not given.
         stuff_maps: folder of PNGs whose pixels are category ids of stuff (0 and 255 are void), one an image, which lie
             below all annotations.
@@ -31,6 +33,9 @@ def read_coco(annotations: str, images: str | None = None, stuff_maps: str | Non
     Raises:
         ValueError: the JSON is not COCO's.
     """
+    if os.path.isdir(annotations):
+        parts = {name: read_coco(path, images, stuff_maps) for name, path in _parts(annotations).items()}
+        return join_parts(parts)
     content = _read(annotations)
     index = ImageIndex([images] if images else _usual_folders(annotations))
     of_image: dict[str, list[Mapping[str, Any]]] = {}
@@ -47,6 +52,22 @@ def read_coco(annotations: str, images: str | None = None, stuff_maps: str | Non
         count = sum(len(rows) for rows in of_image.values())
         notes.append(f"{count} annotations of image ids that the JSON does not list: {list(of_image)[:5]}")
     return Source(categories, found, [annotations], things_by_default=True, notes=notes)
+
+
+def _parts(folder: str) -> dict[str, str]:
+    """JSONs of a folder by part: ``PART/_annotations.coco.json``, ``annotations/instances_PART.json`` and the like."""
+    found = {}
+    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "**", "*.json"), recursive=True)):
+        base, name = os.path.split(path)
+        if name == "_annotations.coco.json":
+            found[os.path.basename(os.path.abspath(base))] = path
+        elif name.startswith("instances") or (name == "labels.json" and os.path.isdir(os.path.join(base, "data"))):
+            found[os.path.splitext(name)[0].partition("_")[2] or os.path.basename(os.path.abspath(base))] = path
+    if not found:
+        raise ValueError(
+            f"{folder} has neither _annotations.coco.json nor annotations/instances_*.json: name the JSON itself."
+        )
+    return found
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -25,7 +25,16 @@ from .painting import paint
 from .regions import Source, SourceImage
 from .splits import WHOLE, split_images
 
-__all__ = ["Conversion", "Report", "convert", "describe", "write_json"]
+__all__ = ["MALFORMED", "Conversion", "Report", "convert", "describe", "said", "write_json"]
+
+
+MALFORMED = (ValueError, OSError, KeyError, TypeError, IndexError, AttributeError, OverflowError, SyntaxError)
+"""What reading malformed annotations may raise."""
+
+
+def said(error: Exception) -> str:
+    """An error for people: its own sentence, or its kind where it has none."""
+    return str(error) if isinstance(error, (ValueError, OSError)) and str(error) else f"it is malformed ({error!r})"
 
 
 @dataclass(frozen=True)
@@ -168,8 +177,8 @@ def _convert_image(
             raise ValueError(image.problem)
         size = _image_size(image)
         regions, dropped = image.regions(size) if image.regions else ([], {})
-    except (ValueError, OSError) as error:
-        report.drop("image left out", f"{image.path}: {error}")
+    except MALFORMED as error:
+        report.drop("image left out", f"{image.path}: {said(error)}")
         return report, None, None
     for reason, count in dropped.items():
         report.drop(reason, image.path, count)

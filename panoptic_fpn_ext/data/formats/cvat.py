@@ -9,37 +9,48 @@ from xml.etree import ElementTree
 from .files import ImageIndex
 from .regions import Source, SourceImage
 from .shapes import Names, Shape, ellipse_points, regions_of_shapes, result_name
+from .splits import join_parts
 
 __all__ = ["read_cvat"]
 
 
 def read_cvat(annotations: str, images: str | None = None) -> Source:
-    """Read ``annotations.xml`` of "CVAT for images 1.1": polygons, ellipses and masks, with their z-order; boxes count
-    where they are the only shape of their group.
+    """Read "CVAT for images 1.1": polygons, ellipses and masks, with their z-order.
+
+    Args:
+        annotations: the XML, or the folder with ``annotations.xml`` or with one XML a part of the dataset.
+        images: folder of the images; ``images`` beside the XML if not given.
 
     Raises:
         ValueError: the file is no such XML.
     """
-    if os.path.isdir(annotations):
-        annotations = os.path.join(annotations, "annotations.xml")
-    folder = os.path.dirname(os.path.abspath(annotations))
+    if not os.path.isdir(annotations):
+        return _read_xml(annotations, images)
+    files = sorted(name for name in os.listdir(annotations) if name.endswith(".xml"))
+    if not files:
+        raise ValueError(f"There is no XML in {annotations}.")
+    return join_parts({os.path.splitext(f)[0]: _read_xml(os.path.join(annotations, f), images) for f in files})
+
+
+def _read_xml(path: str, images: str | None) -> Source:
+    folder = os.path.dirname(os.path.abspath(path))
     index = ImageIndex([images] if images else [os.path.join(folder, "images"), folder])
     names = Names()
     found: list[SourceImage] = []
     try:
-        for _, element in ElementTree.iterparse(annotations):
+        for _, element in ElementTree.iterparse(path):
             if element.tag == "label" and element.findtext("name"):
                 names.add(str(element.findtext("name")))
             elif element.tag == "image":
                 found.append(_cvat_image(element, index, names))
                 element.clear()
     except OSError as error:
-        raise ValueError(f"{annotations} cannot be opened: {error.strerror}.") from error
-    except (ElementTree.ParseError, KeyError) as error:
-        raise ValueError(f"{annotations} is no XML of CVAT for images 1.1: {error}.") from error
+        raise ValueError(f"{path} cannot be opened: {error.strerror}.") from error
+    except (ElementTree.ParseError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is no XML of CVAT for images 1.1: {error!r}.") from error
     if not found:
-        raise ValueError(f"{annotations} lists no images: export the task as 'CVAT for images 1.1'.")
-    return Source(names.categories, found, [annotations])
+        raise ValueError(f"{path} lists no images: export the task as 'CVAT for images 1.1'.")
+    return Source(names.categories, found, [path])
 
 
 def _cvat_image(element: ElementTree.Element, index: ImageIndex, names: Names) -> SourceImage:

@@ -7,14 +7,44 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
-from .regions import SourceImage
+from ...category_comparison import refuse_different_categories
+from .regions import Source, SourceImage
 
-__all__ = ["WHOLE", "split_images"]
+__all__ = ["WHOLE", "join_parts", "part_name", "split_images"]
 
 WHOLE: Final = "all"
 """Name of the only part of a dataset that is not split."""
+
+
+def part_name(name: str) -> str:
+    """What the result calls a part of a dataset: ``valid`` and ``validation`` are ``val``."""
+    return {"valid": "val", "validation": "val", "training": "train", "testing": "test"}.get(name, name)
+
+
+def join_parts(parts: Mapping[str, Source]) -> Source:
+    """One source of the parts of a dataset that lie in files of their own; alone, a part is the whole.
+
+    Raises:
+        ValueError: their categories differ.
+    """
+    (first_name, first), *others = parts.items()
+    if not others:
+        return first
+    for name, source in others:
+        refuse_different_categories(
+            first.categories, first_name, source.categories, name, remedy="Export the parts with the same categories."
+        )
+    images = [
+        replace(image, name=f"{name}/{image.name}", split=part_name(name), image_id=None)
+        for name, source in parts.items()
+        for image in source.images
+    ]
+    files = [path for source in parts.values() for path in source.files]
+    notes = [f"{name}: {note}" for name, source in parts.items() for note in source.notes]
+    return replace(first, images=images, files=files, notes=notes)
 
 
 def split_images(

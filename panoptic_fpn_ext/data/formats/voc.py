@@ -82,9 +82,11 @@ def _labelmap(path: str) -> dict[str, tuple[int, int, int]]:
     with open(path, encoding="utf-8-sig") as f:
         for line in f:
             if line.strip() and not line.startswith("#"):
-                name, color = line.split(":")[:2]
-                red, green, blue = (int(v) for v in color.split(","))
-                colors[name.strip()] = (red, green, blue)
+                name, _, color = line.partition(":")
+                values = color.split(":")[0].split(",")
+                if len(values) != 3 or not all(v.strip().isdigit() for v in values):
+                    raise ValueError(f"{path}: a line name:R,G,B:parts:actions is needed, got {line.strip()!r}.")
+                colors[name.strip()] = (int(values[0]), int(values[1]), int(values[2]))
     return colors
 
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -449,6 +450,48 @@ def test_images_that_cannot_be_converted_are_counted_and_named(tmp_path):
     found, _ = converted(f"coco {path} {LAYERS}", lines)
     assert [i["file_name"] for i in found["images"]] == ["a.jpg"]
     assert "image left out: 2" in "\n".join(lines)
+
+
+def test_a_folder_of_parts(tmp_path):
+    for part in ("train", "valid"):
+        write_coco(tmp_path / part)
+    parts = convert_description(
+        parse_description(f"coco {tmp_path} {LAYERS} --output {tmp_path}/out"), lambda line: None
+    )
+    assert {part: Path(path).name for part, path in parts.items()} == {
+        "train": "panoptic_train.json",
+        "val": "panoptic_val.json",
+    }
+    content = json.loads((tmp_path / "valid" / "_annotations.coco.json").read_text())
+    content["categories"][1]["name"] = "street"
+    (tmp_path / "valid" / "_annotations.coco.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="categories of train and valid differ"):
+        converted(f"coco {tmp_path} {LAYERS} --output {tmp_path}/out")
+
+
+VALUES = [None, 3, -1, "x", [], [[]], {}, True, 1.5, float("nan"), 2**70, [1, 2, 3], {"counts": "zz", "size": [1, 1]}]
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_damaged_annotations_are_sentences(seed, tmp_path):
+    """Any value in any place of a JSON: converted without what is wrong, which is counted, or one ValueError."""
+    random.seed(seed)
+    path = write_coco(tmp_path)
+    content = json.loads(path.read_text())
+    for _ in range(8):
+        damaged = json.loads(json.dumps(content))
+        row = random.choice(random.choice(list(damaged.values())))
+        row[random.choice(list(row))] = random.choice(VALUES)
+        path.write_text(json.dumps(damaged))
+        lines: list[str] = []
+        try:
+            found, folder = converted(f"coco {path} {LAYERS} --processes 1", lines)
+        except (ValueError, FileNotFoundError) as error:
+            assert " " in str(error)
+            continue
+        if damaged["annotations"] != content["annotations"]:
+            text = "\n".join(lines)
+            assert "Dropped" in text or "Left out" in text or masks(found, folder).keys() <= drawn().keys()
 
 
 @pytest.mark.parametrize("name", ["../../evil.jpg", "/tmp/evil.jpg", "a/../../evil.jpg"])
