@@ -29,6 +29,9 @@ def _plain(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Outputs as containers of tensors and numbers."""
     found = [dict(output) for output in on_host(outputs)]
     for output in found:
+        if "panoptic_seg" in output:
+            panoptic_seg, segments = output["panoptic_seg"]
+            output["panoptic_seg"] = panoptic_seg, [{k: v for k, v in s.items() if k != "name"} for s in segments]
         if "instances" in output:
             instances = output.pop("instances")
             output["boxes"] = on_host(instances.pred_boxes.tensor)
