@@ -6,6 +6,7 @@ import os
 import shlex
 import socket
 import sys
+import textwrap
 import time
 from typing import TextIO
 
@@ -60,7 +61,7 @@ def _lock(folder: str) -> None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
         file.seek(0)
-        holder = file.read().strip() or "an unknown process"
+        holder = textwrap.shorten(file.read(), 120, placeholder=" …") or "an unknown process"
         raise ValueError(
             f"A run is at work in {folder}, {holder}: wait for it, or take another folder. "
             "If both were meant as one job, start them by --num-gpus, torchrun or srun."
