@@ -4,7 +4,7 @@ Lists agree by ``id``, ``name`` and ``isthing``; order and colours do not matter
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 __all__ = ["CategoryDifferences", "compare_categories", "refuse_different_categories"]
@@ -83,6 +83,8 @@ def refuse_different_categories(
     found = compare_categories(first, second)
     forbidden = (found.only_first and not may_be_part) or (found.only_second and not may_have_more)
     if forbidden or found.different:
+        if may_be_part and not found.only_second:  # what is allowed is not named, unless ids have moved
+            found = replace(found, only_first=())
         raise ValueError(
             f"The categories of {first_name} and {second_name} differ:\n"
             f"{found.describe(first_name, second_name)}\n{remedy}"

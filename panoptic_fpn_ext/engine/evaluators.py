@@ -25,6 +25,7 @@ from ..data.panoptic_catalog import CITYSCAPES_PANOPTIC, COCO_PANOPTIC
 from ..evaluation import PanopticQualityEvaluator
 from ..evaluation.cityscapes import CityscapesInstanceEvaluator
 from ..evaluation.instance_ground_truth import instance_dataset
+from ..evaluation.model_ids import unlisted_categories
 from ..evaluation.sem_seg_evaluator import PanopticSemSegEvaluator
 from ..modeling.panoptic_fpn import OUTPUTS
 from ..unique_names import distinct_names
@@ -167,4 +168,10 @@ class _InstanceEvaluator(COCOEvaluator):
 def _panoptic_evaluator(dataset_name: str, output_folder: str, name: str) -> DatasetEvaluator:
     if name not in _PANOPTIC_EVALUATORS:
         raise ValueError(f"TEST.PANOPTIC_EVALUATOR must be one of {sorted(_PANOPTIC_EVALUATORS)}, got {name!r}.")
+    unlisted = [row["name"] for row in unlisted_categories(MetadataCatalog.get(dataset_name))]
+    if unlisted and name == "COCOPanopticEvaluator":
+        raise ValueError(
+            "TEST.PANOPTIC_EVALUATOR COCOPanopticEvaluator fails on predictions of categories that the JSON of dataset "
+            f"{dataset_name!r} does not list ({', '.join(unlisted)}). List them, or take PanopticQualityEvaluator."
+        )
     return _PANOPTIC_EVALUATORS[name](dataset_name, output_folder)
