@@ -240,12 +240,14 @@ def is_cpu_only_platform() -> bool:
 
 def cpu_requirement() -> str:
     """The newest PyTorch "+cpu" that pip is configured to find."""
-    command = [str(PYTHON), "-m", "pip", "index", "versions", "torch"]
-    answer = subprocess.run(command, capture_output=True, text=True)
-    versions = re.findall(r"[\w.]+\+cpu", answer.stdout)
-    if not versions:
-        raise StepFailed(f"TORCH=cpu: PyPI has no PyTorch without CUDA for this platform. {CPU_INDEX}")
-    return f"torch=={versions[0]}"
+    found = {}
+    for package in ("torch", "torchvision"):  # PyPI's torchvision does not load beside a PyTorch without CUDA
+        command = [str(PYTHON), "-m", "pip", "index", "versions", package]
+        answer = subprocess.run(command, capture_output=True, text=True)
+        found[package] = re.findall(r"[\w.]+\+cpu", answer.stdout)
+        if not found[package]:
+            raise StepFailed(f"TORCH=cpu: pip finds no {package} without CUDA for this platform. {CPU_INDEX}")
+    return f"torch=={found['torch'][0]}"
 
 
 def install_everything(build: str) -> None:

