@@ -64,10 +64,10 @@ def setup_lazy(args: argparse.Namespace) -> DictConfig:
     args.register = [*args.register, *registrations_of(getattr(args, "data", ()))]
     cfg = _read_lazy_config(args.config_file, args.opts, args.register, trained=args.eval_only)
     output = folder = cfg.train.output_dir
-    if not args.eval_only:
-        hold_output_folder(folder)
     if not (args.resume and has_checkpoint(output)):
         refuse_missing_weights(cfg.train.init_checkpoint, "train.init_checkpoint", needed=args.eval_only)
+    if not args.eval_only:
+        hold_output_folder(folder)
     if not args.eval_only and not args.resume:
         refuse_used_folder(output, "train.output_dir")
     _prepare(cfg, args.register, eval_only=args.eval_only, resume=args.resume)

@@ -168,11 +168,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
     begin_console(args)
     cfg = read_config(args.config_file, args.opts, trained=args.eval_only)
     folder = cfg.OUTPUT_DIR
-    if not args.eval_only:
-        hold_output_folder(folder)
     # What is wrong with files is said before any dataset is read or drawn.
     if not (args.resume and has_checkpoint(folder)):
         refuse_missing_weights(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=args.eval_only)
+    if not args.eval_only:
+        hold_output_folder(folder)
     if not args.eval_only and not args.resume:
         refuse_used_folder(folder, "OUTPUT_DIR")
     args.register = [*args.register, *registrations_of(getattr(args, "data", ()))]

@@ -29,7 +29,7 @@ def _environment() -> dict[str, str]:
 def _command(dataset: TinyDataset, output: Path, *flags: str, max_iter: int = 12) -> list[str]:
     command = [sys.executable, str(TRAIN_NET), "--config-file", str(CONFIG), *flags]
     command += ["--register", *dataset.registration("tiny"), *OPTS]
-    return [*command, "OUTPUT_DIR", str(output), "SOLVER.MAX_ITER", str(max_iter)]
+    return [*command, "OUTPUT_DIR", str(output), "SOLVER.MAX_ITER", str(max_iter), "SOLVER.WARMUP_ITERS", "0"]
 
 
 def _run(command: list[str], **kwargs: object) -> subprocess.CompletedProcess[str]:
@@ -51,7 +51,8 @@ def training(
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_a_training_prints_what_a_person_reads(training: tuple[Path, subprocess.CompletedProcess[str]]):
