@@ -19,6 +19,7 @@ from panoptic_fpn_ext import coco_json
 from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.data import register_coco_panoptic
 from panoptic_fpn_ext.data.instances import instance_annotations
+from panoptic_fpn_ext.engine import build_dataset_evaluator
 from panoptic_fpn_ext.evaluation.__main__ import main
 from panoptic_fpn_ext.evaluation.ground_truth import GroundTruth
 from panoptic_fpn_ext.evaluation.instance_ground_truth import instance_dataset
@@ -440,3 +441,14 @@ def test_names_that_lead_elsewhere_are_read_but_not_written(files: Files, tmp_pa
     files.save("panoptic")
     assert files.training()[0][0]["file_name"] == str(elsewhere / "b.jpg")
     assert GroundTruth(str(files.dataset.json), str(files.dataset.panoptic)).png_names == ["a.png", "image_2.png"]
+
+
+def test_detectron2s_panoptic_evaluator_gets_converted_fields(files: Files, tmp_path: Path):
+    files.save("panoptic", _text_everywhere(files.contents["panoptic"]))
+    files.training()
+    evaluator = build_dataset_evaluator(
+        NAME, str(tmp_path), outputs=["panoptic_seg"], panoptic_evaluator="COCOPanopticEvaluator"
+    )
+    content = json.loads(Path(evaluator._metadata.panoptic_json).read_text())
+    assert content["annotations"][0]["segments_info"] == files.contents["panoptic"]["annotations"][0]["segments_info"]
+    assert [c["isthing"] for c in content["categories"]] == [1, 1, 0, 0]

@@ -1,5 +1,6 @@
 """Which evaluators a dataset gets."""
 
+import json
 import logging
 import os
 from collections.abc import Iterable
@@ -17,8 +18,10 @@ from detectron2.evaluation import (
     DatasetEvaluators,
     SemSegEvaluator,
 )
+from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
+from ..coco_json import read_panoptic
 from ..console import captured_prints
 from ..data.images import read_labels
 from ..data.panoptic_catalog import CITYSCAPES_PANOPTIC, COCO_PANOPTIC
@@ -174,4 +177,20 @@ def _panoptic_evaluator(dataset_name: str, output_folder: str, name: str) -> Dat
             "TEST.PANOPTIC_EVALUATOR COCOPanopticEvaluator fails on predictions of categories that the JSON of dataset "
             f"{dataset_name!r} does not list ({', '.join(unlisted)}). List them, or take PanopticQualityEvaluator."
         )
+    if name == "COCOPanopticEvaluator":
+        dataset_name = _plain_dataset(dataset_name, output_folder)
     return _PANOPTIC_EVALUATORS[name](dataset_name, output_folder)
+
+
+def _plain_dataset(dataset_name: str, output_folder: str) -> str:
+    """The dataset with its JSON as our reader has it, for evaluators that take every field as it is."""
+    metadata = MetadataCatalog.get(dataset_name)
+    path = os.path.join(output_folder, f"{quote(dataset_name, safe='')}_panoptic.json")
+    if comm.is_main_process():
+        content = read_panoptic(metadata.panoptic_json)
+        with PathManager.open(path, "w", encoding="utf-8") as f:
+            json.dump(content, f)
+    comm.synchronize()
+    derived = MetadataCatalog.get(f"{dataset_name}@{path}")
+    derived.set(**{key: value for key, value in metadata.as_dict().items() if key != "name"} | {"panoptic_json": path})
+    return str(derived.name)

@@ -34,7 +34,7 @@ def read_results(path: str, checkpoint: str) -> dict[str, dict[str, float]]:
     Raises:
         ValueError: no JSON, no evaluation in it, or one of another iteration.
     """
-    text = Path(path).read_text(encoding="utf-8")
+    text = Path(path).read_text(encoding="utf-8-sig")
     rows = _json_objects(text, path)
     if len(rows) == 1 and not _TASKS.isdisjoint(rows[0]):
         return rows[0]
@@ -84,6 +84,9 @@ def metrics_of_results(results: Mapping[str, Mapping[str, Any]], outputs: frozen
         ValueError: a metric of one of the outputs is missing or not a number.
     """
     found = {name: results.get(task, {}).get(key) for name, (task, key) in _METRICS.items()}
+    wrong = {name: value for name, value in found.items() if not isinstance(value, (int, float, type(None)))}
+    if wrong:
+        raise ValueError(f"The results must be numbers, got {wrong}.")
     metrics = {name: round(float(value), 4) for name, value in found.items() if value is not None}
     needed = [name for output in _NEEDED if output in outputs for name in _NEEDED[output]]
     missing = [name for name in needed if not math.isfinite(metrics.get(name, math.nan))]
