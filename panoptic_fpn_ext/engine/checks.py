@@ -69,7 +69,7 @@ def fill_in_num_classes(cfg: CfgNode, source: CategorySource | None = None) -> N
         model.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS = tuple(fits["thing_sem_seg_ids"])
         if 0 <= model.SEM_SEG_HEAD.IGNORE_VALUE < fits["num_sem_seg_classes"]:
             model.SEM_SEG_HEAD.IGNORE_VALUE = fits["ignore_label"]
-    logger.debug(
+    logger.info(
         f"From {source.name}: MODEL.ROI_HEADS.NUM_CLASSES {model.ROI_HEADS.NUM_CLASSES}, "
         f"MODEL.SEM_SEG_HEAD.NUM_CLASSES {model.SEM_SEG_HEAD.NUM_CLASSES}."
     )

@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling.roi_heads import ROI_BOX_HEAD_REGISTRY
 from fvcore.common.registry import Registry
 
-from ..structures import IGNORE_LABEL
+from ..structures import IGNORE_LABEL, LARGE_IGNORE_LABEL
 from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
 
 __all__ = ["COMBINATIONS", "Found", "unregistered"]
@@ -164,8 +164,13 @@ def _deformable(resnets: CfgNode, narrow: bool) -> Found:
 
 def _semantic_head(cfg: CfgNode) -> Found:
     head = cfg.MODEL.SEM_SEG_HEAD
-    if head.IGNORE_VALUE != IGNORE_LABEL:
-        yield "MODEL.SEM_SEG_HEAD.IGNORE_VALUE", head.IGNORE_VALUE, f"unlabelled pixels are {IGNORE_LABEL} here"
+    fits = IGNORE_LABEL if head.NUM_CLASSES <= IGNORE_LABEL else LARGE_IGNORE_LABEL
+    if fits != head.IGNORE_VALUE and head.NUM_CLASSES != 0:  # 0: it is filled in with the number of classes
+        yield (
+            "MODEL.SEM_SEG_HEAD.IGNORE_VALUE",
+            head.IGNORE_VALUE,
+            f"unlabelled pixels are {fits}, set it to {fits}",
+        )
     if head.COMMON_STRIDE < 1 or head.COMMON_STRIDE & (head.COMMON_STRIDE - 1):
         yield "MODEL.SEM_SEG_HEAD.COMMON_STRIDE", head.COMMON_STRIDE, "it must be a power of 2"
 

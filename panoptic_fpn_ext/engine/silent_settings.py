@@ -115,7 +115,7 @@ def _overlaps(cfg: CfgNode, has_things: bool) -> Warnings:
 
 def _schedule(cfg: CfgNode, has_things: bool) -> Warnings:
     warmup, iterations = cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.MAX_ITER
-    if warmup >= iterations > 10:  # shorter runs only try whether all works
+    if warmup >= iterations > 100:  # shorter runs only try whether all works
         yield (
             f"SOLVER.WARMUP_ITERS is {warmup} of SOLVER.MAX_ITER {iterations} iterations: the learning rate never "
             f"reaches SOLVER.BASE_LR. Set it to {max(1, iterations // 20)}."

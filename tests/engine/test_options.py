@@ -182,6 +182,15 @@ def test_keys_of_parts_that_are_not_there_do_not_matter(tiny_cfg):
     check_options(tiny_cfg, training=False)
 
 
+@pytest.mark.parametrize(("classes", "fits"), [(255, 255), (256, 65535), (1000, 65535)])
+def test_ignore_value_beside_many_classes(tiny_cfg, classes, fits):
+    tiny_cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, tiny_cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = classes, fits
+    check_options(tiny_cfg)
+    tiny_cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 320 - fits
+    with pytest.raises(ValueError, match=rf"IGNORE_VALUE is .*set it to {fits}"):
+        check_options(tiny_cfg)
+
+
 def test_the_predictor_refuses_too(tiny_cfg):
     tiny_cfg.TEST.AUG.ENABLED = True
     with pytest.raises(ValueError, match=r"TEST\.AUG\.ENABLED"):
