@@ -169,7 +169,7 @@ def _semantic_head(cfg: CfgNode) -> Found:
         yield (
             "MODEL.SEM_SEG_HEAD.IGNORE_VALUE",
             head.IGNORE_VALUE,
-            f"unlabelled pixels are {fits}, set it to {fits}",
+            f"set it to {fits}, what unlabelled pixels are",
         )
     if head.COMMON_STRIDE < 1 or head.COMMON_STRIDE & (head.COMMON_STRIDE - 1):
         yield "MODEL.SEM_SEG_HEAD.COMMON_STRIDE", head.COMMON_STRIDE, "it must be a power of 2"
