@@ -25,7 +25,7 @@ from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.data import read_image
 from panoptic_fpn_ext.engine import PanopticPredictor, Trainer
 from panoptic_fpn_ext.engine.output_folder import hold_output_folder
-from panoptic_fpn_ext.engine.runs import begin_console, begin_log, seed_process, write_whole
+from panoptic_fpn_ext.engine.runs import begin_console, begin_log, seed_process, unused_folder, write_whole
 from panoptic_fpn_ext.engine.setup import add_verbose_argument, load_config
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png
 from panoptic_fpn_ext.visualization import contact_sheet, draw_panoptic, save_image
@@ -34,12 +34,11 @@ DEMO_CONFIG = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow_dem
 NUM_IMAGES = 8
 
 
-def forget_finished_run(output: Path) -> None:
-    """Make the next training start afresh if the last one ended."""
+def set_aside_finished_run(output: Path) -> None:
+    """Let the next training start afresh if the last one ended, whose files are kept in a folder beside."""
     if (output / "results.json").exists():
-        print(f"The run in {output} has ended before: starting afresh.")
-        for name in ("results.json", "last_checkpoint", "metrics.json"):
-            (output / name).unlink(missing_ok=True)
+        aside = output.rename(unused_folder(str(output)))
+        print(f"The run in {output} has ended before: it is kept in {aside}. Starting afresh.")
     elif (output / "last_checkpoint").exists():
         last = (output / "last_checkpoint").read_text(encoding="utf-8")
         print(f"The run in {output} was interrupted: going on from {last}.")
@@ -90,11 +89,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--config-file", default=model_zoo.get_config_file(DEMO_CONFIG), metavar="FILE", help="default: %(default)s"
     )
     parser.add_argument("--output", default="output/demo", metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--resume", action="store_true", help="as it is without: an interrupted run goes on")
     add_verbose_argument(parser)
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options")
     args = parser.parse_args(arguments)
     begin_console(args)
     output, images = Path(args.output), Path(args.output, "images")
+    set_aside_finished_run(output)
     images.mkdir(parents=True, exist_ok=True)
     print("1/3  Dataset: synthetic street scenes", flush=True)
     cfg = load_config(args.config_file, ["OUTPUT_DIR", str(output), *args.opts], [])
@@ -103,7 +104,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_whole(output / "config.yaml", cfg.dump())
     seed_process(cfg.SEED)
     print(f"2/3  Training ({cfg.SOLVER.MAX_ITER} iterations) and evaluation", flush=True)
-    forget_finished_run(output)
     results = train(cfg)
     print(f"3/3  Images, in {images}", flush=True)
     write_images(cfg, images)

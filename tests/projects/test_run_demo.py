@@ -38,11 +38,14 @@ def test_it_trains_evaluates_leaves_images_and_ends_with_the_table(
 def test_an_interrupted_run_goes_on_and_a_finished_one_starts_afresh(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    (tmp_path / "last_checkpoint").write_text("model_0000099.pth")
-    run_demo.forget_finished_run(tmp_path)
+    output = tmp_path / "demo"
+    output.mkdir()
+    (output / "last_checkpoint").write_text("model_0000099.pth")
+    run_demo.set_aside_finished_run(output)
     assert "interrupted: going on from model_0000099.pth" in capsys.readouterr().out
-    assert (tmp_path / "last_checkpoint").exists()
-    (tmp_path / "results.json").write_text("{}")
-    run_demo.forget_finished_run(tmp_path)
-    assert "starting afresh" in capsys.readouterr().out
-    assert not list(tmp_path.iterdir())
+    assert (output / "last_checkpoint").exists()
+    (output / "results.json").write_text("{}")
+    run_demo.set_aside_finished_run(output)
+    assert f"kept in {tmp_path / 'demo_2'}" in capsys.readouterr().out
+    assert not output.exists()
+    assert {path.name for path in (tmp_path / "demo_2").iterdir()} == {"last_checkpoint", "results.json"}
