@@ -10,7 +10,8 @@ from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Sampler
 
-from .train_samples import GlobalBatches, Mapper, SampleDataset, UnreadableSample
+from ..structures import UnreadableFileError
+from .train_samples import GlobalBatches, Mapper, SampleDataset, UnreadableSample, refuse_unreadable
 
 __all__ = ["TrainLoader"]
 
@@ -79,7 +80,7 @@ class TrainLoader:
             world_size=comm.get_world_size(),
         )
         loader = DataLoader(
-            SampleDataset(self._dicts, self._mapper, self.seed),
+            SampleDataset(self._dicts, self._mapper, self.seed, self._max_unreadable),
             batch_sampler=batches,
             num_workers=self._num_workers,
             collate_fn=_as_it_is,
@@ -106,12 +107,11 @@ class TrainLoader:
             if sample.image not in self._unreadable:
                 logger.warning(f"{reason} Another image is taken in its place (sample {sample.number}).")
             self._unreadable[sample.image] = reason
-        if len(self._unreadable) > self._max_unreadable:
-            reasons = "\n  ".join(self._unreadable.values())
-            raise OSError(
-                f"{len(self._unreadable)} different images could not be read, more than "
-                f"DATALOADER.MAX_UNREADABLE_IMAGES = {self._max_unreadable}:\n  {reasons}"
-            )
+        try:
+            refuse_unreadable(self._unreadable, self._max_unreadable)
+        except UnreadableFileError as error:
+            bound = f"DATALOADER.MAX_UNREADABLE_IMAGES allows {self._max_unreadable}"
+            raise UnreadableFileError(f"{error}\n{bound}; repair or remove these files.") from None
 
 
 def _as_it_is(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -8,14 +8,16 @@ undisturbed one would have seen next, with any number of workers and processes.
 import contextlib
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-__all__ = ["GlobalBatches", "Sample", "SampleDataset", "UnreadableSample", "seeded"]
+from ..structures import UnreadableFileError
+
+__all__ = ["GlobalBatches", "Sample", "SampleDataset", "UnreadableSample", "refuse_unreadable", "seeded"]
 
 Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
 
@@ -91,16 +93,20 @@ class SampleDataset(Dataset[dict[str, Any]]):
     without a word, as in detectron2.
     """
 
-    def __init__(self, dicts: Sequence[dict[str, Any]], mapper: Mapper, seed: int) -> None:
+    def __init__(
+        self, dicts: Sequence[dict[str, Any]], mapper: Mapper, seed: int, max_unreadable: int = _ATTEMPTS
+    ) -> None:
         """
         Args:
             dicts: standard dicts, which the mapper may change: each access gives a new one.
             mapper: draws from the global generators of ``random``, NumPy and PyTorch.
             seed: of all samples.
+            max_unreadable: different images that may be unreadable for one sample.
         """
         self._dicts = dicts
         self._mapper = mapper
         self._seed = seed
+        self._max_unreadable = min(max_unreadable, len(dicts) - 1)
 
     def __len__(self) -> int:
         return len(self._dicts)
@@ -113,11 +119,19 @@ class SampleDataset(Dataset[dict[str, Any]]):
                     mapped = self._mapper(self._dicts[sample.image])
                 except OSError as error:
                     unreadable.append(UnreadableSample(sample, str(error)))
+                    refuse_unreadable({u.sample.image: u.reason for u in unreadable}, self._max_unreadable)
                     mapped = None
                 if mapped is not None:
                     return {**mapped, "unreadable": unreadable} if unreadable else mapped
                 sample = Sample(sample.number, random.randrange(len(self._dicts)))
         raise ValueError(f"{_ATTEMPTS} images in a row could not be used, the last one: {self._dicts[sample.image]}.")
+
+
+def refuse_unreadable(reasons: Mapping[int, str], most: int) -> None:
+    """Raise :class:`UnreadableFileError` if more images are unreadable than ``most``; ``reasons`` are by image."""
+    if len(reasons) > most:
+        text = "\n  ".join(reasons.values())
+        raise UnreadableFileError(f"{len(reasons)} of the images that were tried cannot be read:\n  {text}")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from panoptic_fpn_ext.data.train_samples import GlobalBatches, Sample, SampleDataset, seeded
+from panoptic_fpn_ext.structures import UnreadableFileError
 
 IS_WIDE = [True, False, True, True, False, True, False]
 
@@ -104,5 +105,9 @@ def test_an_unreadable_image_is_replaced_and_named():
     assert dataset[Sample(9, 2)] == found
     replaced = {dataset[Sample(number, 3)]["i"] for number in range(40)}
     assert replaced == {0, 1, 4}
+    with pytest.raises(UnreadableFileError, match="image 2 is broken"):
+        SampleDataset([{"i": 2}], mapper, seed=5)[Sample(0, 0)]
+    with pytest.raises(UnreadableFileError, match="2 of the images"):
+        SampleDataset([{"i": 2}, {"i": 2}, {"i": 0}], mapper, seed=5, max_unreadable=1)[Sample(0, 0)]
     with pytest.raises(ValueError, match="in a row"):
         SampleDataset([{"i": 3}], mapper, seed=5)[Sample(0, 0)]
