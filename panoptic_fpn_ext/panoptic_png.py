@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import os
 from collections.abc import Callable
 from functools import cache, partial
 from io import BytesIO
@@ -185,7 +186,12 @@ def _decode_with_pillow(path: str) -> _Pixels:
 
 
 def write_panoptic_png(path: str, ids: npt.NDArray[np.integer]) -> None:
-    """Write segment ids (H, W) as a panoptic PNG; raises ``ValueError`` as :func:`id2rgb`."""
+    """Write segment ids (H, W) as a panoptic PNG, in a local folder as a whole or not at all.
+
+    Raises:
+        ValueError: as :func:`id2rgb`.
+        OSError: the file cannot be written; what was there under this name stays.
+    """
     rgb, data = id2rgb(ids), BytesIO()
     cv2 = _cv2()
     if cv2 is None:
@@ -195,5 +201,16 @@ def write_panoptic_png(path: str, ids: npt.NDArray[np.integer]) -> None:
         if not encoded:
             raise OSError(f"Could not encode the panoptic map for {path}.")
         data.write(buffer)
-    with PathManager.open(path, "wb") as f:
-        f.write(data.getvalue())
+    if "://" in path:  # of detectron2's PathManager, which cannot rename
+        with PathManager.open(path, "wb") as f:
+            f.write(data.getvalue())
+        return
+    unfinished = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(unfinished, "wb") as f:
+            f.write(data.getvalue())
+        os.replace(unfinished, path)
+    except BaseException:  # Ctrl-C too
+        with contextlib.suppress(OSError):
+            os.remove(unfinished)
+        raise

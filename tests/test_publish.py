@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from bad_input_data import global_state_restored
 from config_files import flat, load
 
 from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer
@@ -16,6 +18,12 @@ from panoptic_fpn_ext.model_zoo.publish import publish, release_weights
 
 NAME = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow_demo"
 WORDS = {"command": "train_net.py", "training": "two iterations"}
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    with global_state_restored():
+        yield
 
 
 @pytest.fixture

@@ -83,8 +83,7 @@ def _write(paths: list[str], folder: str) -> None:
             panoptic, segments = instance_segments(ids)
         except ValueError as error:
             raise ValueError(f"Instance PNG {path}: {error}") from error
-        write_panoptic_png(f"{folder}/{png_name}.tmp", panoptic)
-        os.replace(f"{folder}/{png_name}.tmp", f"{folder}/{png_name}")
+        write_panoptic_png(f"{folder}/{png_name}", panoptic)
         height, width = ids.shape
         # No such image exists: the official tool's slip, which readers of its JSON know how to mend.
         file_name = f"{image_id}_gtFine_leftImg8bit.png"

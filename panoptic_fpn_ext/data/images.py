@@ -7,6 +7,8 @@ wrongly (16-bit grey comes out white, TIFFs are turned twice) is read right here
 import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any, Final
 
@@ -20,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..structures import UnreadableFileError
 
-__all__ = ["image_channels", "in_row_order", "read_image", "read_labels", "to_input_format", "to_planes"]
+__all__ = ["image_channels", "image_size", "in_row_order", "read_image", "read_labels", "to_input_format", "to_planes"]
 
 _CHANNELS: Final = {"BGR": 3, "RGB": 3, "L": 1, "YUV-BT.601": 3, "HSV": 3}
 _ORIENTATION: Final = 0x0112  # EXIF tag
@@ -85,11 +87,25 @@ def read_image(source: "str | os.PathLike[str] | Image.Image", image_format: str
     """
     image_channels(image_format)
     name = _name(source)
+    with _named(name), nullcontext(source) if isinstance(source, Image.Image) else _file(name) as image:
+        array = _to_array(_to_rgb(image, name), image_format)
+    return array
+
+
+def image_size(path: "str | os.PathLike[str]") -> tuple[int, int]:
+    """Height and width that :func:`read_image` gives a file, whose errors it has, without decoding the pixels."""
+    with _named(os.fspath(path)), _file(os.fspath(path)) as image:
+        # Of TIFFs, releases of Pillow differ in whether the size is turned before the pixels are there.
+        width, height = _tag(image, 256, image.width), _tag(image, 257, image.height)
+        sideways = _orientation(image) in (5, 6, 7, 8)
+    return (width, height) if sideways else (height, width)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """What goes wrong with an image in one sentence that names it."""
     try:
-        if isinstance(source, Image.Image):
-            return _to_array(_to_rgb(source, name), image_format)
-        with PathManager.open(name, "rb") as f, _open(f) as image:
-            return _to_array(_to_rgb(image, name), image_format)
+        yield
     except FileNotFoundError as error:
         raise FileNotFoundError(f"Image {name} does not exist.") from error
     except _RefusedError as error:
@@ -132,7 +148,7 @@ def read_labels(path: str) -> npt.NDArray[np.integer]:
         ValueError: it is no image, a broken one, or one with colours, which are no labels.
     """
     try:
-        with PathManager.open(path, "rb") as f, _open(f) as image:
+        with _file(path) as image:
             if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
                 raise _RefusedError(f"has mode {image.mode}, but labels are one grey or palette value a pixel")
             labels = np.asarray(image)
@@ -148,6 +164,12 @@ def _name(source: "str | os.PathLike[str] | Image.Image") -> str:
     if isinstance(source, Image.Image):
         return str(getattr(source, "filename", "")) or f"{source!r}"
     return os.fspath(source)
+
+
+@contextmanager
+def _file(path: str) -> Iterator[Image.Image]:
+    with PathManager.open(path, "rb") as f, _open(f) as image:
+        yield image
 
 
 def _open(f: Any) -> Image.Image:

@@ -3,12 +3,13 @@
 from .checkpoint import PanopticCheckpointer
 from .checks import check_config
 from .evaluators import build_dataset_evaluator, build_evaluator
-from .predictor import PanopticPredictor
+from .predictor import FailedImagesError, PanopticPredictor
 from .result_writer import PanopticResultWriter
 from .setup import argument_parser, setup
 from .trainer import Trainer
 
 __all__ = [
+    "FailedImagesError",
     "PanopticCheckpointer",
     "PanopticPredictor",
     "PanopticResultWriter",

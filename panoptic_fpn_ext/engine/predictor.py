@@ -24,9 +24,32 @@ from .options import check_options
 from .setup import complete_prediction_config, read_config, register_categories
 from .silent_settings import warn_of_settings
 
-__all__ = ["PanopticPredictor"]
+__all__ = ["FailedImagesError", "PanopticPredictor"]
 
 AnyImage: TypeAlias = "npt.NDArray[np.uint8] | Image.Image | str | os.PathLike[str]"
+
+
+class FailedImagesError(ValueError):
+    """Some images of a list could not be read or predicted; the others were.
+
+    Attributes:
+        outputs: of all images of the list, in its order; None for those that failed.
+        errors: why, by the place in the list.
+    """
+
+    def __init__(self, outputs: list[dict[str, Any] | None], errors: dict[int, Exception], images: list[Any]) -> None:
+        self.outputs, self.errors = outputs, errors
+        lines = [f"  - {_failure(images[index], index, error)}" for index, error in errors.items()]
+        super().__init__(
+            f"{len(errors)} of {len(outputs)} images could not be read or predicted; the outputs of the others are in "
+            "`outputs` of this error:\n" + "\n".join(lines)
+        )
+
+
+def _failure(image: Any, index: int, error: Exception) -> str:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else str(getattr(image, "filename", ""))
+    return f"image {index}: {reason}" if not path or path in reason else f"image {index}, {path}: {reason}"
 
 
 class PanopticPredictor:
@@ -88,9 +111,11 @@ class PanopticPredictor:
 
         Raises:
             FileNotFoundError, ValueError: no such file, no image, or an array of another dtype or shape.
+            FailedImagesError: that, or whatever else, with images of a list. The others are predicted first, and the
+                error has their outputs.
         """
         if isinstance(image, (list, tuple)):
-            return [self(one) for one in image]
+            return self._predict_all(list(image))
         if not isinstance(image, np.ndarray):
             image = read_image(image, "BGR")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
@@ -98,6 +123,18 @@ class PanopticPredictor:
                 f"PanopticPredictor needs a uint8 image of shape (H, W, 3), got {image.dtype} {image.shape}."
             )
         return self._with_names(self._predict(image))
+
+    def _predict_all(self, images: list[Any]) -> list[dict[str, Any] | None]:
+        outputs: list[dict[str, Any] | None] = [None] * len(images)
+        errors: dict[int, Exception] = {}
+        for index, image in enumerate(images):
+            try:
+                outputs[index] = self(image)
+            except Exception as error:  # whatever it is, the other images are spared
+                errors[index] = error
+        if errors:
+            raise FailedImagesError(outputs, errors, images)
+        return outputs
 
     def _predict(self, image: npt.NDArray[np.uint8]) -> dict[str, Any]:
         height, width = image.shape[:2]

@@ -13,7 +13,7 @@ from image_kinds import GREY, REFUSED, RGB, SOUND, broken_exif, save
 from PIL import Image
 
 from panoptic_fpn_ext.data import PanopticDatasetMapper
-from panoptic_fpn_ext.data.images import image_channels, read_image, read_labels, to_input_format
+from panoptic_fpn_ext.data.images import image_channels, image_size, read_image, read_labels, to_input_format
 
 
 @pytest.mark.parametrize("kind", SOUND, ids=lambda kind: kind.name)
@@ -27,6 +27,28 @@ def test_it_is_read_right(kind, tmp_path: Path):
     assert np.array_equal(read_image(path, "BGR"), rgb[..., ::-1])
     with Image.open(path) as image:
         assert np.array_equal(read_image(image, "RGB"), rgb)
+
+
+@pytest.mark.parametrize("kind", SOUND, ids=lambda kind: kind.name)
+def test_its_size_is_that_of_its_pixels(kind, tmp_path: Path):
+    assert image_size(kind.write(tmp_path)) == kind.expected.shape[:2]
+
+
+def test_the_size_of_what_is_no_image_is_refused_by_name(tmp_path: Path):
+    (tmp_path / "text.jpg").write_text("text")
+    with pytest.raises(ValueError, match=r"Image .*text\.jpg is empty or no image"):
+        image_size(tmp_path / "text.jpg")
+    with pytest.raises(FileNotFoundError, match=r"Image .*none\.png does not exist"):
+        image_size(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_orientations_that_there_are_not_turn_nothing(orientation: int, tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(RGB, tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_image(path, "RGB"), RGB)
+    assert image_size(path) == RGB.shape[:2]
 
 
 @pytest.mark.parametrize("kind", REFUSED, ids=lambda kind: kind.name)
@@ -61,6 +83,7 @@ def test_it_is_turned_as_exif_says(suffix: str, orientation: int, tmp_path: Path
     read = read_image(str(tmp_path / f"a{suffix}"), "RGB")
     turned = orientation >= 5
     assert read.shape == ((24, 16, 3) if turned else (16, 24, 3))
+    assert image_size(tmp_path / f"a{suffix}") == read.shape[:2]
     # Where the file's first row and first column are when the image is shown (EXIF 2.3, tag 274).
     corners = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}
     bright = [(row, column) for row, column in itertools.product((0, -1), (0, -1)) if read[row, column, 0] > 128]
@@ -71,6 +94,7 @@ def test_it_is_turned_as_exif_says(suffix: str, orientation: int, tmp_path: Path
 def test_broken_exif_data_are_no_obstacle(tmp_path: Path):
     path = broken_exif(tmp_path)
     assert np.array_equal(read_image(path, "RGB"), RGB)
+    assert image_size(path) == RGB.shape[:2]
 
 
 @pytest.mark.parametrize("image_format", ["BGR", "RGB", "L", "YUV-BT.601", "HSV"])

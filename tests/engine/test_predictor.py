@@ -14,7 +14,7 @@ from PIL import Image
 from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.data import PanopticDatasetMapper, read_image
 from panoptic_fpn_ext.data.street.categories import categories
-from panoptic_fpn_ext.engine import PanopticCheckpointer, PanopticPredictor
+from panoptic_fpn_ext.engine import FailedImagesError, PanopticCheckpointer, PanopticPredictor
 from panoptic_fpn_ext.engine.model_categories import CategorySource, set_model_source
 
 
@@ -130,7 +130,38 @@ def test_a_name_of_the_zoo_and_images_of_all_kinds(small_street: Path, tmp_path:
     assert all(_same(output, expected) for output in outputs)
     assert predictor([]) == []
     with pytest.raises(FileNotFoundError, match="no_such"):
-        predictor([path, tmp_path / "no_such.png"])
+        predictor(tmp_path / "no_such.png")
+
+
+def test_images_of_a_list_that_fail_are_named_and_the_others_kept(cfg: CfgNode, small_street: Path, tmp_path: Path):
+    predictor = PanopticPredictor(cfg)
+    path, broken = small_street / "val" / "street_val_000000.png", tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    expected, forward = predictor(path), predictor.model.forward
+
+    def fail_when_small(inputs: list[dict]) -> list[dict]:
+        if inputs[0]["height"] == 7:
+            raise RuntimeError("not enough memory\nmore")
+        return forward(inputs)
+
+    predictor.model.forward = fail_when_small
+    grey, small = np.zeros((8, 8), np.uint8), np.zeros((7, 9, 3), np.uint8)
+    images = [tmp_path / "no_such.png", path, grey, str(broken), small, path]
+    with pytest.raises(FailedImagesError, match="4 of 6 images could not be read or predicted") as caught:
+        predictor(images)
+    error = caught.value
+    assert {i: type(e) for i, e in error.errors.items()} == {
+        0: FileNotFoundError,
+        2: ValueError,
+        3: ValueError,
+        4: RuntimeError,
+    }
+    assert [output is None for output in error.outputs] == [True, False, True, True, True, False]
+    assert all(_same(error.outputs[index], expected) for index in (1, 5))
+    _, *lines = str(error).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["  - image 0", "  - image 2", "  - image 3", "  - image 4"]
+    assert "no_such.png does not exist" in lines[0] and f"Image {broken} is empty" in lines[2]
+    assert lines[3].endswith("not enough memory")
 
 
 def test_a_checkpoint_with_its_config_beside_it(cfg: CfgNode, tmp_path: Path):

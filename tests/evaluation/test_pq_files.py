@@ -1,6 +1,7 @@
 """Predictions on disk: the call, the command line, and the PNG decoders behind them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -187,3 +188,21 @@ def test_ids_and_colours_without_opencv(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert np.array_equal(panoptic_png.rgb2id(rgb[::2, 1::2]), ids[::2, 1::2])
     panoptic_png.write_panoptic_png(str(tmp_path / "a.png"), ids)
     assert np.array_equal(panoptic_png.read_panoptic_png(str(tmp_path / "a.png"), "pillow"), ids)
+
+
+@pytest.mark.parametrize("with_opencv", [True, False])
+def test_a_map_is_written_as_a_whole_or_not_at_all(with_opencv: bool, monkeypatch, tmp_path: Path):
+    if not with_opencv:
+        monkeypatch.setattr(panoptic_png, "_cv2", lambda: None)
+    path = tmp_path / "a.png"
+    panoptic_png.write_panoptic_png(str(path), np.full((4, 5), 7))
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        panoptic_png.write_panoptic_png(str(path), np.full((4, 5), 9))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bad_input_data import CONFIG, OPTS, TinyDataset, global_state_restored, project_script, train_net, truncate
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from image_kinds import REFUSED, SOUND
 from PIL import Image
 
@@ -182,6 +182,9 @@ def test_missing_json(dataset: TinyDataset, weights: Path, tmp_path: Path):
 
 def test_the_embedded_names_need_no_drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
+    for name in ("synthetic_street_train", "synthetic_street_val"):  # whatever ran before in this process
+        DatasetCatalog.pop(name, None)
+        MetadataCatalog.pop(name, None)
     load_prediction_config(str(CONFIG), ["MODEL.DEVICE", "cpu"], [])
     assert not (tmp_path / "datasets").exists()
     assert "synthetic_street_val" not in DatasetCatalog

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ...index_masks import index_boxes
 from ...panoptic_map import segment_index_map
 from ...panoptic_png import read_panoptic_png
+from ..images import read_image
 from .annotations import Row
 from .findings import Findings
 
@@ -70,16 +71,15 @@ def check_files(row: Row, isthing: Mapping[int, bool], pngs: str, images: str | 
 
 def _check_image(path: str, size: tuple[int, int], checked: Checked) -> None:
     try:
-        with Image.open(path) as opened:
-            turned = ImageOps.exif_transpose(opened)
-            found = turned.height, turned.width
-            checked.look = _look(turned)
+        image = read_image(path, "RGB")
     except FileNotFoundError:
         checked.findings.add("image missing", path)
         return
-    except Exception as error:  # Pillow's decoders have types of their own
-        checked.findings.add("image broken", f"{path}: {error}")
+    except ValueError as error:
+        checked.findings.add("image broken", str(error))
         return
+    checked.look = _look(Image.fromarray(image))
+    found = image.shape[:2]
     if found != size:
         checked.findings.add("image size", f"{path} has (height, width) {found}, the JSON {size}")
 

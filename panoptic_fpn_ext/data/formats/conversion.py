@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ...panoptic_png import write_panoptic_png
+from ..images import image_size
 from .labels import Labels
 from .painting import paint
 from .regions import Source, SourceImage
@@ -205,10 +205,7 @@ def _count(report: Report, panoptic: np.ndarray[Any, Any], segments: Iterable[Ma
 
 def _image_size(image: SourceImage) -> tuple[int, int]:
     """(H, W) of the file, turned as its EXIF data say; the annotation must agree."""
-    with Image.open(image.path) as opened:
-        width, height = opened.size
-        if opened.getexif().get(0x0112, 1) >= 5:
-            width, height = height, width
+    height, width = image_size(image.path)
     if image.size is not None and image.size != (height, width):
         raise ValueError(
             f"the file has {width}×{height} px, its annotation {image.size[1]}×{image.size[0]}: export the annotations "
@@ -219,9 +216,7 @@ def _image_size(image: SourceImage) -> tuple[int, int]:
 
 def _write_png(path: str, panoptic: np.ndarray[Any, Any]) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.tmp"
-    write_panoptic_png(temporary, panoptic)
-    os.replace(temporary, path)
+    write_panoptic_png(path, panoptic)
 
 
 def _place_image(source: str, target: str, copy: bool) -> None:

@@ -143,6 +143,23 @@ def test_broken_files(kind, file, data, tmp_path):
     assert run(tmp_path).findings.counts == {kind: 1}
 
 
+def test_images_are_read_as_training_reads_them(tmp_path):
+    """Turned as EXIF data say, in any container; what training refuses is a finding."""
+    content, ids = sound()
+    write(tmp_path, content, ids)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "images" / "1.png"
+    lying = Image.open(path).transpose(Image.Transpose.ROTATE_90)
+    for image_format in ("PNG", "JPEG", "WEBP", "TIFF"):
+        lying.save(path, image_format, exif=exif)
+        assert not run(tmp_path).findings.counts, image_format
+    Image.fromarray(np.zeros((32, 48), np.float32)).save(path, "TIFF")
+    findings = run(tmp_path).findings
+    assert findings.counts == {"image broken": 1}
+    assert "has mode F, 32-bit floats" in findings.text()
+
+
 def test_void_tiny_and_copies(tmp_path):
     content, ids = sound()
     ids[0][...] = 0
