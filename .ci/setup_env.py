@@ -2,6 +2,7 @@
 
 Nothing outside `.venv` changes. A second run finds what the first one finished and ends at once; a `.venv` that works
 stays, whichever Python it has, unless another one is asked for by name (`make setup PYTHON=python3.13`).
+A `.venv` that is a link is used as it is, and never changed.
 detectron2 has no package of its own on PyPI, so it comes from the first of these that works:
 
 1. one that can be imported already, in `.venv` or, together with PyTorch, in the Python that runs
@@ -125,6 +126,42 @@ def is_sound(wanted: bool) -> bool:
         return False
     answer = subprocess.run([str(PYTHON), "-c", check], capture_output=True, text=True)
     return answer.returncode == 0 and (not wanted or answer.stdout.strip() == "{}.{}".format(*sys.version_info))
+
+
+def check_linked_venv(args: argparse.Namespace) -> None:
+    """Ends where a `.venv` that is a link, so another checkout's or the user's own, is not what was asked for.
+
+    Nothing is ever installed behind a link, nor removed there.
+    """
+    if not is_sound(args.this_python):
+        wrong = "another Python than this" if is_sound(False) else "no Python that works"
+    elif missing := missing_modules():
+        wrong = f"no {', '.join(missing)}"
+    elif args.torch == "cpu" and has_cuda_build():
+        wrong = "a PyTorch with CUDA"
+    else:
+        say_whose_package()
+        return
+    sys.exit(f"[setup] .venv is a link to {VENV.resolve()}, which stays as it is, and has {wrong}. Remove the link to "
+             "let make set up an environment here, or mend what it points to.")  # fmt: skip
+
+
+def say_whose_package() -> None:
+    """An environment of another checkout runs that one's code in scripts, unless it is told otherwise."""
+    query = "import importlib.util as i; print(getattr(i.find_spec('panoptic_fpn_ext'), 'origin', None))"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    answer = subprocess.run(
+        [str(PYTHON), "-c", query], capture_output=True, text=True, cwd=VENV.resolve(), env=environment
+    )
+    if Path(answer.stdout.strip()).parent.parent != ROOT:
+        say(f".venv is a link; outside of make, give PYTHONPATH={ROOT} so that scripts run the code of this checkout")
+
+
+def missing_modules() -> list[str]:
+    """Those of the modules needed to run that `.venv` does not have; none is imported."""
+    query = "import importlib.util as i, sys; print(*(name for name in sys.argv[1:] if i.find_spec(name) is None))"
+    names = ["torch", "torchvision", "cv2", "detectron2", "pytest"]
+    return subprocess.run([str(PYTHON), "-c", query, *names], capture_output=True, text=True).stdout.split()
 
 
 def make_venv() -> None:
@@ -281,6 +318,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Runs the set-up unless the stamp says that it is done."""
     args = parse_arguments()
+    if VENV.is_symlink():
+        check_linked_venv(args)
+        return
     if not is_sound(args.this_python):
         make_venv()
     is_done = STAMP.is_file() and STAMP.read_text() == fingerprint()

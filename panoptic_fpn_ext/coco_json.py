@@ -97,6 +97,7 @@ def read_panoptic(path: str, *, complete: bool = True) -> Row:
         ValueError: it is not in that format; the message names file, image, segment and field.
     """
     content = _load_lists(path, "Panoptic JSON", ("images", "annotations", "categories")[0 if complete else 1 :])
+    _refuse_instances(content["annotations"], path)
     content["categories"] = convert_categories(content["categories"], CATEGORY if complete else UNNAMED_CATEGORY, path)
     annotations = content["annotations"]
     if not annotations:
@@ -116,9 +117,20 @@ def read_categories(path: str) -> list[Row]:
         FileNotFoundError: there is no such file.
         ValueError: it is not in that format, or a category is wrong.
     """
-    return category_rows(
-        _load_lists(path, "Panoptic JSON", ("images", "annotations", "categories"))["categories"], path
-    )
+    content = _load_lists(path, "Panoptic JSON", ("images", "annotations", "categories"))
+    _refuse_instances(content["annotations"], path)
+    return category_rows(content["categories"], path)
+
+
+def _refuse_instances(annotations: Sequence[Any], path: str) -> None:
+    """Say which kind of file it is, not only which fields it lacks."""
+    rows = [row for row in annotations if isinstance(row, dict)]
+    if any("segmentation" in row or "bbox" in row for row in rows) and not any("segments_info" in row for row in rows):
+        raise ValueError(
+            f"{path} has COCO's annotations of instances, not panoptic ones: no annotation has 'segments_info'. "
+            f"train_net.py takes it by --data 'coco {path}' in place of --register, and "
+            f"python -m panoptic_fpn_ext.data.convert coco {path} converts it."
+        )
 
 
 def read_predictions(

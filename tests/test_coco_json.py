@@ -452,3 +452,10 @@ def test_detectron2s_panoptic_evaluator_gets_converted_fields(files: Files, tmp_
     content = json.loads(Path(evaluator._metadata.panoptic_json).read_text())
     assert content["annotations"][0]["segments_info"] == files.contents["panoptic"]["annotations"][0]["segments_info"]
     assert [c["isthing"] for c in content["categories"]] == [1, 1, 0, 0]
+
+
+def test_a_file_of_instances_is_called_one(files: Files):
+    path = files.path("instances")
+    for read in (coco_json.read_panoptic, coco_json.read_categories):
+        with pytest.raises(ValueError, match=f"{path} has COCO's annotations of instances.*--data 'coco {path}'"):
+            read(str(path))

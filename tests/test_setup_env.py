@@ -78,6 +78,27 @@ def test_where_there_is_none_it_says_so(script: ModuleType, monkeypatch: pytest.
     assert script.cpu_requirement() == "torch==2.9.0+cpu"
 
 
+def test_an_environment_behind_a_link_is_never_changed(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    script.VENV.rename(tmp_path / "theirs")
+    script.VENV.symlink_to(tmp_path / "theirs")
+    monkeypatch.setattr(script, "missing_modules", list)
+    assert _run(script, monkeypatch) == _run(script, monkeypatch, "--torch", "") == []
+    assert f"PYTHONPATH={ROOT}" in capsys.readouterr().out
+    for arguments, wrong in ((["--this-python"], "another Python"), (["--torch", "cpu"], "PyTorch with CUDA")):
+        monkeypatch.setattr(script, "has_cuda_build", lambda: True)
+        with pytest.raises(SystemExit, match=f"stays as it is, and has .*{wrong}"):
+            _run(script, monkeypatch, *arguments)
+    monkeypatch.setattr(script, "missing_modules", lambda: ["torch"])
+    with pytest.raises(SystemExit, match="has no torch"):
+        _run(script, monkeypatch)
+    (tmp_path / "theirs/bin/python").write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(SystemExit, match="no Python that works"):
+        _run(script, monkeypatch)
+    assert script.calls == [] and script.VENV.is_symlink() and not script.STAMP.exists()
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

@@ -6,6 +6,7 @@ from detectron2.model_zoo import get_config
 train = get_config("common/train.py").train
 train.output_dir = "output"
 train.eval_period = 0  # every training ends with an evaluation
+train.seed = -1  # as SEED
 
 # Micro-batches of a batch, as SOLVER.ACCUMULATE_STEPS.
 train.accumulate_steps = 1

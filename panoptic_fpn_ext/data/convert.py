@@ -25,9 +25,10 @@ from .formats import FORMATS, Conversion, LabelOptions, Labels, Report, Source, 
 from .formats.conversion import MALFORMED, said, write_json
 from .formats.files import read_yaml
 
-__all__ = ["Description", "build_parser", "convert_description", "parse_description"]
+__all__ = ["CONVERSION_RECORD", "Description", "build_parser", "convert_description", "parse_description"]
 
-_RECORD = "conversion.json"
+CONVERSION_RECORD = "conversion.json"
+"""File in the folder of a converted dataset that says what it was made from."""
 _SPLIT_NAMES = ("train", "val", "test")
 
 Description = argparse.Namespace
@@ -110,12 +111,15 @@ def parse_description(text: str) -> Description:
     return parser.parse_args(words)
 
 
-def convert_description(description: Description, show: Callable[[str], None]) -> dict[str, str]:
+def convert_description(
+    description: Description, show: Callable[[str], None], show_details: Callable[[str], None] | None = None
+) -> dict[str, str]:
     """Convert what a description says, unless that was done and nothing has changed since.
 
     Args:
         description: of :func:`parse_description`, or the command line's.
-        show: is given the lines of the report.
+        show: is given the lines of the report: how the description is understood, what was found and left out.
+        show_details: is given the table of categories and who covers whom; ``show`` if None.
 
     Returns:
         The JSON of each part of the dataset; one part is called "all" if it is not split.
@@ -129,11 +133,17 @@ def convert_description(description: Description, show: Callable[[str], None]) -
     source = _read(description.format, arguments)
     output = description.output or _beside(next(iter(arguments.values())))
     os.makedirs(output, exist_ok=True)
-    with file_lock(os.path.join(output, _RECORD)):  # of several processes one works and the others wait
-        return _convert(description, source, output, show)
+    with file_lock(os.path.join(output, CONVERSION_RECORD)):  # of several processes one works and the others wait
+        return _convert(description, source, output, show, show_details or show)
 
 
-def _convert(description: Description, source: Source, output: str, show: Callable[[str], None]) -> dict[str, str]:
+def _convert(
+    description: Description,
+    source: Source,
+    output: str,
+    show: Callable[[str], None],
+    show_details: Callable[[str], None],
+) -> dict[str, str]:
     record = _record(description, source)
     done = _record_of(output)
     if done is not None and {**done, "parts": None} == {**record, "parts": None}:
@@ -146,9 +156,12 @@ def _convert(description: Description, source: Source, output: str, show: Callab
     _forget(output)
     reports = convert(source, conversion, output)
     for part, report in reports.items():
-        show(_report_text(part, report, labels, source.notes))
+        show(_summary(part, report))
+        show_details(_details(report, labels))
+    for note in source.notes:
+        show(f"Left out: {note}.")
     record["parts"] = {part: "panoptic.json" if part == "all" else f"panoptic_{part}.json" for part in reports}
-    write_json(os.path.join(output, _RECORD), record)
+    write_json(os.path.join(output, CONVERSION_RECORD), record)
     return {part: os.path.join(output, name) for part, name in record["parts"].items()}
 
 
@@ -198,7 +211,7 @@ def _stamp(path: str) -> list[int]:
 
 
 def _record_of(output: str) -> dict[str, Any] | None:
-    path = os.path.join(output, _RECORD)
+    path = os.path.join(output, CONVERSION_RECORD)
     if not os.path.isfile(path):
         return None
     with open(path, encoding="utf-8") as f:
@@ -208,27 +221,31 @@ def _record_of(output: str) -> dict[str, Any] | None:
 
 def _forget(output: str) -> None:
     """From here on the output is not up to date, until it is whole again."""
-    path = os.path.join(output, _RECORD)
+    path = os.path.join(output, CONVERSION_RECORD)
     if os.path.exists(path):
         os.remove(path)
 
 
-def _report_text(part: str, report: Report, labels: Labels, notes: Sequence[str]) -> str:
-    """What was found, as a person reads it."""
+def _summary(part: str, report: Report) -> str:
+    """What was found and what was dropped."""
     name = "" if part == "all" else f"{part}: "
-    pixels = max(report.pixels, 1)
-    void = report.void / pixels
+    void = report.void / max(report.pixels, 1)
     lines = [f"{name}{report.images} images, {sum(report.segments.values())} segments, {void:.1%} of the pixels void."]
+    lines += [f"Dropped: {why}: {n}, such as {report.examples[why]}." for why, n in report.dropped.most_common()]
+    return "\n".join(lines)
+
+
+def _details(report: Report, labels: Labels) -> str:
+    """Categories and overlaps."""
+    pixels = max(report.pixels, 1)
     rows = [_category_row(c, report, pixels) for c in labels.categories]
     heads = ["category", "kind", "segments", "of all pixels", "crowds", "hidden"]
-    lines.append(tabulate(rows, heads, tablefmt="simple", floatfmt=".3%"))
+    lines = [tabulate(rows, heads, tablefmt="simple", floatfmt=".3%")]
     for (below, above), taken in report.taken.most_common(10):
         share = f"{taken / pixels:.2%}"
         lines.append(f"Overlap: {labels.name(above)} took {taken} px ({share}) from {labels.name(below)}.")
     if len(report.taken) > 10:
         lines.append(f"… and {len(report.taken) - 10} more pairs of categories that overlap.")
-    lines += [f"Dropped: {why}: {n}, such as {report.examples[why]}." for why, n in report.dropped.most_common()]
-    lines += [f"Left out: {note}." for note in notes]
     return "\n".join(lines)
 
 

@@ -54,10 +54,12 @@ class TrainLoader:
         """
         if not len(dataset):
             raise ValueError("There is no image to train on.")
-        if total_batch_size < 1 or total_batch_size % comm.get_world_size():
+        processes = comm.get_world_size()
+        if total_batch_size < 1 or total_batch_size % processes:
             raise ValueError(
-                f"SOLVER.IMS_PER_BATCH must be a multiple of the {comm.get_world_size()} processes, got "
-                f"{total_batch_size}."
+                "SOLVER.IMS_PER_BATCH (in a LazyConfig dataloader.train.total_batch_size) must be a multiple of the "
+                f"number of processes, {processes}, got {total_batch_size}: "
+                f"take {-(-max(total_batch_size, 1) // processes) * processes}."
             )
         self._dicts = DatasetFromList(dataset, copy=False)
         self._mapper = mapper

@@ -29,7 +29,7 @@ def add_data_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def registrations_of(descriptions: Sequence[str]) -> list[list[str]]:
-    """Convert what needs it.
+    """Convert what needs it. Lines that two of them have in common are shown once, details are for ``log.txt``.
 
     Args:
         descriptions: what ``--data`` got.
@@ -42,8 +42,14 @@ def registrations_of(descriptions: Sequence[str]) -> list[list[str]]:
         OSError: a file that cannot be read or written.
     """
     found: dict[str, list[str]] = {}
+    seen: set[str] = set()
+
+    def show(line: str) -> None:
+        logger.log(logging.DEBUG if line in seen else logging.INFO, line)
+        seen.add(line)
+
     for text in descriptions:
-        for part, path in convert_description(parse_description(text), logger.info).items():
+        for part, path in convert_description(parse_description(text), show, logger.debug).items():
             name = f"user_{part}" if part != "all" else next(name for name in _NAMES if name not in found)
             if name in found:
                 raise ValueError(f"--data: two datasets would be {name}: {found[name][-1]} and {path}.")

@@ -108,9 +108,9 @@ class Reuse:
         reasons: dict[str, list[str]] = {}
         for part in (part for part in parts if part not in reused):
             reasons.setdefault(self._reason(part, parts[part], unset, misshapen), []).append(part)
-        text = f"Weights of {self.path}: reused are {', '.join(reused) or 'parts only'}."
+        text = f"Weights reused from {self.path}: {', '.join(reused) or 'parts only'}."
         afresh = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in reasons.items())
-        text += f" Afresh start {afresh}." if afresh else ""
+        text += f" Started afresh: {afresh}." if afresh else ""
         predictors = {part.name for part in _PARTS if part.classes}
         if not self.knows_categories and predictors.intersection(reused):
             text += " The file records no categories, so that shapes alone decided about the predictors."

@@ -1,6 +1,7 @@
 """``--data``: from an export of a tool to a trained and evaluated model in one command."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,18 @@ def test_two_descriptions_are_training_and_validation(tmp_path):
     assert [row[0] for row in found] == ["user_train", "user_val"]
     with pytest.raises(ValueError, match="two datasets would be user_train"):
         registrations_of([f"{texts[0]} --split 0.5/0.5"] * 2)
+
+
+def test_a_few_lines_for_people(tmp_path, caplog):
+    """Once each, with what was dropped; the table of categories is for the log."""
+    folders = [_labelme(tmp_path / name, count) for name, count in (("a", 2), ("b", 3))]
+    (folders[1] / "1.jpg").unlink()
+    caplog.set_level(logging.DEBUG)
+    registrations_of([f"labelme {folder} --stuff road --processes 1" for folder in folders])
+    lines = [line for r in caplog.records if r.levelno >= logging.INFO for line in r.getMessage().splitlines()]
+    assert [line[:9] for line in lines[-3:]] == ["2 images,", "2 images,", "Dropped: "]
+    assert len(lines) == len(set(lines)) + 1 <= 7 and "Things: car." in lines
+    assert sum("of all pixels" in record.getMessage() for record in caplog.records) == 2
 
 
 @pytest.mark.parametrize("text", ["", "nothing x", "labelme", "labelme 'x", "coco x --split 2"])

@@ -46,7 +46,7 @@ def _fine_tune(
         PanopticCheckpointer(model).load(checkpoint)
     saved, loaded = torch.load(checkpoint, weights_only=True)["model"], model.state_dict()
     assert torch.equal(saved["backbone.bottom_up.stem.conv1.weight"], loaded["backbone.bottom_up.stem.conv1.weight"])
-    (line,) = (r.getMessage() for r in caplog.records if r.getMessage().startswith("Weights of "))
+    (line,) = (r.getMessage() for r in caplog.records if r.getMessage().startswith("Weights reused from "))
     assert "\n" not in line
     same = {
         name: saved[key].shape == loaded[key].shape and torch.equal(saved[key], loaded[key])
@@ -60,9 +60,9 @@ def test_predictors_of_other_things_start_afresh(tiny_cfg, checkpoint, caplog):
     others = dict(zip(THINGS, ("car", "shop", "window", "door"), strict=True))
     reused, line = _fine_tune(tiny_cfg, checkpoint, _source(others), caplog)
     assert reused == {"semantic predictor"}
-    assert line.startswith(f"Weights of {checkpoint}: reused are backbone, pyramid, RPN, box head, mask head, ")
+    assert line.startswith(f"Weights reused from {checkpoint}: backbone, pyramid, RPN, box head, mask head, ")
     assert (
-        "Afresh start box classifier, box regression, mask predictor "
+        "Started afresh: box classifier, box regression, mask predictor "
         "(things there: person, car, bus, traffic sign; here: car, shop, window, door)."
     ) in line
 
@@ -119,8 +119,8 @@ def test_a_backbone_alone(tiny_cfg, tmp_path, caplog):
     other = build_model(tiny_cfg)
     with caplog.at_level(logging.INFO, logger="panoptic_fpn_ext"):
         PanopticCheckpointer(other).load(str(tmp_path / "imagenet.pth"))
-    (line,) = (r.getMessage() for r in caplog.records if r.getMessage().startswith("Weights of "))
-    assert ": reused are backbone. Afresh start pyramid, RPN, " in line and line.endswith("(not in the file).")
+    (line,) = (r.getMessage() for r in caplog.records if r.getMessage().startswith("Weights reused from "))
+    assert ": backbone. Started afresh: pyramid, RPN, " in line and line.endswith("(not in the file).")
 
 
 def test_a_spoilt_record_is_named(tiny_cfg, checkpoint, tmp_path):

@@ -27,6 +27,18 @@ def test_folders_are_searched_with_their_subfolders_and_without_the_output(folde
     assert "out/b.png" in _found(folder, "", output=None)
 
 
+def test_the_panoptic_pngs_of_a_conversion_are_no_input(folder: Path):
+    """``--data`` writes them beside the images that they were made from."""
+    for name in ("conversion.json", "images/a.x.png", "panoptic_train/a.x.png"):
+        path = folder / "sub/panoptic_fpn_ext" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (folder / "sub/panoptic_fpn_ext/images/b.JPG").symlink_to(folder / "b.JPG")
+    expected = ["a.x.png", "b.JPG", "sub/c.jpeg", "sub/deep/d.webp", "sub/panoptic_fpn_ext/images/a.x.png"]
+    assert _found(folder, "") == expected
+    assert len(_found(folder, "sub/panoptic_fpn_ext")) == 2
+
+
 def test_patterns(folder: Path):
     assert _found(folder, "*.*") == ["a.x.png", "b.JPG"]
     assert _found(folder, "s*") == ["sub/c.jpeg", "sub/deep/d.webp"]

@@ -8,9 +8,11 @@ from collections import Counter
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
+from detectron2.utils import comm
 
 from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.data.sampling import category_repeat_factors, with_countable_things
+from panoptic_fpn_ext.data.train_loader import TrainLoader
 from panoptic_fpn_ext.engine import Trainer
 
 ROWS = [(3, "car", 1), (5, "dog", 1), (7, "road", 0), (9, "sky", 0)]
@@ -70,6 +72,16 @@ def test_rare_categories_are_drawn_more_often(tiny_cfg, street_datasets):
     drawn = _drawn(tiny_cfg, 4 * round(sum(factors)))
     for d, factor in zip(dicts, factors, strict=True):
         assert drawn[d["image_id"]] / 4 == pytest.approx(factor, abs=1)
+
+
+@pytest.mark.parametrize(("size", "processes", "fitting"), [(5, 2, 6), (4, 3, 6), (1, 3, 3), (0, 1, 1)])
+def test_a_batch_that_the_processes_cannot_share(size, processes, fitting, monkeypatch):
+    monkeypatch.setattr(comm, "get_world_size", lambda: processes)
+    data = [{"width": 2, "height": 1}]
+    expected = f"IMS_PER_BATCH .*total_batch_size.* processes, {processes}, got {size}: take {fitting}\\.$"
+    with pytest.raises(ValueError, match=expected):
+        TrainLoader(data, lambda d: d, total_batch_size=size)
+    TrainLoader(data, lambda d: d, total_batch_size=fitting, seed=0)
 
 
 def test_a_subset(tiny_cfg):
