@@ -61,6 +61,11 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     # Different images that may turn out to be unreadable while training before it stops; others take their place.
     _set_default(cfg.DATALOADER, "MAX_UNREADABLE_IMAGES", 10)
 
+    # How many images of each dataset, evenly spread, have their files checked before a training, 0 for none (the others
+    # are checked as they are read); and whether segments that disagree with the PNG (ids, areas) are taken as they are.
+    _set_default(cfg.DATASETS, "CHECKED_IMAGES", 50)
+    _set_default(cfg.DATASETS, "ALLOW_ERRORS", False)
+
     # "SGD" as in the paper, or "ADAMW", which learns faster from scratch in short runs.
     _set_default(cfg.SOLVER, "OPTIMIZER", "SGD")
 

@@ -60,7 +60,11 @@ def segment_index_map(ids: npt.NDArray[np.integer], segment_ids: Sequence[int]) 
 
 
 def check_panoptic_map(
-    ids: npt.NDArray[np.integer], segments_info: Sequence[Mapping[str, Any]], file_name: str
+    ids: npt.NDArray[np.integer],
+    segments_info: Sequence[Mapping[str, Any]],
+    file_name: str,
+    *,
+    has_areas: bool = False,
 ) -> None:
     """Refuse a panoptic map that does not agree with its list of segments.
 
@@ -68,19 +72,29 @@ def check_panoptic_map(
         ids: segment ids (H, W) as stored, before any transform.
         segments_info: the annotation's segments (``id`` is read).
         file_name: named in the message.
+        has_areas: whether ``area`` (px) of those that have one must be right too. Where each image counts its ids from
+            1, nothing else tells that the map is another image's.
 
     Raises:
-        ValueError: an id in the map is not listed, a listed one has no pixel, or one is listed twice.
+        ValueError: an id in the map is not listed, a listed one has no pixel, one is listed twice, or a wrong area.
     """
+    flat, starts = ids.reshape(-1), run_starts(ids)
+    values, runs = np.unique(flat[starts], return_inverse=True)
+    areas = np.bincount(runs.reshape(-1), np.diff(starts, append=flat.size), minlength=len(values))
+    found = dict(zip(values.tolist(), areas.astype(int).tolist(), strict=True))
     listed = [int(s["id"]) for s in segments_info]
-    present = set(ids.reshape(-1)[run_starts(ids)].tolist()) - {VOID_ID}
+    present = set(found) - {VOID_ID}
     problems = {
         "ids in the PNG that the JSON does not list": sorted(present - set(listed)),
         "listed segments without a pixel": sorted(set(listed) - present),
         "ids listed more than once": sorted({i for i in listed if listed.count(i) > 1}),
     }
-    found = "; ".join(f"{what}: {bad[:10]} ({len(bad)} in all)" for what, bad in problems.items() if bad)
-    if found:
+    if has_areas:
+        wrong = [s for s in segments_info if "area" in s and s["id"] in present and s["area"] != found[s["id"]]]
+        what = "segments whose area is another one, as where the PNG is another image's"
+        problems[what] = [f"{s['id']} has {found[s['id']]} px, not {s['area']}" for s in wrong]
+    text = "; ".join(f"{what}: {bad[:10]} ({len(bad)} in all)" for what, bad in problems.items() if bad)
+    if text:
         raise ValueError(
-            f"Panoptic map {file_name} does not agree with its annotation: {found}. Mend the JSON or the PNG."
+            f"Panoptic map {file_name} does not agree with its annotation: {text}. Mend the JSON or the PNG."
         )

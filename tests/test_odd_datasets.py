@@ -165,4 +165,6 @@ def test_exif_data_that_the_annotation_does_not_know_are_named(dataset: TinyData
     for number in (1, 2):
         Image.open(dataset.image(number)).save(dataset.image(number), exif=exif)
     with pytest.raises(ValueError, match=r"image_\d.*\(48, 64\), expect \(64, 48\).*EXIF"):
+        train_net(dataset, "tiny_odd", tmp_path / "output", *SIZES, "DATASETS.CHECKED_IMAGES", "0")
+    with pytest.raises(ValueError, match=r"image_1\.jpg has \(height, width\) \(64, 48\), the JSON \(48, 64\)"):
         train_net(dataset, "tiny_odd", tmp_path / "output", *SIZES)

@@ -50,6 +50,7 @@ class PanopticDatasetMapper:
         image_format: str = "BGR",
         instance_mask_format: str = "polygon",
         ignore_label: int | None = None,
+        allow_errors: bool = False,
     ) -> None:
         """
         Args:
@@ -61,6 +62,8 @@ class PanopticDatasetMapper:
             instance_mask_format: ``"polygon"`` or ``"bitmask"``, of masks that come from ``annotations``.
             ignore_label: semantic target of void, no semantic id: ``ignore_value`` of the semantic head. None is
                 ``categories.ignore_label``.
+            allow_errors: whether panoptic maps may disagree with their lists of segments: ids that are not listed are
+                void, segments without a pixel teach nothing, areas are not compared.
         """
         self.is_train = is_train
         self.categories = categories
@@ -70,6 +73,7 @@ class PanopticDatasetMapper:
         )
         self.image_format = image_format
         self.instance_mask_format = instance_mask_format
+        self.allow_errors = allow_errors
         self.ignore_label = _ignore_label(categories) if ignore_label is None else ignore_label
 
     @classmethod
@@ -86,6 +90,7 @@ class PanopticDatasetMapper:
             "image_format": cfg.INPUT.FORMAT,
             "instance_mask_format": cfg.INPUT.MASK_FORMAT,
             "ignore_label": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+            "allow_errors": cfg.DATASETS.get("ALLOW_ERRORS", False),
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +115,7 @@ class PanopticDatasetMapper:
         else:
             # Decoders let go of the interpreter: the map is read beside the image.
             with ThreadPoolExecutor(1) as pool:
-                reading = pool.submit(_read_map, dataset_dict, segments_info)
+                reading = pool.submit(_read_map, dataset_dict, segments_info, self.allow_errors)
                 transforms = self._transform_image(dataset_dict, segments_info, reading)
             targets = self._targets_from_map(*reading.result(), segments_info, transforms)
         if not self.is_train:
@@ -241,7 +246,7 @@ def _crop_and_color(cfg: CfgNode) -> list[T.Augmentation]:
     return result
 
 
-def _read_map(dataset_dict: dict[str, Any], segments_info: list[dict[str, Any]]) -> _Map:
+def _read_map(dataset_dict: dict[str, Any], segments_info: list[dict[str, Any]], allow_errors: bool) -> _Map:
     """The panoptic map, checked: as stored, and as an index map of its segments."""
     path = dataset_dict["pan_seg_file_name"]
     rgb = read_panoptic_rgb(path)
@@ -253,7 +258,8 @@ def _read_map(dataset_dict: dict[str, Any], segments_info: list[dict[str, Any]])
             f"{size[1]}×{size[0]} px (width × height)."
         )
     ids = rgb2id(rgb)
-    check_panoptic_map(ids, segments_info, path)
+    if not allow_errors:
+        check_panoptic_map(ids, segments_info, path, has_areas=True)
     return rgb, segment_index_map(ids, [s["id"] for s in segments_info])
 
 

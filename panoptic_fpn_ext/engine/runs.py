@@ -28,6 +28,7 @@ __all__ = [
     "refuse_used_folder",
     "say_written",
     "seed_process",
+    "shared_unused_folder",
     "unused_folder",
     "write_whole",
 ]
@@ -171,10 +172,14 @@ def inference_folder(output_dir: str) -> str:
     ``inference`` in ``output_dir``, or ``inference_2`` and so on where earlier results are; ``inference`` is left to a
     training that is at work.
     """
-    folder = ""
+    is_taken = comm.is_main_process() and is_at_work(output_dir)
+    return shared_unused_folder(os.path.join(output_dir, "inference_2" if is_taken else "inference"))
+
+
+def shared_unused_folder(folder: str) -> str:
+    """:func:`unused_folder`, the same in all processes; made here."""
     if comm.is_main_process():
-        name = "inference_2" if is_at_work(output_dir) else "inference"
-        folder = unused_folder(os.path.join(output_dir, name))
+        folder = unused_folder(folder)
         os.makedirs(folder, exist_ok=True)
     found: Iterable[str] = comm.all_gather(folder)
     return next(iter(found))

@@ -36,6 +36,7 @@ from .runs import (
     refuse_missing_weights,
     refuse_used_folder,
     seed_process,
+    shared_unused_folder,
     write_whole,
 )
 from .schedule import scale_schedule
@@ -167,6 +168,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """
     begin_console(args)
     cfg = read_config(args.config_file, args.opts, trained=args.eval_only)
+    if getattr(args, "overfit", None) is not None:
+        cfg.OUTPUT_DIR = shared_unused_folder(os.path.join(cfg.OUTPUT_DIR, "overfit"))
     folder = cfg.OUTPUT_DIR
     # What is wrong with files is said before any dataset is read or drawn.
     if not (args.resume and has_checkpoint(folder)):

@@ -24,6 +24,7 @@ from ..data.panoptic_catalog import is_panoptic
 from ..data.train_loader import TrainLoader
 from .checkpoint import PanopticCheckpointer
 from .checks import check_config
+from .data_checks import check_data
 from .device import distribute
 from .evaluators import build_evaluator
 from .interruption import with_stop
@@ -57,6 +58,7 @@ class Trainer(DefaultTrainer):
         TrainerBase.__init__(self)
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             start_console()
+        check_data(cfg)
         warn_of_settings(cfg, cfg.DATASETS.TRAIN, training=True)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)

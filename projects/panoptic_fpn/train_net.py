@@ -2,11 +2,13 @@
 """Train or evaluate a model of a config file; the arguments are those of detectron2's tools/train_net.py."""
 
 import argparse
+import sys
 from typing import Any
 
 from panoptic_fpn_ext.command import run_command
 from panoptic_fpn_ext.engine import Trainer, argument_parser, setup
 from panoptic_fpn_ext.engine.launch import launch_from_arguments
+from panoptic_fpn_ext.engine.overfit import NOT_LEARNT, add_overfit_argument, overfit, prepare_overfit
 from panoptic_fpn_ext.engine.runs import say_written
 
 EXAMPLES = """examples:
@@ -21,7 +23,12 @@ EXAMPLES = """examples:
 
 def main(args: argparse.Namespace) -> Any:
     """Run one process of the job; returns the evaluation results."""
+    num_images = getattr(args, "overfit", None)
+    if num_images is not None:
+        prepare_overfit(args)
     cfg = setup(args)
+    if num_images is not None:
+        sys.exit(0 if overfit(cfg, num_images) else NOT_LEARNT)
     if args.eval_only:
         results = Trainer.evaluate_checkpoint(cfg, args.inference_folder, resume=args.resume)
         say_written(args.inference_folder)
@@ -34,4 +41,6 @@ def main(args: argparse.Namespace) -> Any:
 
 
 if __name__ == "__main__":
-    run_command(lambda: launch_from_arguments(main, argument_parser(EXAMPLES, __doc__).parse_args()))
+    parser = argument_parser(EXAMPLES, __doc__)
+    add_overfit_argument(parser)
+    run_command(lambda: launch_from_arguments(main, parser.parse_args()))

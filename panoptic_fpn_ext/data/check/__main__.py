@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("images", nargs="?", help="folder of its images; without it they are not looked at")
     parser.add_argument("--fix", metavar="JSON", help="write the JSON with all mended that has one right answer")
     parser.add_argument("--result", metavar="JSON", help="write what was found for a machine")
+    parser.add_argument("--html", metavar="PAGE", help="write a page: findings, classes, plots, some images")
     parser.add_argument(
         "--against",
         nargs=3,
@@ -60,6 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _show(f"Mended in {args.fix}: {', '.join(mended) or 'nothing'}.")
     if args.result:
         _write(args.result, json.dumps(result.findings.data(), indent=2, ensure_ascii=False))
+    if args.html:
+        from ...report import dataset_page  # only here is it needed, and it draws
+
+        _write(args.html, dataset_page(result, args.json, args.pngs, args.images))
+        _show(f"Written: {args.html}")
     return 1 if result.findings.errors else 0
 
 

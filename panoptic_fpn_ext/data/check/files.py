@@ -14,6 +14,7 @@ from PIL import Image
 from ...index_masks import index_boxes
 from ...panoptic_map import segment_index_map
 from ...panoptic_png import read_panoptic_png
+from ...structures import UnreadableFileError
 from ..images import read_image
 from .annotations import Row
 from .findings import Findings
@@ -61,7 +62,8 @@ def check_files(row: Row, isthing: Mapping[int, bool], pngs: str, images: str | 
         checked.findings.add("png missing", str(error))
         return checked
     except ValueError as error:
-        checked.findings.add("png broken", str(error))
+        is_broken = isinstance(error, UnreadableFileError)
+        checked.findings.add("png broken" if is_broken else "png mode", str(error))
         return checked
     if ids.shape != size:
         checked.findings.add("png size", f"{path} has (height, width) {ids.shape}, the JSON {size}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -50,16 +51,25 @@ KINDS: Final[dict[str, Kind]] = {
     "unused category": Kind(False, "Categories without a segment", "A model cannot learn them from this dataset."),
     "image missing": Kind(True, "Images that do not exist", "Bring the files, or remove the entries."),
     "image broken": Kind(True, "Images that cannot be read", "Replace the files, or remove the entries."),
+    "image kind": Kind(True, "Images of a kind that cannot be read", "Convert them as the message says."),
     "image size": Kind(
-        True, "Images of another size than the JSON says", "Annotations of other images, or of unturned ones?"
+        True,
+        "Images of another size than the JSON says",
+        "Of other images? What EXIF data turn, JSON and PNG must show turned.",
     ),
     "png missing": Kind(True, "Panoptic PNGs that do not exist", "Bring the files, or remove the annotations."),
-    "png broken": Kind(True, "Panoptic PNGs that are broken or not 8-bit RGB", "Write ids as R + 256 G + 65536 B."),
+    "png broken": Kind(True, "Panoptic PNGs that are broken", "Write or download them again."),
+    "png mode": Kind(True, "Panoptic PNGs that are not 8-bit RGB", "Write ids as R + 256 G + 65536 B."),
     "png size": Kind(True, "Panoptic PNGs of another size than their image", "Write them at the image's size."),
     "bgr": Kind(True, "Panoptic PNGs whose red and blue are exchanged", "Write ids as R + 256 G + 65536 B."),
     "id not listed": Kind(True, "Ids in PNGs that the JSON does not list", "List the segment, or make its pixels 0."),
     "no pixel": Kind(True, "Listed segments without a pixel", "Drop them from segments_info.", fixable=True),
-    "area": Kind(True, "Areas that are not those of the PNG", "panopticapi trusts them: a wrong PQ.", fixable=True),
+    "area": Kind(
+        True,
+        "Areas that are not those of the PNG",
+        "PNGs of other images? Else --fix: panopticapi trusts them.",
+        fixable=True,
+    ),
     "box": Kind(False, "Boxes that are not those of the PNG", "Other tools may read them.", fixable=True),
     "stuff twice": Kind(
         False, "Images with several segments of one stuff category", "Merge them: a model predicts one."
@@ -94,16 +104,24 @@ class Findings:
             mine = self.examples.setdefault(kind, [])
             mine += found[: _EXAMPLES - len(mine)]
 
+    def select(self, keep: Callable[[str], bool]) -> Findings:
+        """Those of some kinds."""
+        kinds = [kind for kind in self.counts if keep(kind)]
+        return Findings(Counter({k: self.counts[k] for k in kinds}), {k: self.examples[k] for k in kinds})
+
     @property
     def errors(self) -> int:
         """How many findings are errors."""
         return sum(count for kind, count in self.counts.items() if KINDS[kind].is_error)
 
+    def kinds(self) -> list[str]:
+        """What was found, errors first."""
+        return sorted(self.counts, key=lambda kind: (not KINDS[kind].is_error, list(KINDS).index(kind)))
+
     def text(self) -> str:
-        """For a person: errors first, each kind with its remedy and examples."""
-        kinds = sorted(self.counts, key=lambda kind: (not KINDS[kind].is_error, list(KINDS).index(kind)))
+        """For a person: each kind with its remedy and examples."""
         lines = []
-        for kind in kinds:
+        for kind in self.kinds():
             row = KINDS[kind]
             lines.append(f"{'ERROR' if row.is_error else 'warning'}: {row.what}: {self.counts[kind]}. {row.remedy}")
             lines += [f"    {example}" for example in self.examples[kind]]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +18,7 @@ from .annotations import Dataset, Row, read_dataset
 from .files import Checked, check_files
 from .findings import Findings
 
-__all__ = ["Result", "check_dataset", "find_copies"]
+__all__ = ["Result", "check_dataset", "check_sample", "find_copies"]
 
 _ALIKE = 3  # bits of 64 that may differ
 
@@ -27,7 +29,8 @@ class Result:
 
     ``categories``: by dataset id, the row of the JSON. ``segments``, ``areas`` (px), ``crowds``, ``images_with``: by
     dataset id. ``things``: how many images have how many countable things. ``looks``: hash of each image's look, by
-    its path.
+    its path. ``thing_sides``: how many things have a √area of 2ᵏ px or more, below twice that, by k; ``voids``: how
+    many images are void to k tenths or more, by k. ``rows``: the images, as far as they are right.
     """
 
     findings: Findings = field(default_factory=Findings)
@@ -42,6 +45,9 @@ class Result:
     things: Counter[int] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     looks: dict[str, int] = field(default_factory=dict)
+    thing_sides: Counter[int] = field(default_factory=Counter)
+    voids: Counter[int] = field(default_factory=Counter)
+    rows: list[Row] = field(default_factory=list)
     fixed: dict[str, Any] | None = None
 
 
@@ -62,7 +68,7 @@ def check_dataset(
     dataset = read_dataset(panoptic_json, result.findings)
     if dataset is None:
         return result
-    result.categories = dataset.categories
+    result.categories, result.rows = dataset.categories, dataset.rows
     isthing = {id_: bool(row["isthing"]) for id_, row in dataset.categories.items()}
     work = _Checks(dataset.rows, isthing, pngs, images)
     processes = min(processes or os.cpu_count() or 1, len(work))
@@ -76,6 +82,29 @@ def check_dataset(
         result.findings.add("copies", f"{first} and {second}")
     result.fixed = _in_order(dataset)
     return result
+
+
+def check_sample(dicts: Sequence[dict[str, Any]], most: int) -> Findings:
+    """Check the files of some images of detectron2's standard dicts, evenly spread.
+
+    Args:
+        dicts: with ``segments_info``; fields of the JSON are right already.
+        most: images to look at.
+    """
+    findings = Findings()
+    chosen = dicts[:: max(1, -(-len(dicts) // most))] if most > 0 else []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders let go of the interpreter
+        for checked in pool.map(_check_dict, chosen):
+            findings.update(checked.findings)
+    return findings
+
+
+def _check_dict(one: dict[str, Any]) -> Checked:
+    size = {"height": one["height"], "width": one["width"]}
+    row = Row(
+        {"file_name": one["file_name"], **size}, {"file_name": one["pan_seg_file_name"]}, list(one["segments_info"])
+    )
+    return check_files(row, {}, "", "")
 
 
 @dataclass(frozen=True)
@@ -109,6 +138,10 @@ def _count(result: Result, row: Row, checked: Checked, isthing: Mapping[int, boo
         result.segments[category] += 1
         result.areas[category] += checked.areas[segment["id"]]
         result.crowds[category] += segment["iscrowd"]
+        if isthing[category] and not segment["iscrowd"]:
+            result.thing_sides[int(math.log2(checked.areas[segment["id"]]) / 2)] += 1
+    if checked.pixels:
+        result.voids[min(9, 10 * checked.void // checked.pixels)] += 1
     result.images_with.update({segment["category_id"] for segment in segments})
     result.things[sum(isthing[s["category_id"]] and not s["iscrowd"] for s in segments)] += 1
 

@@ -1,0 +1,79 @@
+"""``--overfit N``: a sound pipeline learns a few images by heart; a class that cannot be learnt is named."""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bad_input_data import TinyDataset, global_state_restored, project_script, train_net_args
+from PIL import Image
+
+from panoptic_fpn_ext.panoptic_png import read_panoptic_png, write_panoptic_png
+
+# Learnt in a few dozen iterations.
+FAST = ("SOLVER.MAX_ITER", "250", "SOLVER.BASE_LR", "0.002", "SOLVER.WARMUP_ITERS", "10", "SOLVER.OPTIMIZER", "ADAMW")
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    with global_state_restored():
+        yield
+
+
+def _args(dataset: TinyDataset, output: Path, *extra: str, images: int = 1) -> argparse.Namespace:
+    args = train_net_args(dataset, "tiny_overfit", output, *extra)
+    args.overfit = images
+    return args
+
+
+def _status(args: argparse.Namespace) -> int:
+    with pytest.raises(SystemExit) as ended:
+        project_script("panoptic_fpn/train_net.py").main(args)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def _without_boxes(dataset: TinyDataset) -> None:
+    """Each category in a colour of its own, and balls as the only things."""
+    for number, annotation in enumerate(dataset.content["annotations"], start=1):
+        ids = read_panoptic_png(str(dataset.png(number)))
+        ids[ids == 4] = 7
+        write_panoptic_png(str(dataset.png(number)), ids)
+        colors = np.zeros((10, 3), np.uint8)
+        colors[[1, 7, 9]] = (230, 30, 30), (30, 160, 30), (220, 220, 220)
+        Image.fromarray(colors[ids]).save(dataset.image(number), quality=95)
+        annotation["segments_info"] = [{"id": i, "category_id": i} for i in (1, 7, 9)]
+    dataset.save()
+
+
+@pytest.mark.slow
+def test_a_sound_pipeline_learns_its_images(tmp_path: Path):
+    dataset = TinyDataset(tmp_path / "data", num=3)
+    _without_boxes(dataset)
+    assert _status(_args(dataset, tmp_path / "out", *FAST)) == 0
+    log = (tmp_path / "out" / "overfit" / "log.txt").read_text()
+    assert "The pipeline is sound" in log
+    assert len(json.loads((tmp_path / "out" / "overfit" / "panoptic.json").read_text())["images"]) == 1
+
+
+def test_what_is_not_learnt_is_named(tmp_path: Path):
+    dataset = TinyDataset(tmp_path / "data", num=3)
+    few = ("SOLVER.MAX_ITER", "2", "SOLVER.BASE_LR", "1e-6")
+    assert _status(_args(dataset, tmp_path / "out", *few, images=9)) == 1
+    log = (tmp_path / "out" / "overfit" / "log.txt").read_text()
+    assert "Not learnt in 2 iterations: " in log and "ball" in log.split("Not learnt")[1]
+    assert "never predicted" in log
+    assert len(json.loads((tmp_path / "out" / "overfit" / "panoptic.json").read_text())["images"]) == 3
+    assert _status(_args(dataset, tmp_path / "out", *few)) == 1  # a second time, and what it finds there stays
+    assert (tmp_path / "out" / "overfit_2" / "panoptic.json").is_file()
+
+
+@pytest.mark.parametrize("extra", [("--resume",), ("--eval-only",)])
+def test_what_overfitting_does_not_go_with(tmp_path: Path, extra: tuple[str, ...]):
+    dataset = TinyDataset(tmp_path / "data")
+    with pytest.raises(ValueError, match="goes without --eval-only and --resume"):
+        project_script("panoptic_fpn/train_net.py").main(_args(dataset, tmp_path / "out", *extra))
+    with pytest.raises(ValueError, match="at least one image"):
+        project_script("panoptic_fpn/train_net.py").main(_args(dataset, tmp_path / "out", images=0))

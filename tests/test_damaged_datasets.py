@@ -1,0 +1,106 @@
+"""No damaged dataset trains silently on wrong data, and each is refused by a sentence that names the file."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bad_input_data import TinyDataset, global_state_restored, train_net, train_net_args, truncate
+from damaged_data import damage
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+
+from panoptic_fpn_ext.data import PanopticDatasetMapper
+from panoptic_fpn_ext.engine.data_checks import check_data
+from panoptic_fpn_ext.engine.setup import load_config
+from panoptic_fpn_ext.panoptic_png import read_panoptic_png, write_panoptic_png
+
+SEEDS = range(40)
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    with global_state_restored():
+        yield
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> TinyDataset:
+    return TinyDataset(tmp_path / "data", num=3)
+
+
+def _config(dataset: TinyDataset, name: str, *extra: str) -> CfgNode:
+    args = train_net_args(dataset, name, dataset.json.parent / "output", "INPUT.RANDOM_FLIP", "none", *extra)
+    return load_config(args.config_file, args.opts, args.register)
+
+
+def _samples(dataset: TinyDataset, name: str) -> dict[str, Any]:
+    """What a training would see of each image, by the image's name."""
+    cfg = _config(dataset, name)
+    check_data(cfg)
+    mapper = PanopticDatasetMapper(cfg, is_train=True)
+    return {Path(d["file_name"]).name: mapper(d) for d in DatasetCatalog.get(name)}
+
+
+def outcome(folder: Path, seed: int, caplog: pytest.LogCaptureFixture) -> str:
+    """What comes of a damaged dataset: "refused", "said" or "unharmed"; anything else fails."""
+    dataset = TinyDataset(folder / "data", num=3)
+    sound = _samples(dataset, f"sound_{folder}")
+    caplog.clear()
+    done = damage(dataset, seed)
+    try:
+        found = _samples(dataset, f"damaged_{folder}")
+    except (ValueError, KeyError, OSError) as error:
+        text = str(error)
+        assert str(dataset.json.parent) in text and len(text) > 40, f"{done}\n{text}"
+        return "refused"
+    if any(record.levelno >= logging.WARNING for record in caplog.records):
+        return "said"
+    assert found.keys() == sound.keys(), done
+    for name, sample in found.items():
+        assert torch.equal(sample["sem_seg"], sound[name]["sem_seg"]), done
+        for field in ("gt_classes", "gt_boxes"):
+            one, other = (s["instances"].get(field) for s in (sample, sound[name]))
+            assert torch.equal(getattr(one, "tensor", one), getattr(other, "tensor", other)), done
+        assert torch.equal(sample["image"], sound[name]["image"]), done
+    return "unharmed"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_damage(tmp_path: Path, seed: int, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.WARNING)
+    outcome(tmp_path, seed, caplog)
+
+
+def test_exchanged_maps_are_refused_before_training_and_by_the_mapper(dataset: TinyDataset, tmp_path: Path):
+    first, second = dataset.png(1).read_bytes(), dataset.png(2).read_bytes()
+    dataset.png(1).write_bytes(second)
+    dataset.png(2).write_bytes(first)
+    with pytest.raises(
+        ValueError, match=r"(?s)image_1\.png, segment 1: area .*python -m panoptic_fpn_ext\.data\.check"
+    ):
+        train_net(dataset, "tiny_exchanged", tmp_path / "output")
+    with pytest.raises(ValueError, match="whose area is another one"):
+        train_net(dataset, "tiny_exchanged", tmp_path / "output", "DATASETS.CHECKED_IMAGES", "0")
+
+
+def test_errors_are_allowed_by_key(dataset: TinyDataset, caplog: pytest.LogCaptureFixture):
+    ids = read_panoptic_png(str(dataset.png(1)))
+    ids[ids == 4] = 70001
+    write_panoptic_png(str(dataset.png(1)), ids)
+    with pytest.raises(ValueError, match=r"DATASETS\.ALLOW_ERRORS True"):
+        check_data(_config(dataset, "tiny_errors"))
+    cfg = _config(dataset, "tiny_errors", "DATASETS.ALLOW_ERRORS", "True")
+    check_data(cfg)
+    assert "id 70001" in caplog.text
+    one = PanopticDatasetMapper(cfg, is_train=True)(DatasetCatalog.get("tiny_errors")[0])
+    assert (one["sem_seg"] == 255).sum() == (ids == 70001).sum()
+    assert len(one["instances"]) == 1
+
+
+def test_an_unreadable_file_is_said_before_training(dataset: TinyDataset, caplog: pytest.LogCaptureFixture):
+    truncate(dataset.image(2))
+    check_data(_config(dataset, "tiny_unreadable"))
+    assert "image_2.jpg" in caplog.text
