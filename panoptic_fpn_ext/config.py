@@ -58,6 +58,12 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     # 0 leaves them as they are, as detectron2 does.
     _set_default(cfg.SOLVER, "SCHEDULE_ITERS", 0)
 
+    # Steps in a row whose losses or gradients are not finite, each of them skipped, that end a training.
+    _set_default(cfg.SOLVER, "MAX_NONFINITE_STEPS", 10)
+
+    # Checkpoints with an iteration for a name that are kept, the newest ones; 0 keeps all.
+    _set_default(cfg.SOLVER, "CHECKPOINTS_TO_KEEP", 0)
+
     # Different images that may turn out to be unreadable while training before it stops; others take their place.
     _set_default(cfg.DATALOADER, "MAX_UNREADABLE_IMAGES", 10)
 

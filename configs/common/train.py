@@ -13,3 +13,6 @@ train.accumulate_steps = 1
 
 # As SOLVER.CLIP_GRADIENTS: of each parameter by "value" or by "norm".
 train.clip_gradients = {"enabled": False, "clip_type": "norm", "clip_value": 1.0, "norm_type": 2.0}
+
+# As SOLVER.MAX_NONFINITE_STEPS.
+train.max_nonfinite_steps = 10

@@ -1,18 +1,23 @@
 """Loading weights with clear words about files that are none and weights of another model."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlparse
 
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
+from detectron2.utils import comm
 from detectron2.utils.file_io import Detectron2Handler
 from torch import nn
 
 from ..category_comparison import refuse_different_categories
 from ..modeling.separate_networks import SEMANTIC_BACKBONE, SeparatePanopticNetworks
+from ..whole_files import whole_file
+from .checkpoint_files import has_checkpoints, newest_sound, numbered_checkpoints, what_is_wrong
 from .model_categories import (
     RECORD,
     CategorySource,
@@ -23,6 +28,7 @@ from .model_categories import (
 )
 from .model_files import checkpoint_path
 from .predictor_reuse import Reuse, without_foreign_predictors
+from .weight_files import RefusedWeightsError, read_weight_file
 
 __all__ = ["PanopticCheckpointer", "recorded_source"]
 
@@ -39,11 +45,18 @@ class PanopticCheckpointer(DetectionCheckpointer):
 
     A model's categories (see :mod:`~panoptic_fpn_ext.engine.model_categories`) are saved with its weights; a complete
     checkpoint gives them to the model, or must have the same.
+
+    Files are written as a whole or not at all, read without running what they hold, and the newest sound one of
+    ``save_dir`` is what a run is resumed from. With ``keep`` above 0, only so many of those with an iteration for a
+    name stay; older ones go when a newer one was read back and found sound.
     """
 
-    def __init__(self, model: nn.Module, save_dir: str = "", *, complete: bool = False, **checkpointables: Any) -> None:
+    def __init__(
+        self, model: nn.Module, save_dir: str = "", *, complete: bool = False, keep: int = 0, **checkpointables: Any
+    ) -> None:
         super().__init__(model, save_dir, **checkpointables)
         self._complete = complete
+        self._keep = keep
         self._path = ""
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -66,10 +79,67 @@ class PanopticCheckpointer(DetectionCheckpointer):
         return result
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """As the base class, with the model's categories under :data:`RECORD`."""
+        """As the base class, with the model's categories under :data:`RECORD`, and all of it or nothing.
+
+        Raises:
+            OSError: the disk is full or not there; the checkpoints so far are as they were.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
         source = model_source(self.model)
-        record = {RECORD: category_record(source.categories)} if source else {}
-        super().save(name, **{**record, **kwargs})
+        content = {"model": self.model.state_dict(), **{k: v.state_dict() for k, v in self.checkpointables.items()}}
+        content |= {RECORD: category_record(source.categories)} if source else {}
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        self.logger.info(f"Saving checkpoint to {path}")
+        try:
+            with whole_file(path, "wb") as f:
+                torch.save({**content, **kwargs}, f)
+            self.tag_last_checkpoint(f"{name}.pth")
+        except (OSError, RuntimeError) as error:  # of PyTorch's writer, when the file refuses to be written
+            reason = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(reason, OSError):
+                raise
+            raise OSError(
+                f"Checkpoint {path} could not be written ({reason.strerror or reason}). Those written before are as "
+                "they were: make room or bring the folder back, and go on with --resume."
+            ) from error
+        self._remove_old(path)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """As the base class, all of it or nothing."""
+        with whole_file(os.path.join(self.save_dir, "last_checkpoint")) as f:
+            f.write(last_filename_basename)
+
+    def _remove_old(self, newest: str) -> None:
+        old = [n for n in numbered_checkpoints(self.save_dir)[self._keep :] if n != os.path.basename(newest)]
+        if not self._keep or not old:
+            return
+        if problem := what_is_wrong(newest, self._needed()):
+            logger.warning(f"{newest} was read back and is not sound ({problem}): older checkpoints stay.")
+            return
+        for name in old:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(self.save_dir, name))
+
+    def _needed(self) -> tuple[str, ...]:
+        return ("model", *self.checkpointables)
+
+    def has_checkpoint(self) -> bool:
+        """Whether ``save_dir`` has a training to go on with, sound or not."""
+        return has_checkpoints(self.save_dir)
+
+    def get_checkpoint_file(self) -> str:
+        """The newest sound checkpoint of ``save_dir``, the same in all processes; see :func:`newest_sound`."""
+        found: str | ValueError = ""
+        if comm.is_main_process():
+            try:
+                found = newest_sound(self.save_dir, self._needed())
+            except ValueError as error:
+                found = error
+        found = comm.all_gather(found)[0]
+        if isinstance(found, ValueError):
+            raise found
+        return found
 
     def read(self, path: str) -> dict[str, Any]:
         """What a checkpoint holds, without loading it into the model; ``"model"`` are the parameters by name.
@@ -110,13 +180,31 @@ class PanopticCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> Any:
         try:
-            loaded = super()._load_file(filename)
+            loaded = self._read_format(filename)
+        except RefusedWeightsError as error:
+            raise ValueError(f"{self._path} (MODEL.WEIGHTS) is not read: {error}") from error
         except Exception as error:  # each unpickler has its own types
             reason = f"{type(error).__name__}: {error}".split("\n")[0]
             raise ValueError(f"{self._path} (MODEL.WEIGHTS) cannot be read as a checkpoint ({reason}).") from error
         if not isinstance(loaded.get("model"), Mapping):
             raise ValueError(f"{self._path} (MODEL.WEIGHTS) is no checkpoint: it holds no parameters by name.")
         return loaded
+
+    def _read_format(self, filename: str) -> Any:
+        """A file in one of the formats that detectron2 knows, in the form of ours."""
+        if not filename.endswith((".pkl", ".pyth")):
+            return super()._load_file(filename)  # which calls _torch_load()
+        content = read_weight_file(filename)
+        if filename.endswith(".pyth"):
+            weights = {k: v for k, v in content["model_state"].items() if not k.endswith("num_batches_tracked")}
+            return {"model": weights, "__author__": "pycls", "matching_heuristics": True}
+        if "model" in content and "__author__" in content:
+            return content
+        weights = {k: v for k, v in content.get("blobs", content).items() if not k.endswith("_momentum")}
+        return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+
+    def _torch_load(self, f: str) -> Any:
+        return read_weight_file(f)
 
     def _load_model(self, checkpoint: Any) -> Any:
         # Called by Checkpointer.load once the file is read; the base class returns what did not fit.

@@ -35,7 +35,7 @@ def merge_file(cfg: CfgNode, path: str) -> None:
     _refuse_no_sections(path)
     try:
         with utf8_configs():
-            cfg.merge_from_file(path)
+            cfg.merge_from_file(path, allow_unsafe=False)  # else YAML may call any function
     except (AssertionError, KeyError, ValueError, yaml.YAMLError) as error:
         found = _KEY.search(str(error))
         if found is None:
@@ -117,7 +117,7 @@ def _refuse_no_sections(path: str) -> None:
         raise FileNotFoundError(f"Config file {path} does not exist.")
     try:
         with PathManager.open(path, "r", encoding="utf-8-sig") as f:
-            content = yaml.unsafe_load(f)
+            content = yaml.safe_load(f)
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path} is no config: {_first_line(error)}") from error
     if not isinstance(content, dict):
@@ -137,7 +137,7 @@ def _find(path: str, key: str) -> tuple[str, Any]:
     """The file that sets a key, of a config and those it is based on, and the value there."""
     content: Any
     with PathManager.open(path, "r", encoding="utf-8-sig") as f:
-        content = yaml.unsafe_load(f) or {}
+        content = yaml.safe_load(f) or {}
     value = content
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None

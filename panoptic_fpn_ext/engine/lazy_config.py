@@ -10,9 +10,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+import yaml
 from detectron2.config import LazyConfig
 from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ..structures import IGNORE_LABEL
@@ -72,7 +74,12 @@ def setup_lazy(args: argparse.Namespace) -> DictConfig:
         refuse_used_folder(output, "train.output_dir")
     _prepare(cfg, args.register, eval_only=args.eval_only, resume=args.resume)
     if args.eval_only:
-        folder = args.inference_folder = inference_folder(output)
+        folder = args.inference_folder = inference_folder(
+            output,
+            (last_checkpoint(output) if args.resume else "") or cfg.train.init_checkpoint,
+            _text(cfg),
+            resume=args.resume,
+        )
         hold_output_folder(folder)
         if "evaluator" in cfg.dataloader:
             cfg.dataloader.evaluator.output_folder = folder
@@ -139,7 +146,8 @@ def _read_lazy_config(
 ) -> DictConfig:
     config_file, weights = find_model(config_file)
     with utf8_configs():
-        cfg = LazyConfig.load(config_file)
+        _refuse_calls(config_file)
+    cfg = LazyConfig.load(config_file)
     overrides = [as_text(word) if word.startswith(tuple(_DATASETS.values())) else word for word in overrides]
     _refuse_unknown_keys(cfg, overrides)
     missing = [part for part in _PARTS if part not in cfg]
@@ -172,6 +180,27 @@ def _prepare(cfg: DictConfig, registrations: list[list[str]], *, eval_only: bool
     if source is not None:
         _fill_in(cfg, source)
         _check(cfg, source)
+
+
+def _refuse_calls(config_file: str) -> None:
+    """detectron2 reads YAML so that its tags may call any function; what a run leaves needs none."""
+    if config_file.endswith(".py"):
+        return
+    with PathManager.open(config_file, encoding="utf-8") as f:
+        try:
+            yaml.load(f, _PlainLoader)
+        except yaml.YAMLError as error:
+            reason = str(error).replace("\n", " ")
+            raise ValueError(f"{config_file} is no config of plain values: {reason}") from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """With tuples."""
+
+
+_PlainLoader.add_constructor(
+    "tag:yaml.org,2002:python/tuple", lambda loader, node: tuple(loader.construct_sequence(node))
+)
 
 
 def _refuse_unknown_keys(cfg: DictConfig, overrides: list[str]) -> None:

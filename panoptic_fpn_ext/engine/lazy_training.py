@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode, instantiate
-from detectron2.engine import SimpleTrainer, default_writers, hooks
-from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.engine import default_writers, hooks
+from detectron2.evaluation import print_csv_format
 from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
 from omegaconf import DictConfig
@@ -16,13 +16,15 @@ from torch import nn
 from ..data.train_loader import TrainLoader
 from .checkpoint import PanopticCheckpointer
 from .device import distribute
+from .evaluation_progress import evaluate_dataset, forget_progress
 from .interruption import with_stop
 from .lazy_config import dataset_names
 from .model_categories import agree_on_categories, model_source, set_model_source
+from .nonfinite import NonFiniteSteps
 from .progress import ProgressWriter
 from .reproducible import ReproducibleIterations
 from .resume import Resumable
-from .train_step import choose_train_step
+from .train_step import TrainStep, choose_train_step
 
 __all__ = ["build_lazy_model", "build_lazy_optimizer", "evaluate_lazily", "train_lazily"]
 
@@ -43,16 +45,19 @@ def build_lazy_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optim
     return maybe_add_gradient_clipping(solver, instantiate(described))
 
 
-def evaluate_lazily(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
+def evaluate_lazily(cfg: DictConfig, model: nn.Module, progress_folder: str | None = None) -> dict[str, Any]:
     """Results of ``dataloader.evaluator`` on ``dataloader.test``, printed; empty where the config has no evaluator, and
-    in all processes but the first. ``ValueError`` where its categories are not the model's.
+    in all processes but the first; ``progress_folder`` as of
+    :func:`~panoptic_fpn_ext.engine.evaluation_progress.evaluate_dataset`. ``ValueError`` where its categories are not
+    the model's.
     """
     if "evaluator" not in cfg.dataloader:
         return {}
     if (source := model_source(model)) is not None:
         agree_on_categories((), dataset_names(cfg, "test"), source)
     test_loader, evaluator = instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
-    results: dict[str, Any] = inference_on_dataset(model, test_loader, evaluator) or {}
+    results = evaluate_dataset(model, test_loader, evaluator, progress_folder)
+    forget_progress(progress_folder)
     if results and comm.is_main_process():
         print_csv_format(results)
     return results
@@ -81,7 +86,12 @@ def train_lazily(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
         accumulate_steps=cfg.train.get("accumulate_steps", 1),
         mixed_precision=cfg.train.amp.enabled,
     )
-    checkpointer = PanopticCheckpointer(model, cfg.train.output_dir, trainer=Resumable(trainer))
+    checkpointer = PanopticCheckpointer(
+        model,
+        cfg.train.output_dir,
+        keep=cfg.train.checkpointer.get("max_to_keep") or 0,
+        trainer=Resumable(trainer),
+    )
     results: dict[str, Any] = {}
     trainer.register_hooks(_hooks(cfg, trainer, checkpointer, results))
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
@@ -91,7 +101,7 @@ def train_lazily(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
 
 
 def _hooks(
-    cfg: DictConfig, trainer: SimpleTrainer, checkpointer: PanopticCheckpointer, results: dict[str, Any]
+    cfg: DictConfig, trainer: TrainStep, checkpointer: PanopticCheckpointer, results: dict[str, Any]
 ) -> list[hooks.HookBase | None]:
     """detectron2's hooks in its order; ``results`` get those of the last evaluation."""
 
@@ -106,6 +116,7 @@ def _hooks(
         hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
         hooks.EvalHook(cfg.train.eval_period, evaluate),
     ]
+    found.insert(0, NonFiniteSteps(trainer, checkpointer, cfg.train.get("max_nonfinite_steps", 10)))
     loader = trainer.data_loader
     if isinstance(loader, TrainLoader):
         loader.seed = loader.seed if cfg.train.get("seed", -1) < 0 else cfg.train.seed
@@ -113,7 +124,9 @@ def _hooks(
     if comm.is_main_process():
         os.makedirs(cfg.train.output_dir, exist_ok=True)
         # Before the evaluation, which an interruption may cut short.
-        found.insert(-1, hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer))
+        # The checkpointer itself removes old ones, when a newer one was read back.
+        periodic = {key: value for key, value in cfg.train.checkpointer.items() if key != "max_to_keep"}
+        found.insert(-1, hooks.PeriodicCheckpointer(checkpointer, **periodic))
         writers = default_writers(cfg.train.output_dir, cfg.train.max_iter)
         found.append(hooks.PeriodicWriter(writers, period=cfg.train.log_period))
         found.append(hooks.PeriodicWriter([ProgressWriter(cfg.train.max_iter)], period=1))

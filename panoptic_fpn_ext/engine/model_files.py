@@ -6,6 +6,7 @@ from typing import NamedTuple
 from detectron2.utils.file_io import PathManager
 
 from ..zoo_files import config_key, config_names, get_checkpoint, get_config_file, published
+from .checkpoint_files import newest_sound
 
 __all__ = ["ModelFiles", "checkpoint_path", "find_model", "last_checkpoint"]
 
@@ -64,10 +65,9 @@ def _config_beside(checkpoint: str) -> str:
 
 
 def last_checkpoint(folder: str) -> str:
-    """The checkpoint that a run left last in its folder, empty where there is none."""
-    note = os.path.join(folder, "last_checkpoint")
-    if not PathManager.isfile(note):
-        return ""
-    with PathManager.open(note, encoding="utf-8") as f:
-        path = os.path.join(folder, f.read().strip())
-    return path if PathManager.isfile(path) else ""
+    """The newest sound checkpoint that a run left in its folder, empty where there is none.
+
+    Raises:
+        ValueError: there are checkpoints, and none is sound.
+    """
+    return newest_sound(folder) if os.path.isdir(folder or ".") else ""

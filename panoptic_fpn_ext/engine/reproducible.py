@@ -10,7 +10,15 @@ from detectron2.utils import comm
 
 from ..data.train_loader import TrainLoader
 
-__all__ = ["ReproducibleIterations"]
+__all__ = ["ReproducibleIterations", "seed_iteration"]
+
+
+def seed_iteration(seed: int, iteration: int, rank: int) -> None:
+    """Random numbers of an iteration in one process, for all that the model draws."""
+    words = np.random.SeedSequence((seed, iteration, rank)).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(words[1])  # noqa: NPY002 - what detectron2 draws from
+    torch.manual_seed(int(words[2]))
 
 
 class ReproducibleIterations(HookBase):
@@ -31,11 +39,7 @@ class ReproducibleIterations(HookBase):
 
     def before_step(self) -> None:
         """Random numbers of this iteration and process, for all that the model draws."""
-        numbers = (self._loader.seed, self.trainer.iter, comm.get_rank())
-        words = np.random.SeedSequence(numbers).generate_state(3)
-        random.seed(int(words[0]))
-        np.random.seed(words[1])  # noqa: NPY002 - what detectron2 draws from
-        torch.manual_seed(int(words[2]))
+        seed_iteration(self._loader.seed, self.trainer.iter, comm.get_rank())
 
     def state_dict(self) -> dict[str, Any]:
         """Part of the trainer's checkpoint."""

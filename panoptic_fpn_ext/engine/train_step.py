@@ -1,27 +1,41 @@
-"""One training step: mixed precision on any device, and gradient accumulation."""
+"""One training step: mixed precision on any device, gradient accumulation, and no step on what is not finite."""
 
 import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer
-from torch import nn
+from detectron2.utils import comm
+from torch import distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["TrainStep", "build_train_step", "choose_train_step"]
+__all__ = ["SkippedStep", "TrainStep", "build_train_step", "choose_train_step"]
 
 logger = logging.getLogger(__name__)
 
 Batch = Sequence[dict[str, Any]]
 
 
-def build_train_step(
-    cfg: CfgNode, model: nn.Module, data_loader: Any, optimizer: torch.optim.Optimizer
-) -> SimpleTrainer:
+@dataclass(frozen=True)
+class SkippedStep:
+    """A step without an update, as one process saw it.
+
+    ``losses``: values by name. ``gradients``: names of the parameters whose gradient is not finite. ``images``:
+    ``image_id`` and ``file_name`` of the batch, as far as it has them.
+    """
+
+    losses: dict[str, float]
+    gradients: list[str]
+    images: list[dict[str, Any]]
+
+
+def build_train_step(cfg: CfgNode, model: nn.Module, data_loader: Any, optimizer: torch.optim.Optimizer) -> "TrainStep":
     """The step that ``SOLVER.AMP.ENABLED`` and ``SOLVER.ACCUMULATE_STEPS`` ask for, see :func:`choose_train_step`.
 
     Raises:
@@ -44,21 +58,23 @@ def choose_train_step(
     *,
     accumulate_steps: int = 1,
     mixed_precision: bool = False,
-) -> SimpleTrainer:
-    """:class:`TrainStep`, whose arguments these are, or on a CPU detectron2's `SimpleTrainer` where that suffices.
+) -> "TrainStep":
+    """A :class:`TrainStep`, whose arguments these are.
 
     ``mixed_precision`` is float16 with scaled losses on a GPU and bfloat16 on a CPU. A run may be resumed with another
     of these steps and on another device, which detectron2's `AMPTrainer` refuses where losses were not scaled.
     """
     on_gpu = next(model.parameters()).is_cuda
-    if accumulate_steps == 1 and not mixed_precision and not on_gpu:
-        return SimpleTrainer(model, data_loader, optimizer)
     precision = (torch.float16 if on_gpu else torch.bfloat16) if mixed_precision else None
     return TrainStep(model, data_loader, optimizer, accumulate_steps=accumulate_steps, precision=precision)
 
 
 class TrainStep(SimpleTrainer):
     """`SimpleTrainer` with micro-batches and autocast, whose host waits for a GPU once for all losses.
+
+    A step that would spoil the weights is left out: where a loss is not finite in any process, or a gradient (of scaled
+    losses they may be), no process changes its weights or the statistics of its batch norms, and :attr:`skipped` tells
+    of it.
 
     A batch is split into ``accumulate_steps`` equal micro-batches, in order. Losses and gradients are the averages over
     them. What a loss is averaged over (labelled pixels, sampled RoIs) is counted within a micro-batch, just as
@@ -90,6 +106,8 @@ class TrainStep(SimpleTrainer):
         self.device_type = next(model.parameters()).device.type
         scaled = precision == torch.float16
         self.grad_scaler = torch.amp.GradScaler(self.device_type, enabled=scaled)
+        self.skipped: SkippedStep | None = None
+        self._norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
 
     def run_step(self) -> None:
         """One update of the weights.
@@ -102,15 +120,51 @@ class TrainStep(SimpleTrainer):
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
         self.optimizer.zero_grad()
+        statistics = [buffer.clone() for buffer in self._statistics()]
+        sums = self.forward_backward(batch)
+        self.after_backward()
+        losses, self.skipped = self._judge(sums, batch)
+        if self.skipped is not None:
+            for buffer, former in zip(self._statistics(), statistics, strict=True):
+                buffer.copy_(former)
+            return
+        self._write_metrics(losses, data_time)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def forward_backward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Losses of a batch; their gradients are added to those of the parameters."""
         sums: dict[str, torch.Tensor] = {}
         for micro_batch, context in self._micro_batches(batch):
             with context:
                 for name, loss in self._forward_backward(micro_batch).items():
                     sums[name] = sums[name] + loss if name in sums else loss
-        self.after_backward()
-        self._write_metrics(sums, data_time)
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
+        return sums
+
+    def _statistics(self) -> list[torch.Tensor]:
+        """What batch norms learn from a forward pass."""
+        return [buffer for norm in self._norms if norm.training for buffer in norm.buffers()]
+
+    def _judge(
+        self, losses: dict[str, torch.Tensor], batch: Batch
+    ) -> tuple[dict[str, torch.Tensor], SkippedStep | None]:
+        """The losses on the host, and what is not finite: the same decision in all processes."""
+        named = [] if self.grad_scaler.is_enabled() else list(self.model.named_parameters())
+        gradients = {name: p.grad for name, p in named if p.grad is not None}
+        largest = torch._foreach_norm(list(gradients.values()), float("inf")) if gradients else ()
+        found = torch.stack([value.float() for value in (*losses.values(), *largest)])
+        is_unsound = (~found.isfinite()).any().float()
+        if comm.get_world_size() > 1:
+            distributed.all_reduce(is_unsound, distributed.ReduceOp.MAX)
+        *values, is_unsound = torch.cat([found, is_unsound[None]]).cpu()
+        on_host = dict(zip(losses, values, strict=False))
+        if not is_unsound:
+            return on_host, None
+        unsound = [name for name, norm in zip(gradients, values[len(losses) :], strict=True) if not norm.isfinite()]
+        images: list[dict[str, Any]] = [
+            {key: one[key] for key in ("image_id", "file_name") if key in one} for one in batch
+        ]
+        return on_host, SkippedStep({name: float(loss) for name, loss in on_host.items()}, unsound, images)
 
     def _micro_batches(self, batch: Batch) -> Iterator[tuple[Batch, contextlib.AbstractContextManager[Any]]]:
         """Parts of a batch, with what keeps processes from exchanging gradients before the last one."""

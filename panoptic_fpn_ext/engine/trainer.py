@@ -1,14 +1,16 @@
 """detectron2's trainer, joined with this package's mapper and evaluators; one process or many, with GPUs or without."""
 
 import logging
+import os
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.engine import DefaultTrainer, TrainerBase, hooks
-from detectron2.evaluation import DatasetEvaluator, verify_results
+from detectron2.evaluation import DatasetEvaluator, print_csv_format, verify_results
 from detectron2.solver.build import (
     build_lr_scheduler,
     build_optimizer,
@@ -22,17 +24,21 @@ from ..console import start_console
 from ..data import PanopticDatasetMapper
 from ..data.panoptic_catalog import is_panoptic
 from ..data.train_loader import TrainLoader
+from ..structures import UnreadableFileError
 from .checkpoint import PanopticCheckpointer
 from .checks import check_config
 from .data_checks import check_data
 from .device import distribute
+from .evaluation_progress import evaluate_dataset, forget_progress
 from .evaluators import build_evaluator
 from .interruption import with_stop
 from .model_categories import agree_on_categories, model_source, set_model_source
+from .nonfinite import NonFiniteSteps
 from .options import check_options
 from .progress import ProgressWriter
 from .reproducible import ReproducibleIterations
 from .resume import fitting_state
+from .runs import PROGRESS
 from .schedule import build_fixed_gamma_scheduler, scale_schedule
 from .silent_settings import warn_of_segments, warn_of_settings
 from .train_loader import build_train_loader
@@ -70,7 +76,9 @@ class Trainer(DefaultTrainer):
         model = distribute(model, find_unused_parameters=has_idle_branch)
         self._trainer = build_train_step(cfg, model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = PanopticCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer = PanopticCheckpointer(
+            model, cfg.OUTPUT_DIR, keep=cfg.SOLVER.get("CHECKPOINTS_TO_KEEP", 0), trainer=weakref.proxy(self)
+        )
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -79,11 +87,30 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[hooks.HookBase | None]:
         """detectron2's, one that resumes exactly, one that ends a training on request, and one for whoever watches."""
         found: list[hooks.HookBase | None] = with_stop(super().build_hooks(), self.checkpointer)
+        most = self.cfg.SOLVER.get("MAX_NONFINITE_STEPS", 10)
+        found.insert(0, NonFiniteSteps(self._trainer, self.checkpointer, most))
         if isinstance(self.data_loader, TrainLoader):
             found.insert(0, ReproducibleIterations(self.data_loader))
+        for hook in found:
+            if isinstance(hook, hooks.EvalHook):
+                hook._func = self._or_go_on(hook._func)
         if comm.is_main_process():
             found.append(hooks.PeriodicWriter([ProgressWriter(self.max_iter)], period=1))
         return found
+
+    def _or_go_on(self, evaluate: Callable[[], Any]) -> Callable[[], Any]:
+        """An evaluation that ends a training with its error only where it is the last one."""
+
+        def evaluate_or_go_on() -> Any:
+            try:
+                return evaluate()
+            except UnreadableFileError as error:
+                if self.iter + 1 >= self.max_iter:
+                    raise
+                logging.getLogger(__name__).error(f"{error} The training goes on.")
+                return {}
+
+        return evaluate_or_go_on
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As the parent's; see :func:`~panoptic_fpn_ext.engine.resume.fitting_state` for an optimizer that changed."""
@@ -140,23 +167,41 @@ class Trainer(DefaultTrainer):
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
         cls._compare_categories(cfg, model)
         evaluators = [cls.build_evaluator(cfg, name, output_folder) for name in cfg.DATASETS.TEST]
-        results: dict[str, Any] = cls.test(cfg, model, evaluators)
+        results = cls.test(cfg, model, evaluators, progress_folder=os.path.join(output_folder, PROGRESS))
         if comm.is_main_process():
             verify_results(cfg, results)
         return results
 
     @classmethod
     def test(
-        cls, cfg: CfgNode, model: torch.nn.Module, evaluators: list[DatasetEvaluator] | None = None
+        cls,
+        cfg: CfgNode,
+        model: torch.nn.Module,
+        evaluators: list[DatasetEvaluator] | None = None,
+        *,
+        progress_folder: str | None = None,
     ) -> dict[str, Any]:
         """As the base class, once the categories of ``DATASETS.TEST`` were compared with the model's.
 
+        ``progress_folder`` is where the state of the evaluation goes, see
+        :func:`~panoptic_fpn_ext.engine.evaluation_progress.evaluate_dataset`.
+
         Raises:
-            ValueError: they are others, see :func:`~panoptic_fpn_ext.engine.model_categories.agree_on_categories`.
+            UnreadableFileError: images could not be read.
+            ValueError: the categories are others, see
+                :func:`~panoptic_fpn_ext.engine.model_categories.agree_on_categories`.
         """
         cls._compare_categories(cfg, model)
-        results: dict[str, Any] = super().test(cfg, model, evaluators)
-        return results
+        results: dict[str, Any] = {}
+        for number, name in enumerate(cfg.DATASETS.TEST):
+            evaluator = evaluators[number] if evaluators else cls.build_evaluator(cfg, name)
+            folder = os.path.join(progress_folder, str(number)) if progress_folder else None
+            results[name] = evaluate_dataset(model, cls.build_test_loader(cfg, name), evaluator, folder)
+            if comm.is_main_process():
+                logging.getLogger(__name__).info(f"Evaluation results for {name} in csv format:")
+                print_csv_format(results[name])
+        forget_progress(progress_folder)
+        return results if len(results) != 1 else next(iter(results.values()))
 
     @staticmethod
     def _compare_categories(cfg: CfgNode, model: torch.nn.Module) -> None:

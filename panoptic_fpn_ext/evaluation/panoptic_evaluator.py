@@ -110,6 +110,22 @@ class PanopticQualityEvaluator(DatasetEvaluator):
             self._writer.close()
         self._state = _State()
 
+    def state_dict(self) -> dict[str, Any]:
+        """What this process has gathered, to go on from after an interruption."""
+        self._worker.finish()
+        state = self._state
+        problems = {"count": state.problems.count, "first": state.problems.first}
+        found = {"records": state.records.state_dict(), "failed": list(state.failed), "problems": problems}
+        return {**found, "lines": "" if self._writer is None else self._writer.state()}
+
+    def add_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what an evaluator of the same dataset and folder had gathered, see :meth:`state_dict`."""
+        self._state.records.add_state(state["records"])
+        self._state.failed.extend(state["failed"])
+        self._state.problems.include([Problems(**state["problems"])])
+        if self._writer is not None:
+            self._writer.add_state(state["lines"])
+
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         """Take over the outputs of inputs with ``image_id``; see the class. Raises nothing."""
         for input_, output in zip(inputs, outputs, strict=False):

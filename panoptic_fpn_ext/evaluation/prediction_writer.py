@@ -3,21 +3,22 @@
 import json
 import os
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..panoptic_png import write_panoptic_png
+from ..whole_files import inside, whole_file
 
 __all__ = ["PredictionWriter", "write_json"]
 
 
 def write_json(path: str, content: Any) -> None:
     """Write a JSON file as a whole: no reader ever sees half of it."""
-    with open(path + ".tmp", "w", encoding="utf-8") as f:
+    with whole_file(path) as f:
         json.dump(content, f, indent=2, allow_nan=False)
-    os.replace(path + ".tmp", path)
 
 
 class PredictionWriter:
@@ -46,14 +47,28 @@ class PredictionWriter:
         """Write one image: its segment ids (H, W) as ``file_name``, and its segments with dataset ids.
 
         Raises:
-            ValueError: ids outside [0, 256³).
+            ValueError: ids outside [0, 256³), or a name that leads out of the folder.
         """
-        write_panoptic_png(os.path.join(self._png_dir, file_name), ids)
+        path = inside(self._png_dir, file_name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        write_panoptic_png(path, ids)
         line = {"image_id": image_id, "file_name": file_name, "segments_info": list(segments)}
+        self._append(json.dumps(line) + "\n")
+
+    def _append(self, text: str) -> None:
         if self._lines is None:
             self._lines = open(self._lines_path, "w", encoding="utf-8")  # noqa: SIM115 (open from image to image)
-        self._lines.write(json.dumps(line) + "\n")
+        self._lines.write(text)
         self._lines.flush()
+
+    def state(self) -> str:
+        """The lines of the images so far."""
+        return "" if self._lines is None else Path(self._lines_path).read_text(encoding="utf-8")
+
+    def add_state(self, lines: str) -> None:
+        """Take over the images that another writer to this folder has written."""
+        if lines:
+            self._append(lines)
 
     def close(self) -> str | None:
         """End this process's part; the file with its lines, None when there is no image."""
@@ -72,13 +87,12 @@ class PredictionWriter:
             return
         self._merged = True
         path = os.path.join(self._output_dir, "predictions.json")
-        with open(path + ".tmp", "w", encoding="utf-8") as out:
+        with whole_file(path) as out:
             out.write(f'{{"categories": {json.dumps(list(categories))},\n"annotations": [\n')
             for index, part in enumerate(parts):
                 out.write(",\n" if index else "")
                 _copy_lines(part, out)
             out.write("\n]}\n")
-        os.replace(path + ".tmp", path)
         for part in parts:
             os.remove(part)
 

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,19 @@ class ImageRecords:
         self.matches += counts.matches.tobytes()
         self.false_positives.extend(counts.false_positives.tolist())
         self.false_negatives.extend(counts.false_negatives.tolist())
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as numbers and bytes."""
+        return {name: value if isinstance(value, int) else bytes(value) for name, value in vars(self).items()}
+
+    def add_state(self, state: dict[str, Any]) -> None:
+        """Keep the images of another one's :meth:`state_dict` too."""
+        for name, value in state.items():
+            own = getattr(self, name)
+            if isinstance(own, array):
+                own.frombytes(value)
+            else:
+                setattr(self, name, own + value)
 
 
 def image_positions(records: Sequence[ImageRecords]) -> npt.NDArray[np.int64]:

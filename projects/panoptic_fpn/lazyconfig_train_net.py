@@ -2,6 +2,7 @@
 """Train or evaluate a model of a LazyConfig; arguments as detectron2's tools/lazyconfig_train_net.py has them."""
 
 import argparse
+import os
 from typing import Any
 
 from panoptic_fpn_ext.command import run_command
@@ -9,7 +10,7 @@ from panoptic_fpn_ext.engine import PanopticCheckpointer, argument_parser
 from panoptic_fpn_ext.engine.launch import launch_from_arguments
 from panoptic_fpn_ext.engine.lazy_config import setup_lazy
 from panoptic_fpn_ext.engine.lazy_training import build_lazy_model, evaluate_lazily, train_lazily
-from panoptic_fpn_ext.engine.runs import say_written
+from panoptic_fpn_ext.engine.runs import PROGRESS, say_written
 
 EXAMPLES = """example:
   python projects/panoptic_fpn/lazyconfig_train_net.py \\
@@ -25,7 +26,7 @@ def main(args: argparse.Namespace) -> Any:
         model = build_lazy_model(cfg)
         checkpointer = PanopticCheckpointer(model, cfg.train.output_dir, complete=True)
         checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
-        results = evaluate_lazily(cfg, model)
+        results = evaluate_lazily(cfg, model, os.path.join(args.inference_folder, PROGRESS))
         say_written(args.inference_folder)
         return results
     results = train_lazily(cfg, resume=args.resume)

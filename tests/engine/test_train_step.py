@@ -75,7 +75,7 @@ def test_state_goes_round():
 @pytest.mark.parametrize(
     "keys, kind, precision",
     [
-        ({}, SimpleTrainer, None),
+        ({}, TrainStep, None),
         ({"ACCUMULATE_STEPS": 2}, TrainStep, None),
         ({"AMP.ENABLED": True}, TrainStep, torch.bfloat16),
     ],

@@ -1,0 +1,82 @@
+"""An evaluation goes on where it was killed, with the same bits, and one unreadable image does not end it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bad_input_data import truncate
+
+from panoptic_fpn_ext.engine import Trainer
+from panoptic_fpn_ext.engine import evaluation_progress as module
+from panoptic_fpn_ext.structures import UnreadableFileError
+
+
+class _Killed(BaseException):
+    """As kill -9."""
+
+
+def _evaluate(cfg: Any, folder: Path, model: torch.nn.Module, kill_after: int | None = None) -> tuple[Any, int]:
+    """Results, and how many images the model saw."""
+    seen = 0
+
+    def count(*_: Any) -> None:
+        nonlocal seen
+        if seen == kill_after:
+            raise _Killed
+        seen += 1
+
+    handle = model.register_forward_pre_hook(count)
+    try:
+        evaluators = [Trainer.build_evaluator(cfg, name, str(folder)) for name in cfg.DATASETS.TEST]
+        return Trainer.test(cfg, model, evaluators, progress_folder=str(folder / "progress")), seen
+    finally:
+        handle.remove()
+
+
+def _text(results: Any) -> str:
+    return json.dumps(results, sort_keys=True)
+
+
+@pytest.fixture
+def model(tiny_cfg: Any) -> torch.nn.Module:
+    tiny_cfg.DATASETS.TEST = tiny_cfg.DATASETS.TRAIN  # 8 images
+    tiny_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    return Trainer.build_model(tiny_cfg).eval()
+
+
+def test_goes_on_with_the_same_bits(tiny_cfg, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SAVE_EVERY_S", -1e9)  # after each image
+    expected, all_images = _evaluate(tiny_cfg, tmp_path / "a", model)
+    for kill_after in (3, 2):
+        with pytest.raises(_Killed):
+            _evaluate(tiny_cfg, tmp_path / "b", model, kill_after)
+    found, rest = _evaluate(tiny_cfg, tmp_path / "b", model)
+    assert (all_images, rest) == (8, 3)
+    assert _text(found) == _text(expected)
+    for name in ("panoptic_quality.json", "predictions.json", "sem_seg_confusion.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    assert {p.name for p in (tmp_path / "b/predictions").iterdir()} == {
+        p.name for p in (tmp_path / "a/predictions").iterdir()
+    }
+    assert not (tmp_path / "b/progress").exists() and not list((tmp_path / "b").glob("*.jsonl"))
+
+
+def test_unreadable_images_are_one_error_at_the_end(tiny_cfg, model, small_street, tmp_path):
+    images = sorted((small_street / "train").iterdir())
+    originals = {path: path.read_bytes() for path in (images[1], images[5])}
+    try:
+        for path in originals:
+            truncate(path, 0.3)
+        with pytest.raises(UnreadableFileError, match="2 images could not be read") as caught:
+            _evaluate(tiny_cfg, tmp_path / "a", model)
+    finally:
+        for path, data in originals.items():
+            path.write_bytes(data)
+    assert all(str(path) in str(caught.value) for path in originals)
+    found, seen = _evaluate(tiny_cfg, tmp_path / "a", model)
+    assert seen == 2
+    shutil.rmtree(tmp_path / "a")
+    assert _text(found) == _text(_evaluate(tiny_cfg, tmp_path / "a", model)[0])
