@@ -209,7 +209,7 @@ def test_a_worker_process_ends_in_the_same_message(dataset: TinyDataset, tmp_pat
     with pytest.raises(ValueError, match="image_1") as caught:
         train_net(dataset, "tiny_spoilt", tmp_path / "output", *extra)
     last_line = str(caught.value).strip().splitlines()[-1]
-    assert last_line.startswith(f"ValueError: Image {dataset.image(1)} cannot be read")
+    assert last_line.strip().startswith(f"- Image {dataset.image(1)} cannot be read")
 
 
 def test_training_that_meets_a_corrupt_image_keeps_what_it_wrote_and_resumes(dataset: TinyDataset, tmp_path: Path):
