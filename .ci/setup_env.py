@@ -24,6 +24,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from linked_venv import describe_linked_venv
+
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
@@ -126,42 +128,6 @@ def is_sound(wanted: bool) -> bool:
         return False
     answer = subprocess.run([str(PYTHON), "-c", check], capture_output=True, text=True)
     return answer.returncode == 0 and (not wanted or answer.stdout.strip() == "{}.{}".format(*sys.version_info))
-
-
-def check_linked_venv(args: argparse.Namespace) -> None:
-    """Ends where a `.venv` that is a link, so another checkout's or the user's own, is not what was asked for.
-
-    Nothing is ever installed behind a link, nor removed there.
-    """
-    if not is_sound(args.this_python):
-        wrong = "another Python than this" if is_sound(False) else "no Python that works"
-    elif missing := missing_modules():
-        wrong = f"no {', '.join(missing)}"
-    elif args.torch == "cpu" and has_cuda_build():
-        wrong = "a PyTorch with CUDA"
-    else:
-        say_whose_package()
-        return
-    sys.exit(f"[setup] .venv is a link to {VENV.resolve()}, which stays as it is, and has {wrong}. Remove the link to "
-             "let make set up an environment here, or mend what it points to.")  # fmt: skip
-
-
-def say_whose_package() -> None:
-    """An environment of another checkout runs that one's code in scripts, unless it is told otherwise."""
-    query = "import importlib.util as i; print(getattr(i.find_spec('panoptic_fpn_ext'), 'origin', None))"
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    answer = subprocess.run(
-        [str(PYTHON), "-c", query], capture_output=True, text=True, cwd=VENV.resolve(), env=environment
-    )
-    if Path(answer.stdout.strip()).parent.parent != ROOT:
-        say(f".venv is a link; outside of make, give PYTHONPATH={ROOT} so that scripts run the code of this checkout")
-
-
-def missing_modules() -> list[str]:
-    """Those of the modules needed to run that `.venv` does not have; none is imported."""
-    query = "import importlib.util as i, sys; print(*(name for name in sys.argv[1:] if i.find_spec(name) is None))"
-    names = ["torch", "torchvision", "cv2", "detectron2", "pytest"]
-    return subprocess.run([str(PYTHON), "-c", query, *names], capture_output=True, text=True).stdout.split()
 
 
 def make_venv() -> None:
@@ -319,7 +285,8 @@ def main() -> None:
     """Runs the set-up unless the stamp says that it is done."""
     args = parse_arguments()
     if VENV.is_symlink():
-        check_linked_venv(args)
+        is_wanted, has_cuda = is_sound(args.this_python), args.torch == "cpu" and has_cuda_build()
+        say(describe_linked_venv(VENV, ROOT, is_wanted, has_cuda))
         return
     if not is_sound(args.this_python):
         make_venv()
