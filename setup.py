@@ -73,6 +73,8 @@ setup(
         # AP on Cityscapes is what its own script computes.
         "cityscapes": ["cityscapesscripts"],
         "dev": ["kornia_rs", "mypy", "pytest", "pytest-xdist", "ruff"],
+        # Writes a model as one file for ONNX Runtime or OpenVINO, and runs it.
+        "export": ["onnx>=1.15", "onnxruntime>=1.17", "openvino>=2024.4"],
         # Decodes panoptic PNGs three times as fast as OpenCV.
         "fast": ["kornia_rs"],
         # ImageNet weights for configs with an EfficientNet-Lite0 backbone.

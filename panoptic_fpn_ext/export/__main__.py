@@ -1,0 +1,161 @@
+"""Write a panoptic model as one file that needs no PyTorch: an image of any size in, its panoptic map and segments out.
+
+Beside the file come ``predict.py``, which runs it, and a README. Then the file is checked: the same images go through
+PyTorch and through it. Exit status 1: they disagree.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.config import CfgNode
+from PIL import Image
+from tabulate import tabulate
+
+from .. import model_zoo
+from ..categories import PanopticCategories
+from ..command import command_parser, run_command
+from ..console import start_console
+from ..data.images import read_image
+from ..engine import PanopticPredictor
+from ..engine.images import find_images
+from ..engine.setup import add_register_argument, load_prediction_config
+from . import predict
+from .description import dataset_ids, describe
+from .graph import PanopticGraph
+from .predictor import ExportedPredictor
+from .runtimes import FORMATS, write_onnx, write_openvino
+from .self_check import Agreement, check_agreement, check_images
+
+_README = """# A panoptic model
+
+{files}
+
+    pip install numpy pillow {runtimes}
+    python predict.py {first} photo.jpg overlay.png
+
+Input `image`: uint8 (height, width, 3) of any size, channels {input_format}. Outputs: `panoptic_seg` int32 (height,
+width), the segment of each pixel, 0 is void; and of each segment `segment_id`, `category_id` (of the dataset),
+`isthing`, `score` (1 for stuff), `area` (pixels), `box` (x0, y0, x1, y1 of things, 0 for stuff). The file's metadata
+hold categories with names and colours, thresholds, versions and the config, each as JSON.
+
+Written by panoptic_fpn_ext {version} from {weights}.
+"""
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    name = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
+    parser = command_parser(
+        __doc__, f"python -m panoptic_fpn_ext.export {name} zoo exported", prog="python -m panoptic_fpn_ext.export"
+    )
+    parser.add_argument("config", metavar="CONFIG", help="a YAML config: a file, or a name of the model zoo")
+    parser.add_argument("weights", metavar="WEIGHTS", help="a checkpoint, or zoo for the published one of that name")
+    parser.add_argument("output", metavar="FOLDER", help="where the files go")
+    parser.add_argument("--format", default="onnx", metavar="F,F", help=f"of {', '.join(FORMATS)} (default: onnx)")
+    parser.add_argument("--images", nargs="+", default=[], metavar="PATH", help="check with these too")
+    add_register_argument(parser)
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config options")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    args = get_parser().parse_args(arguments)
+    start_console()
+    formats = args.format.split(",")
+    if not set(formats) <= set(FORMATS):
+        raise ValueError(f"--format takes {', '.join(FORMATS)}, separated by commas; got {args.format}.")
+    photos = [read_image(path, "BGR") for path in find_images(args.images)] if args.images else []
+    cfg = _config(args)
+    predictor = PanopticPredictor(cfg)
+    folder = Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = _write(predictor, cfg, folder, formats)
+    return 0 if _check(predictor, files, folder, photos) else 1
+
+
+def _config(args: argparse.Namespace) -> CfgNode:
+    path = args.config if os.path.isfile(args.config) else model_zoo.get_config_file(args.config)
+    weights = model_zoo.get_checkpoint(args.config) if args.weights == "zoo" else args.weights
+    only = ["MODEL.PANOPTIC_FPN.OUTPUTS", "('panoptic_seg',)", "MODEL.WEIGHTS", weights, "MODEL.DEVICE", "cpu"]
+    return load_prediction_config(path, [*args.opts, *only], args.register)
+
+
+def _write(predictor: PanopticPredictor, cfg: CfgNode, folder: Path, formats: Sequence[str]) -> dict[str, Path]:
+    """The files by format, with what belongs to them."""
+    categories = PanopticCategories.from_metadata(predictor.metadata)
+    resize = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+    graph = PanopticGraph(predictor.model, dataset_ids(categories), resize).eval()
+    description = describe(graph, categories, cfg.INPUT.FORMAT, cfg.dump())
+    files = {name: folder / f"model{FORMATS[name]}" for name in formats}
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        onnx_path = Path(scratch) / "model.onnx"
+        _show("Writing the graph ...")
+        write_onnx(graph, onnx_path, description)
+        if "openvino" in files:
+            write_openvino(onnx_path, files["openvino"])
+        if "onnx" in files:
+            onnx_path.replace(files["onnx"])
+    shutil.copyfile(predict.__file__, folder / "predict.py")
+    runtimes = " ".join({"onnx": "onnxruntime", "openvino": "openvino"}[name] for name in formats)
+    text = _README.format(
+        files="\n".join(f"- `{path.name}`: {name}" for name, path in files.items()),
+        runtimes=runtimes,
+        first=next(iter(files.values())).name,
+        input_format=cfg.INPUT.FORMAT,
+        version=description["versions"]["panoptic_fpn_ext"],
+        weights=os.path.basename(cfg.MODEL.WEIGHTS),
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    return files
+
+
+def _check(predictor: PanopticPredictor, files: dict[str, Path], folder: Path, photos: list[Any]) -> bool:
+    """Whether all files agree with PyTorch; prints how far."""
+    images = check_images(photos)
+    _show(f"Checking with {len(images)} images ...")
+    predictors = {name: ExportedPredictor(path) for name, path in files.items()}
+    agreements, seconds = check_agreement(images, predictor, predictors)
+    rows = [["PyTorch", "", "", f"{seconds:.2f} s", ""]]
+    for name, one in agreements.items():
+        peak = _peak_memory(folder, files[name], max(images, key=lambda image: image.size))
+        rows.append([name, *_cells(one), f"{one.median_seconds:.2f} s", f"{peak:.0f} MB"])
+    heads = ["", "equal pixels", "same segments", "median time", "peak memory of predict.py"]
+    _show(tabulate(rows, heads))
+    good = all(one.is_good for one in agreements.values())
+    _show(f"{folder}: {'all files agree with PyTorch.' if good else 'a file does not agree with PyTorch.'}")
+    return good
+
+
+def _cells(one: Agreement) -> list[str]:
+    return [f"{one.equal / one.pixels:.4%}", f"{one.same_segments} of {one.images}"]
+
+
+def _peak_memory(folder: Path, model: Path, image: Any) -> float:
+    """Megabytes of a process that runs ``predict.py``, PyTorch not included."""
+    with tempfile.TemporaryDirectory() as scratch:
+        photo = os.path.join(scratch, "photo.png")
+        Image.fromarray(np.ascontiguousarray(image[:, :, ::-1])).save(photo)
+        command = [sys.executable, str(folder / "predict.py"), str(model), photo, os.path.join(scratch, "overlay.png")]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"predict.py failed with exit status {process.returncode}: {' '.join(command)}")
+    return usage.ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+def _show(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,65 @@
+"""What an exported file says of itself: classes, channel order, thresholds, versions, config."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import detectron2
+import torch
+
+from ..categories import PanopticCategories
+from .graph import PanopticGraph
+
+__all__ = ["Description", "describe"]
+
+Description = dict[str, Any]
+"""Values that JSON can hold, by name; each is a metadata entry of a file, as JSON."""
+
+INPUT_FORMATS = ("BGR", "RGB")
+
+
+def describe(graph: PanopticGraph, categories: PanopticCategories, input_format: str, config: str = "") -> Description:
+    """Metadata of the file of a graph.
+
+    Args:
+        graph: what is exported.
+        categories: those of the dataset that the model predicts.
+        input_format: channel order of the image, "BGR" or "RGB".
+        config: the model's config, as YAML.
+
+    Returns:
+        ``categories``: rows of a COCO panoptic JSON, each with the ``category_id`` of the model; ``classes``: names and
+        colours by the model's ids; ``input_format``; ``resize``; ``thresholds``; ``versions``; ``config``.
+
+    Raises:
+        ValueError: another ``input_format``.
+    """
+    if input_format not in INPUT_FORMATS:
+        raise ValueError(f"INPUT.FORMAT is {input_format!r}; a model can be exported whose images are BGR or RGB.")
+    settings = graph.settings
+    drawn = ("thing_classes", "thing_colors", "stuff_classes", "stuff_colors")
+    return {
+        "categories": [{**row, "category_id": categories.category_id(row["id"])} for row in categories.rows],
+        "classes": {key: value for key, value in categories.metadata().items() if key in drawn},
+        "input_format": input_format,
+        "resize": list(graph.resize) if graph.resize else None,
+        "thresholds": {
+            "overlap": settings.overlap_threshold,
+            "stuff_area": settings.stuff_area_threshold,
+            "instance_score": settings.instance_score_threshold,
+            "mask": settings.mask_threshold,
+        },
+        "versions": _versions(),
+        "config": config,
+    }
+
+
+def _versions() -> Mapping[str, str]:
+    from .. import __version__  # it is there once the package is imported
+
+    return {"panoptic_fpn_ext": __version__, "detectron2": detectron2.__version__, "torch": torch.__version__}
+
+
+def dataset_ids(categories: PanopticCategories) -> dict[tuple[int, bool], int]:
+    """Dataset id by a segment's (category_id, isthing)."""
+    ids = categories.dataset_ids
+    return {(categories.category_id(i), categories.isthing(i)): i for i in ids}

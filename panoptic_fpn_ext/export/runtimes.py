@@ -1,0 +1,146 @@
+"""The formats a graph is written in, and what runs them: the one place that imports ONNX, ONNX Runtime and OpenVINO."""
+
+import importlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from .description import Description
+from .graph import OUTPUT_NAMES, PanopticGraph
+
+__all__ = ["FORMATS", "Session", "open_session", "write_onnx", "write_openvino"]
+
+OPSET = 20
+FORMATS = {"onnx": ".onnx", "openvino": ".xml"}
+"""What can be written, and the ending of its file."""
+
+Outputs = dict[str, npt.NDArray[Any]]
+Session = Callable[[dict[str, npt.NDArray[Any]]], Outputs]
+"""Runs a file: inputs by name to the arrays of :class:`~panoptic_fpn_ext.export.graph.Segments` by name."""
+
+_KEY = "panoptic_fpn_ext"
+# Of an example that is traced; every other image has other sizes.
+_EXAMPLE = (96, 128)
+
+
+def write_onnx(graph: PanopticGraph, path: str | Path, description: Description) -> None:
+    """Write a graph as ONNX, with a description in its metadata.
+
+    The file's input is ``image``, uint8 (height, width, 3) of any size; where the graph does not resize, also
+    ``output_size``, int64 (2,). Its outputs are :class:`~panoptic_fpn_ext.export.graph.Segments`.
+
+    Raises:
+        ImportError: onnx is not installed.
+    """
+    onnx = _needed("onnx")
+    image = torch.randint(0, 256, (*_EXAMPLE, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    inputs = (image,) if graph.resize else (image, torch.tensor(_EXAMPLE))
+    buffer = io.BytesIO()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's about detectron2's assertions, and that it will go one day
+        torch.onnx.export(
+            graph,
+            inputs,
+            buffer,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["image", "output_size"][: len(inputs)],
+            output_names=list(OUTPUT_NAMES),
+            dynamic_axes=_dynamic_axes(resizes=graph.resize is not None),
+        )
+    model = onnx.load_model_from_string(buffer.getvalue())
+    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in description.items()})
+    onnx.checker.check_model(model)
+    onnx.save_model(model, str(path))
+
+
+def _dynamic_axes(resizes: bool) -> dict[str, dict[int, str]]:
+    size = {0: "height", 1: "width"}
+    output = size if resizes else {0: "output_height", 1: "output_width"}
+    return {"image": size, "panoptic_seg": output, **{name: {0: "segments"} for name in OUTPUT_NAMES[1:]}}
+
+
+def write_openvino(onnx_path: str | Path, path: str | Path) -> None:
+    """Write OpenVINO's ``.xml`` and ``.bin`` of a file of :func:`write_onnx`, in float32, with its description.
+
+    Raises:
+        ImportError: openvino or onnx is not installed.
+    """
+    openvino, onnx = _needed("openvino"), _needed("onnx")
+    model = openvino.Core().read_model(str(onnx_path))
+    for entry in onnx.load_model(str(onnx_path)).metadata_props:
+        model.set_rt_info(entry.value, [_KEY, entry.key])
+    openvino.save_model(model, str(path), compress_to_fp16=False)
+
+
+def open_session(path: str | Path, threads: int = 0) -> tuple[Session, Description]:
+    """A file, ready to run on the CPU, and its description.
+
+    Args:
+        path: ``.onnx`` or ``.xml``.
+        threads: at most so many; 0: all cores.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ImportError: what runs it is not installed.
+        ValueError: another ending, or a file that this package did not write.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no exported model {path}.")
+    if path.suffix not in FORMATS.values():
+        raise ValueError(f"{path} is no exported model: its name must end in {' or '.join(FORMATS.values())}.")
+    session, entries = (_open_onnx if path.suffix == ".onnx" else _open_openvino)(path, threads)
+    if "categories" not in entries:
+        raise ValueError(f"{path} says nothing of its classes: write it with python -m panoptic_fpn_ext.export.")
+    return session, {key: json.loads(value) for key, value in entries.items()}
+
+
+def _open_onnx(path: Path, threads: int) -> tuple[Session, dict[str, str]]:
+    runtime = _needed("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(inputs: dict[str, npt.NDArray[Any]]) -> Outputs:
+        return dict(zip(OUTPUT_NAMES, session.run(list(OUTPUT_NAMES), inputs), strict=True))
+
+    return run, dict(session.get_modelmeta().custom_metadata_map)
+
+
+def _open_openvino(path: Path, threads: int) -> tuple[Session, dict[str, str]]:
+    openvino = _needed("openvino")
+    core = openvino.Core()
+    model = core.read_model(str(path))
+    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}  # the default may be bfloat16
+    if threads:
+        options["INFERENCE_NUM_THREADS"] = threads
+    compiled = core.compile_model(model, "CPU", options)
+
+    def run(inputs: dict[str, npt.NDArray[Any]]) -> Outputs:
+        found = compiled(inputs)
+        return {name: np.array(found[name]) for name in OUTPUT_NAMES}
+
+    entries = model.get_rt_info([_KEY]).astype(dict) if model.has_rt_info([_KEY]) else {}
+    return run, {key: str(value.value if hasattr(value, "value") else value) for key, value in entries.items()}
+
+
+def _needed(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"Exported models need {name}, which is not installed: pip install 'panoptic_fpn_ext[export]' or "
+            f"pip install {name}."
+        ) from error
+    finally:
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,99 @@
+"""Does an exported file say what PyTorch says? The same images through both."""
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Agreement", "check_agreement", "check_images"]
+
+LEAST_EQUAL = 0.9999
+"""Of all pixels."""
+_TIE = 1e-5
+
+Image = npt.NDArray[np.uint8]
+Predictor = Callable[[Image], dict[str, Any]]
+
+
+@dataclass
+class Agreement:
+    """How far a file and PyTorch agree."""
+
+    pixels: int = 0
+    equal: int = 0
+    images: int = 0
+    same_segments: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether enough pixels and all segments are equal."""
+        return self.equal >= LEAST_EQUAL * self.pixels and self.same_segments == self.images
+
+    @property
+    def median_seconds(self) -> float:
+        """Of one image."""
+        return statistics.median(self.seconds)
+
+
+def check_agreement(
+    images: Sequence[Image], reference: Predictor, files: Mapping[str, Predictor]
+) -> tuple[dict[str, Agreement], float]:
+    """Run all images through all predictors.
+
+    Args:
+        images: uint8 (H, W, 3) each, BGR.
+        reference: the eager model's.
+        files: predictors by name.
+
+    Returns:
+        The agreement of each with the reference, and the median seconds of the reference.
+    """
+    found = {name: Agreement() for name in files}
+    seconds = []
+    for image in images:
+        (expected, infos), elapsed = _timed(reference, image)
+        seconds.append(elapsed)
+        for name, predictor in files.items():
+            (panoptic_seg, others), elapsed = _timed(predictor, image)
+            one = found[name]
+            one.seconds.append(elapsed)
+            one.images += 1
+            one.pixels += expected.numel()
+            one.equal += int((panoptic_seg == expected).sum())
+            one.same_segments += _same_segments(infos, others)
+    return found, statistics.median(seconds)
+
+
+def _timed(predictor: Predictor, image: Image) -> tuple[tuple[Any, list[dict[str, Any]]], float]:
+    start = time.perf_counter()
+    result = predictor(image)["panoptic_seg"]
+    return result, time.perf_counter() - start
+
+
+def _same_segments(infos: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> bool:
+    """Same categories in the same order; things with tied scores may have changed places."""
+
+    def kinds(segments: Sequence[Mapping[str, Any]]) -> list[tuple[bool, int]]:
+        return [(s["isthing"], s["category_id"]) for s in segments]
+
+    if kinds(infos) == kinds(others):
+        return True
+    scores = [s["score"] for s in infos if s["isthing"]]
+    has_tie = any(a - b < _TIE for a, b in itertools.pairwise(scores))
+    return has_tie and sorted(kinds(infos)) == sorted(kinds(others))
+
+
+def check_images(photos: Sequence[Image] = ()) -> list[Image]:
+    """What is checked where nobody names images: drawn streets of several sizes, a flat and a noisy image."""
+    from ..data.street.scene import draw_street
+
+    sizes = ((160, 256), (64, 64), (480, 640), (96, 800), (640, 200))
+    drawn = [draw_street(0, 1, i, *size).image[:, :, ::-1].copy() for i, size in enumerate(sizes)]
+    noise = np.random.default_rng(0).integers(0, 256, (97, 131, 3), dtype=np.uint8)
+    return [*photos, *drawn, np.zeros((64, 64, 3), dtype=np.uint8), noise]
