@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from bad_input_data import TinyDataset, global_state_restored, train_net
+from config_files import CONFIGS
+from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import transforms as T
 from PIL import Image
@@ -17,9 +19,12 @@ from torch.nn import functional as F
 from panoptic_fpn_ext.categories import ALL_CLASSES, THINGS_AS_OTHER, PanopticCategories
 from panoptic_fpn_ext.data import PanopticDatasetMapper, register_coco_panoptic
 from panoptic_fpn_ext.data.targets import panoptic_targets, sem_seg_target
+from panoptic_fpn_ext.engine.lazy_config import load_lazy_config
+from panoptic_fpn_ext.engine.lazy_training import train_lazily
 from panoptic_fpn_ext.evaluation.sem_seg_evaluator import PanopticSemSegEvaluator
 from panoptic_fpn_ext.modeling.losses import upsampled_cross_entropy
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png, write_panoptic_png
+from panoptic_fpn_ext.structures import LARGE_IGNORE_LABEL
 
 SIZES = ("MODEL.ROI_HEADS.NUM_CLASSES", "0", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "0")
 
@@ -138,6 +143,30 @@ def test_all_classes_in_one_space_train(tmp_path: Path, ignored: str):
     train_net(dataset, "tiny", tmp_path / "output", *SIZES, *names, "MODEL.SEM_SEG_HEAD.IGNORE_VALUE", ignored)
     last = json.loads((tmp_path / "output" / "metrics.json").read_text().splitlines()[-1])
     assert last["sem_seg/IoU-class 1458"] >= 0
+
+
+@pytest.mark.parametrize(("num_stuff", "label"), [(254, 255), (255, 65535), (300, 65535)])
+def test_lazy_configs_ignore_no_class_either(tmp_path: Path, num_stuff: int, label: int):
+    """With "things as other" the semantic head has a class more than stuff."""
+    dataset = TinyDataset(tmp_path / "data")
+    dataset.content["categories"] = _rows(4, num_stuff)
+    for number in (1, 2):
+        for segment in dataset.segments(number):
+            segment["category_id"] = {1: 1, 4: 4, 9: 4 + num_stuff - 1, 7: 4 + num_stuff}[segment["id"]]
+    dataset.save()
+    config = str(CONFIGS / "User-PanopticSegmentation/panoptic_fpn_R_18_narrow.py")
+    overrides = [f"train.output_dir={tmp_path / 'output'}", "train.max_iter=1", "dataloader.train.total_batch_size=2"]
+    overrides.append("dataloader.train.mapper.augmentations.0.short_edge_length=[64]")
+    cfg = load_lazy_config(config, overrides, [list(dataset.registration("many"))])
+    assert (cfg.model.sem_seg_head.num_classes, cfg.model.sem_seg_head.ignore_value) == (num_stuff + 1, label)
+    if label == LARGE_IGNORE_LABEL:
+        wrong = [f"model.sem_seg_head.num_classes={num_stuff + 1}", "model.sem_seg_head.ignore_value=255"]
+        with pytest.raises(ValueError, match=r"model\.sem_seg_head\.ignore_value is 255: set it to 65535"):
+            load_lazy_config(config, [*overrides, *wrong], [list(dataset.registration("many"))])
+    targets = next(iter(instantiate(cfg.dataloader.train)))[0]["sem_seg"]
+    assert set(targets.unique().tolist()) <= {0, num_stuff - 1, num_stuff, label}
+    assert {num_stuff - 1, num_stuff} <= set(targets.unique().tolist())
+    assert train_lazily(cfg)["sem_seg"]["mIoU"] >= 0
 
 
 def test_miou_counts_every_class(tmp_path: Path):

@@ -39,7 +39,7 @@ def anchor_warnings(cfg: CfgNode, name: str, statistics: SegmentStatistics) -> I
     if least > 0 and smaller > 0.5:
         yield (
             f"MODEL.PROPOSAL_GENERATOR.MIN_SIZE is {least:g} px: {100 * smaller:.0f} % of the boxes of {name} are "
-            "smaller in training. Set it to 0."
+            "smaller in training (INPUT.MIN_SIZE_TRAIN). Set it to 0."
         )
 
 
@@ -92,7 +92,7 @@ def crop_warnings(cfg: CfgNode, name: str, statistics: SegmentStatistics) -> Ite
         yield (
             f"INPUT.CROP.SIZE is {list(crop.SIZE)} px, and no training image of {name} is larger at "
             f"INPUT.MIN_SIZE_TRAIN: nothing is cropped. Set it below {_pixels(np.median(images, axis=0))}, or "
-            "INPUT.CROP.ENABLED to False."
+            "do not crop (INPUT.CROP.ENABLED)."
         )
     room = np.broadcast_to(sides, images.shape)[statistics.box_images]
     cut = (boxes > room).any(axis=1).mean()
@@ -118,8 +118,8 @@ def scale_warnings(cfg: CfgNode, name: str, statistics: SegmentStatistics) -> It
         fits = int(np.median(cfg.INPUT.MIN_SIZE_TRAIN))
         yield (
             f"INPUT.MIN_SIZE_TEST is {cfg.INPUT.MIN_SIZE_TEST}: with INPUT.MAX_SIZE_TEST {cfg.INPUT.MAX_SIZE_TEST} "
-            f"images of {name} are {max(test / train, train / test):.1f} times {larger} than in training, where "
-            f"nothing of that size is learnt. Set it to {fits}."
+            f"images of {name} are {max(test / train, train / test):.1f} times {larger} than in training "
+            f"(INPUT.MIN_SIZE_TRAIN), where nothing of that size is learnt. Set it to {fits}."
         )
 
 

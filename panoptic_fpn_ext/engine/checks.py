@@ -1,7 +1,7 @@
 """Does a config fit its datasets? What users stumble over most is found before anything is built."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -13,6 +13,7 @@ from ..data import image_channels
 from ..data.panoptic_catalog import is_panoptic
 from .model_categories import CategorySource, agree_on_categories, dataset_source
 from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
+from .yacs_view import renamed
 
 __all__ = [
     "HOW_TO_REGISTER",
@@ -107,18 +108,19 @@ def check_registered(names: Iterable[str], keys: str) -> None:
             raise KeyError(f"Dataset {name!r} ({keys}) is not registered. {HOW_TO_REGISTER}")
 
 
-def check_input_format(cfg: CfgNode) -> None:
+def check_input_format(cfg: CfgNode, names: Mapping[str, str] | None = None) -> None:
     """``ValueError`` for an ``INPUT.FORMAT`` that cannot be read, or that has other channels than ``MODEL.PIXEL_MEAN``
-    and ``PIXEL_STD``.
+    and ``PIXEL_STD``; ``names`` as in :func:`~panoptic_fpn_ext.engine.options.check_options`.
     """
     channels = image_channels(cfg.INPUT.FORMAT)
     for key in ("PIXEL_MEAN", "PIXEL_STD"):
         values = cfg.MODEL[key]
-        if len(values) != channels:
-            raise ValueError(
-                f"INPUT.FORMAT {cfg.INPUT.FORMAT!r} has {channels} channels, but MODEL.{key} has {len(values)} values: "
-                f"{list(values)}. Set MODEL.PIXEL_MEAN and MODEL.PIXEL_STD to {channels} values each."
-            )
+        message = (
+            f"INPUT.FORMAT {cfg.INPUT.FORMAT!r} has {channels} channels, but MODEL.{key} has {len(values)} values: "
+            f"{list(values)}. Set MODEL.PIXEL_MEAN and MODEL.PIXEL_STD to {channels} values each."
+        )
+        if len(values) != channels and (text := renamed(message, names)) is not None:
+            raise ValueError(text)
 
 
 def prediction_dataset(cfg: CfgNode) -> str:

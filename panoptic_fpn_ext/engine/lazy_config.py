@@ -20,12 +20,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from ..structures import IGNORE_LABEL
 from ..utf8 import as_text, utf8_configs
 from .checkpoint import recorded_source
-from .checks import HOW_TO_REGISTER, head_sizes, refuse_misfits
+from .checks import HOW_TO_REGISTER, check_input_format, head_sizes, refuse_misfits
 from .config_keys import did_you_mean
 from .data_descriptions import registrations_of
 from .device import available_device
 from .model_categories import CategorySource, agree_on_categories
 from .model_files import checkpoint_path, find_model, last_checkpoint
+from .options import check_options
 from .output_folder import hold_output_folder
 from .runs import (
     adopted,
@@ -39,6 +40,7 @@ from .runs import (
     seed_process,
 )
 from .setup import register_used_datasets
+from .yacs_view import yacs_view
 
 __all__ = ["dataset_names", "load_lazy_config", "setup_lazy"]
 
@@ -166,7 +168,11 @@ def _read_lazy_config(
 
 
 def _prepare(cfg: DictConfig, registrations: list[list[str]], *, eval_only: bool, resume: bool) -> None:
-    """Register the datasets, compare their categories, fill in what is left to them and check the rest."""
+    """Check the options, register the datasets, compare their categories, fill in what is left to them and check the
+    rest."""
+    view = yacs_view(cfg)
+    check_options(view.cfg, training=not eval_only, names=view.names)
+    check_input_format(view.cfg, view.names)
     trained = None
     if eval_only:
         last = last_checkpoint(cfg.train.output_dir) if resume else ""
@@ -267,10 +273,11 @@ def dataset_names(cfg: DictConfig, split: str) -> list[str]:
 
 def _check(cfg: DictConfig, source: CategorySource) -> None:
     """Check the sizes of the heads that the model has."""
-    sizes = {what: (key, _value(cfg, key)) for what, key in _HEAD_SIZES.items()}
+    sizes = {what: (key, _value(cfg, key)) for what, key in _head_sizes(cfg).items()}
     if sizes["num_sem_seg_classes"][1] is not None and sizes["ignore_label"][1] is None:
         sizes["ignore_label"] = (_HEAD_SIZES["ignore_label"], IGNORE_LABEL)  # the head's default
-    refuse_misfits({what: pair for what, pair in sizes.items() if pair[1] is not None}, source)
+    fits = head_sizes(source.categories)
+    refuse_misfits({what: pair for what, pair in sizes.items() if what in fits and pair[1] is not None}, source)
 
 
 def _fill_in(cfg: DictConfig, source: CategorySource) -> None:
@@ -279,10 +286,19 @@ def _fill_in(cfg: DictConfig, source: CategorySource) -> None:
         OmegaConf.update(cfg, _HEAD_SIZES["thing_sem_seg_ids"], fits["thing_sem_seg_ids"])
         if fits["ignore_label"] != IGNORE_LABEL:
             OmegaConf.update(cfg, _HEAD_SIZES["ignore_label"], fits["ignore_label"], force_add=True)
+    threshold = _head_sizes(cfg).get("score_threshold")
+    if _value(cfg, _HEAD_SIZES["num_things"]) == 0 and threshold and "score_threshold" in fits:
+        OmegaConf.update(cfg, threshold, fits["score_threshold"], force_add=True)
     for what in ("num_things", "num_sem_seg_classes"):
         if _value(cfg, _HEAD_SIZES[what]) == 0:
             OmegaConf.update(cfg, _HEAD_SIZES[what], fits[what])
-            logger.debug(f"From {source.name}: {_HEAD_SIZES[what]} {fits[what]}.")
+            logger.info(f"From {source.name}: {_HEAD_SIZES[what]} {fits[what]}.")
+
+
+def _head_sizes(cfg: DictConfig) -> dict[str, str]:
+    """``_HEAD_SIZES`` with the threshold of scores, which cascades have in their last stage."""
+    threshold = yacs_view(cfg).names.get("MODEL.ROI_HEADS.SCORE_THRESH_TEST")
+    return {**_HEAD_SIZES, "score_threshold": threshold} if threshold else _HEAD_SIZES
 
 
 def _value(cfg: DictConfig, key: str) -> object:

@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
+from ..data.panoptic_catalog import is_panoptic
 from ..data.train_loader import TrainLoader
 from .checkpoint import PanopticCheckpointer
 from .device import distribute
@@ -24,7 +25,9 @@ from .nonfinite import NonFiniteSteps
 from .progress import ProgressWriter
 from .reproducible import ReproducibleIterations
 from .resume import Resumable
+from .silent_settings import warn_of_segments, warn_of_settings
 from .train_step import TrainStep, choose_train_step
+from .yacs_view import yacs_view
 
 __all__ = ["build_lazy_model", "build_lazy_optimizer", "evaluate_lazily", "train_lazily"]
 
@@ -55,7 +58,7 @@ def evaluate_lazily(cfg: DictConfig, model: nn.Module, progress_folder: str | No
         return {}
     if (source := model_source(model)) is not None:
         agree_on_categories((), dataset_names(cfg, "test"), source)
-    test_loader, evaluator = instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+    test_loader, evaluator = _build_loader(cfg, "test"), instantiate(cfg.dataloader.evaluator)
     results = evaluate_dataset(model, test_loader, evaluator, progress_folder)
     forget_progress(progress_folder)
     if results and comm.is_main_process():
@@ -81,7 +84,7 @@ def train_lazily(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
     model = distribute(model, **{**cfg.train.ddp, "find_unused_parameters": has_idle_branch})
     trainer = choose_train_step(
         model,
-        instantiate(cfg.dataloader.train),
+        _build_loader(cfg, "train"),
         optimizer,
         accumulate_steps=cfg.train.get("accumulate_steps", 1),
         mixed_precision=cfg.train.amp.enabled,
@@ -98,6 +101,19 @@ def train_lazily(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
     resumed = resume and checkpointer.has_checkpoint()
     trainer.train(trainer.iter + 1 if resumed else 0, cfg.train.max_iter)
     return results
+
+
+def _build_loader(cfg: DictConfig, split: str) -> Any:
+    """``dataloader.train`` or ``dataloader.test``, with a warning of settings that do not fit its datasets."""
+    described, names, view = cfg.dataloader[split], dataset_names(cfg, split), yacs_view(cfg)
+    warn_of_settings(view.cfg, names, training=split == "train", names=view.names)
+    if "dataset" not in described or not any(map(is_panoptic, names)):
+        return instantiate(described)
+    # Built first, so that the files are read once; a LazyConfig must not hold so many dicts.
+    parts = {key: described[key] for key in described if key != "dataset"}
+    dicts = instantiate(described.dataset)
+    warn_of_segments(view.cfg, names[0], dicts, training=split == "train", names=view.names)
+    return instantiate({**parts, "dataset": dicts})
 
 
 def _hooks(

@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 import detectron2.modeling as modeling
@@ -15,6 +16,7 @@ from fvcore.common.registry import Registry
 from ..modeling import PANOPTIC_COMBINER_REGISTRY
 from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
 from .option_rules import COMBINATIONS, Found, unregistered
+from .yacs_view import renamed
 
 __all__ = ["check_options"]
 
@@ -113,12 +115,13 @@ _SEMANTICS = ("MODEL.SEM_SEG_HEAD.",)
 _COMBINED = ("MODEL.PANOPTIC_FPN.",)
 
 
-def check_options(cfg: CfgNode, training: bool = True) -> None:
+def check_options(cfg: CfgNode, training: bool = True, names: Mapping[str, str] | None = None) -> None:
     """Refuse values of detectron2's keys that cannot work; those of parts that the model does not have are not read.
 
     Args:
         cfg: of a model of this package, or of one of its halves.
         training: whether keys matter that only training reads.
+        names: of keys, where ``cfg`` is the view of a LazyConfig, see :mod:`~panoptic_fpn_ext.engine.yacs_view`.
 
     Raises:
         ValueError: one line a key, with its value and one that works.
@@ -126,8 +129,9 @@ def check_options(cfg: CfgNode, training: bool = True) -> None:
     skipped = _unread_keys(cfg, training)
     wrong: dict[str, str] = {}  # the first reason of each key
     for key, came, reason in [*_wrong_values(cfg), *_wrong_combinations(cfg)]:
-        if not key.startswith(skipped):
-            wrong.setdefault(key, f"  {key} is {came!r}: {reason}.")
+        line = renamed(f"  {key} is {came!r}: {reason}.", names)
+        if line is not None and not key.startswith(skipped):
+            wrong.setdefault(key, line)
     if wrong:
         raise ValueError("\n".join(["The config asks for what cannot work here:", *wrong.values()]))
 

@@ -41,9 +41,6 @@ def fitting_state(state: Mapping[str, Any], trainer: Any) -> dict[str, Any]:
             f"The learning rate goes on as the checkpoint has it, with a base of {schedule['base_lrs'][0]:g}; that of "
             f"the config, {rates[0]:g}, holds for new trainings."
         )
-    own_step = getattr(trainer, "_trainer", trainer)
-    if hasattr(own_step, "grad_scaler") and "grad_scaler" not in step:  # mixed precision is new
-        step["grad_scaler"] = own_step.grad_scaler.state_dict()
     found = {**state, "_trainer": step} if "_trainer" in state else step
     return {**found, "hooks": hooks} if hooks else found
 

@@ -6,12 +6,11 @@ at the segments of one, and yields what to say.
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.utils.logger import log_first_n
 
 from ..categories import PanopticCategories
 from ..data import dataset_categories
@@ -19,29 +18,37 @@ from ..data.panoptic_catalog import is_panoptic
 from ..data.segment_statistics import SegmentStatistics, segment_statistics
 from .box_fit import anchor_warnings, crop_warnings, scale_warnings
 from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
+from .yacs_view import renamed
 
 __all__ = ["warn_of_segments", "warn_of_settings"]
 
+logger = logging.getLogger(__name__)
+
 Warnings = Iterator[str]
+Names = Mapping[str, str] | None
 
 _COMBINE = "MODEL.PANOPTIC_FPN.COMBINE"
 
 
-def warn_of_settings(cfg: CfgNode, dataset_names: Sequence[str], training: bool = False) -> None:
+def warn_of_settings(cfg: CfgNode, dataset_names: Sequence[str], training: bool = False, names: Names = None) -> None:
     """Warn of what the config alone, or with the categories of its datasets, shows; no file is read.
 
     Args:
         cfg: of the run.
         dataset_names: those whose categories are known.
         training: whether the run trains.
+        names: of keys, where ``cfg`` is the view of a LazyConfig, see :mod:`~panoptic_fpn_ext.engine.yacs_view`.
     """
     checks = (*_OF_PREDICTION, *(_OF_TRAINING if training else ()))
-    _say(warning for check in checks for warning in check(cfg, _has_things(dataset_names)))
+    for check in checks:
+        _say(check(cfg, _has_things(dataset_names)), cfg, check, names)
     for name in filter(is_panoptic, dataset_names):
-        _say(_kinds(cfg, name, dataset_categories(name)))
+        _say(_kinds(cfg, name, dataset_categories(name)), cfg, _kinds, names)
 
 
-def warn_of_segments(cfg: CfgNode, name: str, dicts: Sequence[dict[str, Any]], training: bool = False) -> None:
+def warn_of_segments(
+    cfg: CfgNode, name: str, dicts: Sequence[dict[str, Any]], training: bool = False, names: Names = None
+) -> None:
     """Warn of settings that do not fit the segments of a panoptic dataset.
 
     Args:
@@ -49,15 +56,24 @@ def warn_of_segments(cfg: CfgNode, name: str, dicts: Sequence[dict[str, Any]], t
         name: of the dataset.
         dicts: its standard dicts.
         training: whether the run trains on it.
+        names: as :func:`warn_of_settings`.
     """
     statistics = segment_statistics(dicts)
-    checks = (*_OF_SEGMENTS, *(_OF_TRAINED_SEGMENTS if training else ()))
-    _say(warning for check in checks for warning in check(cfg, name, statistics))
+    for check in (*_OF_SEGMENTS, *(_OF_TRAINED_SEGMENTS if training else ())):
+        _say(check(cfg, name, statistics), cfg, check, names)
 
 
-def _say(warnings: Warnings) -> None:
+_said: set[tuple[str, str, str]] = set()
+"""Config, check and beginning of what was said: once a run is enough, whatever the figures of its other datasets."""
+
+
+def _say(warnings: Warnings, cfg: CfgNode, check: Callable[..., Warnings], names: Names) -> None:
     for warning in warnings:
-        log_first_n(logging.WARNING, warning, key="message", name=__name__)
+        kind = str(cfg), check.__name__, warning.split(" ")[0]
+        text = renamed(warning, names)
+        if text is not None and kind not in _said:
+            _said.add(kind)
+            logger.warning(text)
 
 
 def _has_things(dataset_names: Sequence[str]) -> bool:

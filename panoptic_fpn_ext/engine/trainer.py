@@ -65,8 +65,8 @@ class Trainer(DefaultTrainer):
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             start_console()
         check_data(cfg)
-        warn_of_settings(cfg, cfg.DATASETS.TRAIN, training=True)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        warn_of_settings(cfg, cfg.DATASETS.TRAIN, training=True)
         model = self.build_model(cfg)
         set_model_source(model, source if is_panoptic(cfg.DATASETS.TRAIN[0]) else None)
         optimizer = self.build_optimizer(cfg, model)

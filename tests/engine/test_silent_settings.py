@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
-from detectron2.utils import logger as detectron2_logger
 from PIL import Image
 
 from panoptic_fpn_ext.data.segment_statistics import segment_statistics
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
-from panoptic_fpn_ext.engine import Trainer
+from panoptic_fpn_ext.engine import Trainer, silent_settings
 from panoptic_fpn_ext.engine.checks import fill_in_num_classes
 from panoptic_fpn_ext.engine.silent_settings import warn_of_segments, warn_of_settings
 
@@ -28,7 +27,7 @@ def warnings_of(caplog):
     """Calls a function and gives what this module warned of meanwhile."""
 
     def call(function, *args, **kwargs) -> list[str]:
-        detectron2_logger._LOG_COUNTER.clear()  # where it is kept what was said already
+        silent_settings._said.clear()
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             function(*args, **kwargs)
