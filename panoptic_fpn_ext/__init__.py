@@ -8,8 +8,8 @@ keys from :func:`add_panoptic_fpn_ext_config`.
 import warnings
 
 with warnings.catch_warnings():
-    # What PyTorch and setuptools announce to detectron2 while it is imported, its model zoo too, which scripts use. Here,
-    # because `python -m` imports this file before any other of the package; filters and later warnings stay as they are.
+    # What PyTorch and setuptools announce to detectron2, which they make while it is imported, its model zoo included.
+    # Here, because `python -m` imports this file before any other of the package; all later warnings stay as they are.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="pkg_resources")
