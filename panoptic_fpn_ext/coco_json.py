@@ -41,6 +41,7 @@ from .coco_records import (
     refuse_repeated_images,
     refuse_unknown_categories,
     segment_name,
+    shown,
 )
 
 __all__ = [
@@ -102,6 +103,11 @@ def read_panoptic(path: str, *, complete: bool = True) -> Row:
     annotations = content["annotations"]
     if not annotations:
         raise ValueError(f"{path} lists no annotations, so there is nothing to train on or to compare with.")
+    if isinstance(annotations[0], dict) and "segmentation" in annotations[0] and "segments_info" not in annotations[0]:
+        raise ValueError(
+            f"{path} is in COCO instance format, a panoptic JSON has segments_info and PNGs instead: "
+            "python -m panoptic_fpn_ext.data.convert makes such a dataset of it."
+        )
     ids = convert_images(content["images"], path) if complete else None
     convert_rows(annotations, ANNOTATION, naming(path, annotations, "annotation", ("image_id", "file_name")))
     join_images(annotations, ids, path)
@@ -265,7 +271,9 @@ def _given_id(row: Any) -> Any:
 def _load_lists(path: str, kind: str, keys: Sequence[str]) -> Row:
     content = load_json(path, kind)
     form = f"{path} is not in COCO {kind.split()[0].lower()} format"
-    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if not isinstance(content, dict):
+        raise ValueError(f"{form}: it lacks {[*keys]}; it must be an object with these lists, got {shown(content)}.")
+    missing = [key for key in keys if key not in content]
     if missing:
         raise ValueError(f"{form}: it lacks {missing}.")
     no_lists = [key for key in keys if not isinstance(content[key], list)]

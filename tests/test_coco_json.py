@@ -352,7 +352,7 @@ def test_utf_8_with_or_without_a_mark(files: Files, mark: bytes):
         (b'{"images": [', "Is it complete"),
         (b"[" * 100_000, "not valid JSON"),
         (b'{"images": ' + b"9" * 5000 + b"}", "not valid JSON"),
-        (b"[1, 2]", "not in COCO panoptic format"),
+        (b"[1, 2]", r"must be an object with these lists, got \[1, 2\]"),
         (b"null", "not in COCO panoptic format"),
         (b'{"images": {}, "annotations": [], "categories": []}', r"\['images'\] must be lists"),
     ],
@@ -360,6 +360,12 @@ def test_utf_8_with_or_without_a_mark(files: Files, mark: bytes):
 def test_files_that_are_no_json(files: Files, data: bytes, words: str):
     files.dataset.json.write_bytes(data)
     with pytest.raises(ValueError, match=rf"panoptic\.json.*{words}"):
+        files.training()
+
+
+def test_an_instance_json_is_no_panoptic_one(files: Files):
+    files.save("panoptic", files.contents["instances"])
+    with pytest.raises(ValueError, match=r"panoptic\.json is in COCO instance format, .*data\.convert"):
         files.training()
 
 

@@ -182,4 +182,9 @@ def check_files_exist(dicts: list[dict[str, Any]]) -> None:
     missing = [path for path in paths if not PathManager.isfile(path)]
     if missing:
         shown = "\n  ".join(missing[:10])
-        raise FileNotFoundError(f"{len(missing)} of {len(paths)} files of the dataset do not exist:\n  {shown}")
+        remedy = "Bring them, take their entries out of the JSON, or name the folders that have them"
+        if any("\\" in path for path in missing):
+            remedy = "Write / for \\ in the JSON"
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(paths)} files of the dataset do not exist. {remedy}:\n  {shown}"
+        )

@@ -187,6 +187,8 @@ def _solver(cfg: CfgNode) -> Found:
         yield "SOLVER.STEPS", list(solver.STEPS), "the iterations must rise"
     if solver.NESTEROV and (solver.get("OPTIMIZER", "SGD") != "SGD" or solver.MOMENTUM <= 0):
         yield "SOLVER.NESTEROV", True, "it needs SOLVER.OPTIMIZER 'SGD' and a SOLVER.MOMENTUM above 0"
+    if solver.RESCALE_INTERVAL and solver.WARMUP_ITERS >= solver.MAX_ITER:  # nothing is left to rescale
+        yield "SOLVER.RESCALE_INTERVAL", True, f"SOLVER.WARMUP_ITERS must be below SOLVER.MAX_ITER, {solver.MAX_ITER}"
     if solver.REFERENCE_WORLD_SIZE > 0 and solver.IMS_PER_BATCH % solver.REFERENCE_WORLD_SIZE:
         size = solver.IMS_PER_BATCH
         yield "SOLVER.REFERENCE_WORLD_SIZE", solver.REFERENCE_WORLD_SIZE, f"it must divide SOLVER.IMS_PER_BATCH, {size}"

@@ -78,6 +78,10 @@ def count_files(
         except (ValueError, FileNotFoundError) as error:
             problems.add(f"image {image_id!r}: {error}", position)
     problems.raise_if_any()
+    unknown = sorted(set(predictions) - set(map(image_key, truth.image_ids)))
+    if unknown:
+        some = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
+        logger.warning(f"{pred_json} has {len(unknown)} images that {gt_json} lacks; they are left out: {some}.")
     warn_of_wrong_areas(records.num_wrong_areas)
     if truth.misfit:
         logger.warning(

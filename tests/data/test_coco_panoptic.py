@@ -6,6 +6,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+from panoptic_fpn_ext.data.coco_panoptic import check_files_exist
 from panoptic_fpn_ext.panoptic_png import write_panoptic_png
 
 CATEGORIES = [
@@ -126,3 +127,12 @@ def test_no_json_and_no_panoptic_json(files, register):
     files["json"].write_text('{"images": []}')
     with pytest.raises(ValueError, match=r"lacks \['annotations', 'categories'\]"):
         register("broken", files["root"], files["root"], files["json"])
+
+
+def test_missing_files_come_with_a_remedy(tmp_path):
+    dicts = [{"file_name": str(tmp_path / "a.jpg"), "pan_seg_file_name": str(tmp_path / "a.png")}]
+    with pytest.raises(FileNotFoundError, match=r"(?s)2 of 2 files .* do not exist\. Bring them, take .*a\.jpg"):
+        check_files_exist(dicts)
+    dicts[0]["file_name"] = f"{tmp_path}/sub\\a.jpg"
+    with pytest.raises(FileNotFoundError, match=r"Write / for \\ in the JSON"):
+        check_files_exist(dicts)

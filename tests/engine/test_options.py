@@ -191,6 +191,14 @@ def test_ignore_value_beside_many_classes(tiny_cfg, classes, fits):
         check_options(tiny_cfg)
 
 
+def test_intervals_can_be_rescaled_after_the_warmup_only(tiny_cfg):
+    tiny_cfg.merge_from_list(["SOLVER.RESCALE_INTERVAL", True, "SOLVER.WARMUP_ITERS", 2, "SOLVER.MAX_ITER", 2])
+    with pytest.raises(ValueError, match=r"SOLVER\.RESCALE_INTERVAL is True: SOLVER\.WARMUP_ITERS must be below .* 2"):
+        check_options(tiny_cfg)
+    tiny_cfg.SOLVER.WARMUP_ITERS = 1
+    Trainer(tiny_cfg).train()
+
+
 def test_the_predictor_refuses_too(tiny_cfg):
     tiny_cfg.TEST.AUG.ENABLED = True
     with pytest.raises(ValueError, match=r"TEST\.AUG\.ENABLED"):

@@ -112,6 +112,17 @@ def test_predictions_that_are_none(files: tuple[Path, Path]):
         pq_compute(*files)
 
 
+def test_predictions_of_other_images_are_named_and_left_out(files: tuple[Path, Path], caplog: pytest.LogCaptureFixture):
+    expected = pq_compute(*files)
+    assert "left out" not in caplog.text
+    annotations = json.loads(files[1].read_text())["annotations"]
+    extra = [{**annotations[0], "image_id": f"other_{number}"} for number in range(7)]
+    _edit(files[1], annotations=[*annotations, *extra])
+    assert pq_compute(*files) == expected
+    (message,) = (said for said in caplog.messages if "left out" in said)
+    assert "pred.json has 7 images that" in message and "other_4, …" in message
+
+
 def test_json_files_of_another_kind(files: tuple[Path, Path]):
     files[0].write_text("[]")
     with pytest.raises(ValueError, match=r"gt\.json is not in COCO panoptic format: it lacks"):
