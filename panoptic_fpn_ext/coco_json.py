@@ -103,11 +103,6 @@ def read_panoptic(path: str, *, complete: bool = True) -> Row:
     annotations = content["annotations"]
     if not annotations:
         raise ValueError(f"{path} lists no annotations, so there is nothing to train on or to compare with.")
-    if isinstance(annotations[0], dict) and "segmentation" in annotations[0] and "segments_info" not in annotations[0]:
-        raise ValueError(
-            f"{path} is in COCO instance format, a panoptic JSON has segments_info and PNGs instead: "
-            "python -m panoptic_fpn_ext.data.convert makes such a dataset of it."
-        )
     ids = convert_images(content["images"], path) if complete else None
     convert_rows(annotations, ANNOTATION, naming(path, annotations, "annotation", ("image_id", "file_name")))
     join_images(annotations, ids, path)

@@ -4,6 +4,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import re
 import shlex
 import signal
 import sys
@@ -116,7 +117,7 @@ def _own_words(error: Exception) -> tuple[str, int]:
     said = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if isinstance(error, _MISTAKES) and said.startswith("Caught ") and "Original Traceback" in said:
         # A worker process of a data loader met it.
-        said = said.rstrip().rpartition(f"\n{type(error).__name__}: ")[2].strip("'\"")
+        said = re.split(rf"\n(?:\w+\.)*{type(error).__name__}: ", said.rstrip())[-1].strip("'\"")
         return said, MISTAKE
     if _is_limit(error):
         return said or type(error).__name__, 1

@@ -10,8 +10,10 @@ import torch
 from bad_input_data import TinyDataset, global_state_restored, train_net, train_net_args, truncate
 from detectron2.engine.hooks import CallbackHook
 
+from panoptic_fpn_ext.command import MISTAKE, describe_error
 from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer, setup
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png, write_panoptic_png
+from panoptic_fpn_ext.structures import UnreadableFileError
 
 
 @pytest.fixture(autouse=True)
@@ -210,6 +212,20 @@ def test_a_worker_process_ends_in_the_same_message(dataset: TinyDataset, tmp_pat
         train_net(dataset, "tiny_spoilt", tmp_path / "output", *extra)
     last_line = str(caught.value).strip().splitlines()[-1]
     assert last_line.strip().startswith(f"- Image {dataset.image(1)} cannot be read")
+
+
+def test_what_stops_a_worker_process_is_said_in_one_line():
+    for name, kind in (
+        ("ValueError", ValueError),
+        ("panoptic_fpn_ext.structures.UnreadableFileError", UnreadableFileError),
+    ):
+        traced = "Original Traceback (most recent call last):\n  File ...\n    raise ValueError: no, this\n"
+        error = kind(
+            f"Caught {kind.__name__} in DataLoader worker process 0.\n{traced}{name}: Image a.jpg is broken.\n"
+        )
+        text, status = describe_error(error)
+        assert text.startswith("Image a.jpg is broken.")
+        assert (text.count("\n"), status) == (0, MISTAKE)
 
 
 def test_training_that_meets_a_corrupt_image_keeps_what_it_wrote_and_resumes(dataset: TinyDataset, tmp_path: Path):

@@ -363,12 +363,6 @@ def test_files_that_are_no_json(files: Files, data: bytes, words: str):
         files.training()
 
 
-def test_an_instance_json_is_no_panoptic_one(files: Files):
-    files.save("panoptic", files.contents["instances"])
-    with pytest.raises(ValueError, match=r"panoptic\.json is in COCO instance format, .*data\.convert"):
-        files.training()
-
-
 def test_instances_as_detectron2_reads_them(files: Files):
     categories = PanopticCategories(files.contents["panoptic"]["categories"])
     ours = instance_annotations(str(files.path("instances")), categories)
