@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.structures import Boxes, Instances
 from pretend_gpu import GpuTensor, PretendGpu, on_host
 from rehearsed_models import (
     Change,
@@ -64,6 +65,21 @@ def test_empty_boxes_leave_no_row():
         outputs = _plain(copy.deepcopy(model).to("cuda").inference(inputs, [given]))
     assert_close(outputs, expected)
     assert len(expected[0]["boxes"]) == 2
+
+
+@torch.no_grad()
+def test_proposals_of_the_inputs():
+    """They come from a file, so from the CPU, where no RPN makes them."""
+    model, inputs = build_tiny().eval(), draw_images((64, 96))
+    model.proposal_generator = None
+    proposals = Instances((64, 96), proposal_boxes=Boxes(torch.tensor([[8.0, 8, 40, 40], [30, 20, 90, 60]])))
+    proposals.objectness_logits = torch.ones(2)
+    inputs[0]["proposals"] = proposals
+    expected = _plain(model(inputs))
+    with PretendGpu():
+        outputs = _plain(copy.deepcopy(model).to("cuda")(inputs))
+    assert_close(outputs, expected)
+    assert len(expected[0]["boxes"]) > 0
 
 
 @torch.no_grad()
