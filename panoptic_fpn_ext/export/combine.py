@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from .detector import least_float32
-from .tensors import length, scripted
+from .tensors import Size, length, scripted
 
 __all__ = ["CombineSettings", "Things", "claim_pixels", "free_labels", "stuff_segments"]
 
@@ -48,7 +48,7 @@ class Things(NamedTuple):
 
 
 def claim_pixels(
-    masks: torch.Tensor, boxes: torch.Tensor, height: torch.Tensor, width: torch.Tensor, settings: CombineSettings
+    masks: torch.Tensor, boxes: torch.Tensor, height: Size, width: Size, settings: CombineSettings
 ) -> Things:
     """Give each candidate its free pixels, unless more than ``overlap_threshold`` of its own are taken.
 
@@ -134,9 +134,7 @@ def free_labels(
     return labels
 
 
-def _composed_taps(
-    source: torch.Tensor, stride: int, crop: torch.Tensor, out: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _composed_taps(source: Size, stride: int, crop: Size, out: Size) -> tuple[torch.Tensor, torch.Tensor]:
     """As :func:`~panoptic_fpn_ext.modeling.postprocessing.composed_taps`, without a matrix: int64 and float (N, 3)."""
     lower, upper, part = _linear_taps(torch.arange(out, dtype=torch.float32), crop.float() / out.float(), crop)
     steps = [

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..modeling.branches import Features
 from .nms import non_maximum_suppression
-from .tensors import length
+from .tensors import Size, length
 
 __all__ = ["Detections", "detect", "predict_masks", "propose"]
 
@@ -58,12 +58,12 @@ def _top_of_level(
     num_anchors = logits.shape[1]
     logits = logits[0].permute(1, 2, 0).flatten()
     deltas = deltas[0].unflatten(0, (int(num_anchors), 4)).permute(2, 3, 0, 1).flatten(0, 2)  # y * x * A, 4
-    count = torch.clamp(length(logits, 0), max=rpn.pre_nms_topk[False])
+    count: Size = torch.clamp(length(logits, 0), max=rpn.pre_nms_topk[False])
     scores, best = logits.topk(count)
     return rpn.box2box_transform.apply_deltas(deltas[best], anchors[best]), scores
 
 
-def _anchors(generator: Any, level: int, rows: torch.Tensor, cols: torch.Tensor) -> torch.Tensor:
+def _anchors(generator: Any, level: int, rows: Size, cols: Size) -> torch.Tensor:
     """float (y * x * A, 4), as `DefaultAnchorGenerator` makes them."""
     stride, cells = generator.strides[level], list(generator.cell_anchors)[level]
     y, x = (torch.arange(n, dtype=torch.float32) * stride + generator.offset * stride for n in (rows, cols))

@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..modeling import HeuristicCombiner, PanopticFPNExt
+from ..modeling.acceleration.anchors import OnDeviceAnchorGenerator
 from ..modeling.branches import BOTH, Features
 from ..modeling.sem_seg_head import logits_stride, raw_logits
 from .combine import CombineSettings, claim_pixels, free_labels, stuff_segments
@@ -52,9 +53,10 @@ OUTPUT_NAMES = Segments._fields
 class PanopticGraph(nn.Module):
     """Resizing, network, suppression, masks and combiner of one image, with the results of the eager model."""
 
-    def __init__(
-        self, model: nn.Module, dataset_ids: Mapping[tuple[int, bool], int], resize: tuple[int, int] | None
-    ) -> None:
+    thing_ids: torch.Tensor
+    stuff_ids: torch.Tensor
+
+    def __init__(self, model: Any, dataset_ids: Mapping[tuple[int, bool], int], resize: tuple[int, int] | None) -> None:
         """
         Args:
             model: `PanopticFPNExt`, `SeparatePanopticNetworks` or detectron2's `PanopticFPN`, float32 on the CPU, in
@@ -176,6 +178,10 @@ def refuse_unknown_parts(model: Any) -> None:
     known = {
         "meta-architecture": (model, (PanopticFPNExt, PanopticFPN)),
         "proposal generator": (getattr(model, "proposal_generator", None), (RPN,)),
+        "anchor generator": (
+            getattr(getattr(model, "proposal_generator", None), "anchor_generator", None),
+            (DefaultAnchorGenerator, OnDeviceAnchorGenerator),
+        ),
         "ROI heads": (getattr(model, "roi_heads", None), (StandardROIHeads, CascadeROIHeads)),
         "combiner": (getattr(model, "combiner", None), (HeuristicCombiner, type(None))),
     }
@@ -185,9 +191,6 @@ def refuse_unknown_parts(model: Any) -> None:
         if not is_known:
             names = ", ".join(c.__name__ for c in classes if c is not type(None))
             raise ValueError(f"The model's {what} is {type(part).__name__}; what can be exported is {names}.")
-    if type(model.proposal_generator.anchor_generator) is not DefaultAnchorGenerator:
-        name = type(model.proposal_generator.anchor_generator).__name__
-        raise ValueError(f"The model's anchor generator is {name}; what can be exported is DefaultAnchorGenerator.")
     weight = next(model.parameters())
     if model.training or weight.dtype != torch.float32 or weight.device.type != "cpu":
         raise ValueError(

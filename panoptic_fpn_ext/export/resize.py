@@ -9,7 +9,7 @@ Shapes: H, W image, h, w network input; n source and N target positions along on
 
 import torch
 
-from .tensors import length, scripted
+from .tensors import Size, length, scripted
 
 __all__ = ["network_input_size", "resize_image"]
 
@@ -58,7 +58,7 @@ def _resize_rows(image: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
     return _weighted_rows(image, index, weight)
 
 
-def _taps(source: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _taps(source: Size, out: Size) -> tuple[torch.Tensor, torch.Tensor]:
     """What each of ``out`` positions is made of: int64 (K, N) sources and int32 (K, N) weights.
 
     Distances are counted in 1 / (2 N) source pixels, in which all of them are whole numbers.
@@ -67,7 +67,7 @@ def _taps(source: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor, torch.
     reach = 2 * torch.maximum(n, target)
     centre = (2 * torch.arange(out, dtype=torch.int32) + 1) * n
     first = _divide((centre - reach + target).clamp(min=0), 2 * target)
-    taps = _divide(reach + target - 1, target) + 1
+    taps: Size = _divide(reach + target - 1, target) + 1
     index = first + torch.arange(taps, dtype=torch.int32)[:, None]  # K, N
     distance = ((2 * index + 1) * target - centre).abs()
     weight = (reach - distance).clamp(min=0) * (index < n).int()

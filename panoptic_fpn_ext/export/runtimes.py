@@ -43,7 +43,7 @@ def write_onnx(graph: PanopticGraph, path: str | Path, description: Description)
     onnx = _needed("onnx")
     image = torch.randint(0, 256, (*_EXAMPLE, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     inputs = (image,) if graph.resize else (image, torch.tensor(_EXAMPLE))
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()  # which the hints do not name
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's about detectron2's assertions, and that it will go one day
         torch.onnx.export(

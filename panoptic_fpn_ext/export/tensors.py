@@ -6,10 +6,13 @@ from typing import Any
 
 import torch
 
-__all__ = ["length", "scripted"]
+__all__ = ["Size", "length", "scripted"]
+
+Size = Any
+"""A length as int64 (); PyTorch's type hints want an int where a tracer passes it."""
 
 
-def length(x: torch.Tensor, dim: int) -> torch.Tensor:
+def length(x: torch.Tensor, dim: int) -> Size:
     """Size of a dimension, int64 ()."""
     size: Any = x.shape[dim]  # a tensor while a graph is traced
     return size if isinstance(size, torch.Tensor) else torch.tensor(size)
