@@ -50,6 +50,16 @@ Written by panoptic_fpn_ext {version} from {weights}.
 """
 
 
+# Runs a script and prints the most memory it had, in kB; `getrusage` would count that of the parent process too.
+_MEASURED = """
+import os, runpy, sys
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+status = open("/proc/self/status").read() if os.path.exists("/proc/self/status") else ""
+print(status.partition("VmHWM:")[2].split()[0] if status else 0)
+"""
+
+
 def get_parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     name = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
@@ -127,7 +137,7 @@ def _check(predictor: PanopticPredictor, files: dict[str, Path], folder: Path, p
     rows = [["PyTorch", "", "", f"{seconds:.2f} s", ""]]
     for name, one in agreements.items():
         peak = _peak_memory(folder, files[name], max(images, key=lambda image: image.size))
-        rows.append([name, *_cells(one), f"{one.median_seconds:.2f} s", f"{peak:.0f} MB"])
+        rows.append([name, *_cells(one), f"{one.median_seconds:.2f} s", f"{peak:.0f} MB" if peak else "unknown"])
     heads = ["", "equal pixels", "same segments", "median time", "peak memory of predict.py"]
     _show(tabulate(rows, heads))
     good = all(one.is_good for one in agreements.values())
@@ -140,17 +150,15 @@ def _cells(one: Agreement) -> list[str]:
 
 
 def _peak_memory(folder: Path, model: Path, image: Any) -> float:
-    """Megabytes of a process that runs ``predict.py``, PyTorch not included."""
+    """Megabytes of a process that runs ``predict.py``, PyTorch not included; 0 where the system does not say."""
     with tempfile.TemporaryDirectory() as scratch:
         photo = os.path.join(scratch, "photo.png")
         Image.fromarray(np.ascontiguousarray(image[:, :, ::-1])).save(photo)
-        command = [sys.executable, str(folder / "predict.py"), str(model), photo, os.path.join(scratch, "overlay.png")]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"predict.py failed with exit status {process.returncode}: {' '.join(command)}")
-    return usage.ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+        command = [sys.executable, "-c", _MEASURED, str(folder / "predict.py"), str(model), photo]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"predict.py failed with exit status {done.returncode}: {' '.join(command)}")
+    return int(done.stdout.split()[-1]) / 1024
 
 
 def _show(text: str) -> None:
