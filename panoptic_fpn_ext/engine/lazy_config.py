@@ -4,10 +4,8 @@ import argparse
 import glob
 import logging
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 import yaml
@@ -21,9 +19,9 @@ from ..structures import IGNORE_LABEL
 from ..utf8 import as_text, utf8_configs
 from .checkpoint import recorded_source
 from .checks import HOW_TO_REGISTER, check_input_format, head_sizes, refuse_misfits
-from .config_keys import did_you_mean
 from .data_descriptions import registrations_of
 from .device import available_device
+from .lazy_keys import refuse_unknown_keys
 from .model_categories import CategorySource, agree_on_categories
 from .model_files import checkpoint_path, find_model, last_checkpoint
 from .options import check_options
@@ -151,7 +149,7 @@ def _read_lazy_config(
         _refuse_calls(config_file)
     cfg = LazyConfig.load(config_file)
     overrides = [as_text(word) if word.startswith(tuple(_DATASETS.values())) else word for word in overrides]
-    _refuse_unknown_keys(cfg, overrides)
+    refuse_unknown_keys(cfg, overrides)
     missing = [part for part in _PARTS if part not in cfg]
     if missing:
         raise KeyError(f"{config_file} lacks {missing}: a LazyConfig needs {list(_PARTS)}. Is it one?")
@@ -207,58 +205,6 @@ class _PlainLoader(yaml.SafeLoader):
 _PlainLoader.add_constructor(
     "tag:yaml.org,2002:python/tuple", lambda loader, node: tuple(loader.construct_sequence(node))
 )
-
-
-def _refuse_unknown_keys(cfg: DictConfig, overrides: list[str]) -> None:
-    """A mistyped key would be added and do nothing; ``+key=value`` adds one on purpose.
-
-    Arguments of what is called may be left out of a config, and a call refuses those that it does not know.
-    """
-    for override in overrides:
-        key, equals, value = (part.strip() for part in override.partition("="))
-        if not equals and not key.startswith("~"):
-            before = " Options such as --resume go before the first override." if key.startswith("--") else ""
-            raise ValueError(f"Overrides of a LazyConfig are key=value, got {override!r}.{before}")
-        parent, _, name = key.lstrip("~").rpartition(".")
-        node = OmegaConf.select(cfg, parent) if parent else cfg
-        if key.startswith("+"):
-            continue
-        if not OmegaConf.is_config(node) or name not in map(str, _names(node)):
-            if isinstance(node, DictConfig) and "_target_" in node:
-                continue
-            raise KeyError(
-                f"The config has no key {key!r}.{did_you_mean(key, _all_keys(cfg))} Write +{key}=… to add it."
-            )
-        _refuse_other_type(key, OmegaConf.select(node, name, throw_on_missing=False), value)
-
-
-def _refuse_other_type(key: str, former: object, value: str) -> None:
-    """A number stays a number."""
-    if isinstance(former, bool) or not isinstance(former, (int, float)) or "${" in value:
-        return
-    try:
-        float(value)
-    except ValueError:
-        kind = "an integer" if isinstance(former, int) else "a number"
-        if value not in ("null", "None"):
-            raise ValueError(f"{key} must be {kind} (it is {former!r}), got {value!r}.") from None
-
-
-def _all_keys(cfg: Any, prefix: str = "") -> list[str]:
-    """Keys with their dots; what an interpolation stands for is left out."""
-    if not OmegaConf.is_config(cfg):
-        return [prefix.rstrip(".")]
-    names = [name for name in _names(cfg) if not OmegaConf.is_missing(cfg, name)]
-    plain = [name for name in names if OmegaConf.is_interpolation(cfg, name)]
-    return [
-        key
-        for name in names
-        for key in ([f"{prefix}{name}"] if name in plain else _all_keys(cfg[name], f"{prefix}{name}."))
-    ]
-
-
-def _names(node: DictConfig | ListConfig) -> Iterable[Any]:
-    return range(len(node)) if isinstance(node, ListConfig) else node.keys()
 
 
 def _all_datasets(cfg: DictConfig) -> list[str]:
