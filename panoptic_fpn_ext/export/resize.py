@@ -2,7 +2,7 @@
 
 Pillow resizes in two passes, columns first, each with an antialiasing triangle filter whose weights are whole multiples
 of 2^-22, and rounds to uint8 after each. All of that is done here in int32, so every runtime gives Pillow's pixels.
-(Pillow 13 shrinks rows first where an image is more than about twice as high as wide; then some values differ by 1.)
+(Pillow 13 shrinks rows first for some sizes, mostly of images much higher than wide; then some values differ by 1.)
 
 Shapes: H, W image, h, w network input; n source and N target positions along one axis, K taps of a position.
 """
