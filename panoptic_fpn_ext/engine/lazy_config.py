@@ -199,11 +199,15 @@ def _refuse_calls(config_file: str) -> None:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """With tuples."""
+    """With tuples and with shapes of feature maps, which are four numbers."""
 
 
 _PlainLoader.add_constructor(
     "tag:yaml.org,2002:python/tuple", lambda loader, node: tuple(loader.construct_sequence(node))
+)
+_PlainLoader.add_constructor(
+    "tag:yaml.org,2002:python/object:detectron2.layers.shape_spec.ShapeSpec",
+    lambda loader, node: loader.construct_mapping(node),
 )
 
 

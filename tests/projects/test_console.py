@@ -1,5 +1,6 @@
 """What the real commands print, return and leave untouched, run as processes on a tiny dataset."""
 
+import contextlib
 import os
 import shlex
 import signal
@@ -121,10 +122,16 @@ def test_a_signal_ends_a_training_with_a_checkpoint(
     command = _command(dataset, output, *several, max_iter=100_000)
     command += ["SOLVER.IMS_PER_BATCH", str(processes)]
     with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
-        process = subprocess.Popen(command, stdout=out, stderr=err, env=_environment(), start_new_session=True)
-        _wait_for(lambda: "Iteration " in (tmp_path / "out").read_text(), process)
-        process.send_signal(number)
-        assert process.wait(120) == status, (tmp_path / "err").read_text()
+        process = subprocess.Popen(
+            command, stdout=out, stderr=err, env=_environment(), start_new_session=True, preexec_fn=_hear_interrupts
+        )
+        try:
+            _wait_for(lambda: "Iteration " in (tmp_path / "out").read_text(), process)
+            process.send_signal(number)
+            assert process.wait(120) == status, (tmp_path / "err").read_text()
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # else it has ended
+                os.killpg(process.pid, signal.SIGKILL)
     (said,) = [line for line in (tmp_path / "err").read_text().splitlines() if "To go on: " in line]
     (checkpoint,) = output.glob("model_*.pth")
     iteration = torch.load(checkpoint, weights_only=False)["iteration"]
@@ -133,6 +140,11 @@ def test_a_signal_ends_a_training_with_a_checkpoint(
     done = _run(go_on)
     assert done.returncode == 0, done.stderr
     assert torch.load(output / "model_final.pth", weights_only=False)["iteration"] == iteration + 2
+
+
+def _hear_interrupts() -> None:
+    """A shell's background jobs, such as a whole test run may be, ignore SIGINT, and so do their children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _wait_for(condition: object, process: "subprocess.Popen[bytes]", seconds: float = 120) -> None:
@@ -162,7 +174,8 @@ def test_the_traceback_of_a_mistake_is_in_the_log(tmp_path: Path):
         spoilt.image(number).write_bytes(b"text")
     done = _run(_command(spoilt, output))
     assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    *warned, line = done.stderr.splitlines()  # the check of the files before the training names them too
+    assert not any(text.startswith("error: ") for text in warned)
     assert line.startswith("error: Image ") and f"The traceback is in {output / 'log.txt'}" in line
     log = (output / "log.txt").read_text()
     assert log.count("Exception during training:") + log.count("The run ended with an error:") == 1
