@@ -231,8 +231,6 @@ def _ends_on_gpu(func: Any, args: Any, kwargs: dict[str, Any], inputs: list[GpuT
     device = kwargs.get("device")
     if device is None:
         return bool(inputs)
-    if torch.device(device).type == "meta" and not inputs and not _in_backward():
-        return False  # asked for: what a file declares is measured there
     if torch.device(device).type != "cpu":
         return True
     # "cpu" can be what C++ takes for the device of a tensor.

@@ -165,7 +165,7 @@ def _deformable(resnets: CfgNode, narrow: bool) -> Found:
 def _semantic_head(cfg: CfgNode) -> Found:
     head = cfg.MODEL.SEM_SEG_HEAD
     fits = IGNORE_LABEL if head.NUM_CLASSES <= IGNORE_LABEL else LARGE_IGNORE_LABEL
-    if fits != head.IGNORE_VALUE and head.NUM_CLASSES != 0:  # 0: it is filled in with the number of classes
+    if 0 <= head.IGNORE_VALUE < head.NUM_CLASSES:  # that class would never be learnt
         yield (
             "MODEL.SEM_SEG_HEAD.IGNORE_VALUE",
             head.IGNORE_VALUE,

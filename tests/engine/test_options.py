@@ -186,7 +186,7 @@ def test_keys_of_parts_that_are_not_there_do_not_matter(tiny_cfg):
 def test_ignore_value_beside_many_classes(tiny_cfg, classes, fits):
     tiny_cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, tiny_cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = classes, fits
     check_options(tiny_cfg)
-    tiny_cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 320 - fits
+    tiny_cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = classes - 1
     with pytest.raises(ValueError, match=rf"IGNORE_VALUE is .*set it to {fits}"):
         check_options(tiny_cfg)
 

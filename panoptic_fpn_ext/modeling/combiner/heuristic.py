@@ -117,9 +117,10 @@ class HeuristicCombiner:
 
     def _candidates(self, scores: Sequence[float]) -> list[int]:
         """Positions of the instances that are good enough, best first."""
+        # As detectron2 sorts them, so that equal scores come in its order. The host has them: no device is asked.
+        order = torch.argsort(-torch.tensor(scores, dtype=torch.float32)).tolist()
         # As Python numbers: a float32 tensor would round the threshold.
-        kept = [k for k, score in enumerate(scores) if score >= self.instance_score_threshold]
-        return sorted(kept, key=lambda k: -scores[k])
+        return [k for k in order if scores[k] >= self.instance_score_threshold]
 
     def _write_instances(
         self, panoptic_seg: torch.Tensor, free: torch.Tensor, placed: PlacedInstances, candidates: Sequence[int]
