@@ -41,7 +41,7 @@ def is_at_work(folder: str) -> bool:
     path = os.path.join(os.path.realpath(folder), _LOCK)
     if path in _held or not os.path.isfile(path):
         return False
-    with open(path, "a", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
@@ -56,7 +56,8 @@ def _lock(folder: str) -> None:
     if path in _held:  # opened and closed once more, the lock would be gone
         return
     os.makedirs(folder, exist_ok=True)
-    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - open as long as the process lives
+    # Open as long as the process lives; arguments of a C locale may hold halves of characters.
+    file = open(path, "a+", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
