@@ -11,7 +11,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from .painting import paint
 from .regions import Source, SourceImage
 from .splits import WHOLE, split_images
 
-__all__ = ["MALFORMED", "Conversion", "Report", "convert", "describe", "said", "write_json"]
+__all__ = ["MALFORMED", "Conversion", "Report", "convert", "said", "write_json"]
 
 
 MALFORMED = (ValueError, OSError, KeyError, TypeError, IndexError, AttributeError, OverflowError, SyntaxError)
@@ -235,8 +235,3 @@ def _place_image(source: str, target: str, copy: bool) -> None:
         os.symlink(source, target)
     except OSError:  # a file system or a user without symbolic links
         shutil.copyfile(source, target)
-
-
-def describe(conversion: Conversion) -> dict[str, Any]:
-    """A conversion as plain data, to compare with that of an earlier run."""
-    return asdict(conversion)

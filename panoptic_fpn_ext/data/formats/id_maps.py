@@ -80,15 +80,12 @@ class MapRegions:
     encoding: str
     known: Mapping[int, int]
     instance_file: str | None = None
-    void_instance: int | None = None
 
     def __call__(self, size: tuple[int, int]) -> tuple[list[Region], Mapping[str, int]]:
         """Regions of an image (H, W) = ``size``, and what was dropped."""
         semantic, instance = self.read(self.map_file, size, self.encoding)
         if self.instance_file is not None:
             instance, _ = self.read(self.instance_file, size, "semantic")
-            if self.void_instance is not None:
-                semantic = np.where(instance == self.void_instance, -1, semantic)
         keys = semantic.astype(np.int64) * _INSTANCES
         keys += 0 if instance is None else instance
         return regions_of_ids(keys, self._row), {}
