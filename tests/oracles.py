@@ -119,3 +119,36 @@ def panoptic_targets_plain(rgb, segments_info, categories):
             masks.append(mask[None])
             classes.append(segment["category_id"])
     return {"sem_seg": sem_seg, "masks": torch.cat(masks), "classes": classes, "boxes": torch.cat(boxes)}
+
+
+def deform_conv_plain(
+    x: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor,
+    weight: torch.Tensor,
+    stride: int,
+    padding: int,
+    dilation: int,
+) -> torch.Tensor:
+    """Deformable convolution tap by tap: each is the map read at moved positions (`F.grid_sample`), times its weight.
+
+    Shapes as in ``panoptic_fpn_ext.modeling.deform_conv``.
+    """
+    (_, channels, height, width), (out_channels, per_group, side, _) = x.shape, weight.shape
+    h, w = offset.shape[-2:]
+    y0, x0 = (torch.arange(n, dtype=x.dtype) * stride - padding for n in (h, w))
+    of_group = channels // (offset.shape[1] // (2 * side * side))
+    result = x.new_zeros(len(x), out_channels, h, w)
+    for c in range(channels):
+        for tap in range(side * side):
+            k = c // of_group * side * side + tap
+            y = y0[:, None] + tap // side * dilation + offset[:, 2 * k]
+            xs = x0 + tap % side * dilation + offset[:, 2 * k + 1]
+            grid = torch.stack([(2 * xs + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
+            value = F.grid_sample(x[:, c : c + 1], grid, align_corners=False)[:, 0] * mask[:, k]
+            group = c // per_group
+            rows = slice(
+                group * out_channels * per_group // channels, (group + 1) * out_channels * per_group // channels
+            )
+            result[:, rows] += value[:, None] * weight[rows, c % per_group, tap // side, tap % side, None, None]
+    return result

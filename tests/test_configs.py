@@ -1,7 +1,5 @@
 """The recipes: they load, build, say what the paper and detectron2 say, and repeat nothing."""
 
-import importlib.util
-
 import pytest
 import torch
 import yaml
@@ -107,15 +105,6 @@ TWINS = {
 }
 WITHOUT_A_TWIN = {"panoptic_fpn_R_101_1x", "separate_R_50_FPN_x2_1x"}
 
-NEEDS_COMPILED = pytest.mark.skipif(
-    importlib.util.find_spec("detectron2._C") is None,
-    reason="deformable convolutions need detectron2's compiled _C, which is not installed",
-)
-
-
-def _buildable(config_names: list[str]) -> list:
-    return [pytest.param(name, marks=NEEDS_COMPILED if "dconv" in name else ()) for name in config_names]
-
 
 def build(cfg: CfgNode) -> nn.Module:
     """The model without memory for its parameters: names and shapes in a twentieth of a second."""
@@ -128,7 +117,7 @@ def shapes(model: nn.Module) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in model.state_dict().items()}
 
 
-@pytest.mark.parametrize("name", _buildable(names("*.yaml")))
+@pytest.mark.parametrize("name", names("*.yaml"))
 def test_builds(name):
     cfg = load(name)
     assert type(build(cfg)).__name__ == cfg.MODEL.META_ARCHITECTURE
@@ -165,7 +154,7 @@ def test_settings_are_detectron2s(name):
     assert {key for key, value in theirs.items() if ours[key] != value} == differences
 
 
-@pytest.mark.parametrize("name", _buildable(list(TWINS)))
+@pytest.mark.parametrize("name", TWINS)
 def test_checkpoints_of_detectron2s_model_fit(name):
     """No name is missing, none unexpected, and all shapes are equal."""
     theirs = get_cfg()

@@ -14,7 +14,6 @@ from detectron2.data import transforms as T
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.modeling.anchor_generator import build_anchor_generator
-from detectron2.modeling.backbone import BottleneckBlock
 from detectron2.solver import LRMultiplier, build_lr_scheduler
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
@@ -88,12 +87,8 @@ def _load_lazy(name: str) -> DictConfig:
 
 
 def load_pair(name: str) -> tuple[Any, Any]:
-    """The YAML and the lazy config; without deformable convolutions, which cannot be built everywhere."""
+    """The YAML and the lazy config."""
     cfg, lazy = load(name.replace(".py", ".yaml")), copy.deepcopy(_load_lazy(name))
-    if "dconv" in name:
-        cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [False] * 4
-        for stage in lazy.model.backbone.bottom_up.stages:
-            stage.block_class = BottleneckBlock
     cfg.MODEL.DEVICE = lazy.train.device = "meta"
     return cfg, lazy
 

@@ -3,7 +3,6 @@
 import difflib
 import math
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from typing import Any, Final
 
 from detectron2.config import CfgNode
@@ -158,8 +157,6 @@ def _deformable(resnets: CfgNode, narrow: bool) -> Found:
     key, stages = "MODEL.RESNETS.DEFORM_ON_PER_STAGE", list(resnets.DEFORM_ON_PER_STAGE)
     if any(stages) and (narrow or resnets.DEPTH in (18, 34)):
         yield key, stages, "blocks of DEPTH 18 and 34 have no deformable convolutions, set all to False"
-    elif any(stages) and find_spec("detectron2._C") is None:
-        yield key, stages, "this detectron2 was installed without its compiled part (_C), which they need"
 
 
 def _semantic_head(cfg: CfgNode) -> Found:

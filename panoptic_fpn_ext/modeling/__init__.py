@@ -3,6 +3,7 @@
 from . import backbone
 from .acceleration import accelerate_training, optimize_for_inference
 from .combiner import PANOPTIC_COMBINER_REGISTRY, HeuristicCombiner, build_panoptic_combiner
+from .deform_conv import use_torchvisions_operator
 from .panoptic_fpn import PanopticFPNExt
 from .sem_seg_head import PanopticFPNSemSegHead
 from .separate_networks import SeparatePanopticNetworks
@@ -18,3 +19,5 @@ __all__ = [
     "build_panoptic_combiner",
     "optimize_for_inference",
 ]
+
+use_torchvisions_operator()

@@ -1,4 +1,4 @@
-"""Panoptic FPN with a deformable ResNet-101, cascaded boxes and group norm; it needs detectron2's compiled ``_C``."""
+"""Panoptic FPN with a deformable ResNet-101, cascaded boxes and group norm."""
 
 from detectron2.config import LazyCall as L
 from detectron2.model_zoo import get_config
