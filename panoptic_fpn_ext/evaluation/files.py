@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from detectron2.utils.file_io import PathManager
@@ -13,13 +14,14 @@ from .panoptic_quality import ImageCounts, PQCounts, count_image
 from .problems import Problems
 from .records import ImageRecords, fold_records
 from .report import warn_of_wrong_areas
-from .segments import parse_segments
+from .segments import SegmentMap, parse_segments
 
-__all__ = ["count_files", "pq_compute"]
+__all__ = ["compare_files", "count_files", "pq_compute"]
 
 logger = logging.getLogger(__name__)
 
 StrPath = str | os.PathLike[str]
+CountImage = Callable[[GroundTruth, int, SegmentMap, SegmentMap, dict[str, Any]], ImageCounts]
 
 
 def pq_compute(
@@ -53,6 +55,27 @@ def count_files(
     pred_folder: StrPath | None = None,
 ) -> PQCounts:
     """The counts behind :func:`pq_compute`, same arguments and errors."""
+    files = gt_json_file, pred_json_file, gt_folder, pred_folder
+    truth, records = compare_files(*files, lambda _truth, _position, gt, pred, _annotation: count_image(gt, pred))
+    return fold_records([records], truth.categories)
+
+
+def compare_files(
+    gt_json_file: StrPath,
+    pred_json_file: StrPath,
+    gt_folder: StrPath | None,
+    pred_folder: StrPath | None,
+    count: CountImage,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> tuple[GroundTruth, ImageRecords]:
+    """Count image by image; arguments and errors as :func:`pq_compute`.
+
+    Args:
+        gt_json_file, pred_json_file, gt_folder, pred_folder: as there.
+        count: called with the ground truth, the image's position in it, both maps and the prediction's annotation; a
+            ``ValueError`` is one of this image.
+        progress: takes the positions and gives them back one by one.
+    """
     truth = GroundTruth(os.fspath(gt_json_file), _folder(gt_json_file, gt_folder))
     folder = PathManager.get_local_path(_folder(pred_json_file, pred_folder))
     if not PathManager.isdir(folder):
@@ -68,17 +91,23 @@ def count_files(
     gt_json, pred_json = os.fspath(gt_json_file), os.fspath(pred_json_file)
     predictions = read_predictions(pred_json, truth.category_list, gt_json, refuse)
     records = ImageRecords()
-    for position, image_id in enumerate(truth.image_ids):
+    for position in progress(range(len(truth))):
+        image_id = truth.image_ids[position]
         key = image_key(image_id)
         try:
             if key in predictions:
-                records.add(position, _count_annotation(truth, position, predictions[key], folder))
+                records.add(position, _count_annotation(truth, position, predictions[key], folder, count))
             elif key not in refused:
                 raise ValueError(f"no prediction for it in {pred_json_file}, but {gt_json_file} has it")
         except (ValueError, FileNotFoundError) as error:
             problems.add(f"image {image_id!r}: {error}", position)
     problems.raise_if_any()
-    unknown = sorted(set(predictions) - set(map(image_key, truth.image_ids)))
+    _warn(truth, records, set(predictions), pred_json, gt_json)
+    return truth, records
+
+
+def _warn(truth: GroundTruth, records: ImageRecords, predicted: set[str], pred_json: str, gt_json: str) -> None:
+    unknown = sorted(predicted - set(map(image_key, truth.image_ids)))
     if unknown:
         some = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
         logger.warning(f"{pred_json} has {len(unknown)} images that {gt_json} lacks; they are left out: {some}.")
@@ -88,18 +117,23 @@ def count_files(
             f"{truth.misfit} As in panopticapi, the former are missed segments, the latter neither void nor a segment. "
             "Other PNGs are not named."
         )
-    return fold_records([records], truth.categories)
 
 
 def _folder(json_file: StrPath, folder: StrPath | None) -> str:
     return os.fspath(folder) if folder is not None else os.fspath(json_file).removesuffix(".json")
 
 
-def _count_annotation(truth: GroundTruth, position: int, annotation: dict[str, Any], folder: str) -> ImageCounts:
+def _count_annotation(
+    truth: GroundTruth,
+    position: int,
+    annotation: dict[str, Any],
+    folder: str,
+    count: CountImage,
+) -> ImageCounts:
     segments, _ = parse_segments(annotation["segments_info"], truth.category_index, predicted=True)
     path = os.path.join(folder, annotation["file_name"])
     maps = truth.compare(position, read_panoptic_png(path), segments)
     try:
-        return count_image(*maps)
+        return count(truth, position, *maps, annotation)
     except ValueError as error:
         raise ValueError(f"{error} ({path})") from error

@@ -23,6 +23,8 @@ class GroundTruth:
     Attributes:
         categories: those of the JSON, in its order; ``category_list`` has them as :func:`read_panoptic` does.
         category_index: dataset id → index in ``categories.dataset_ids``.
+        isthing: bool by that index.
+        image_ids, file_names: by position, the latter those of the PNGs.
         misfit: of the first PNG, of those read so far, that does not agree with its list of segments; panopticapi and
             so :meth:`compare` take them.
         png_names: by position, what a prediction's PNG is called: as the ground truth's, with ``_2``, ``_3`` … where
@@ -62,13 +64,14 @@ class GroundTruth:
         named = [{"name": str(row["id"]), **row} for row in self.category_list]
         self.categories = PanopticCategories(named, as_listed=True)
         self.category_index = {id_: index for index, id_ in enumerate(self.categories.dataset_ids)}
+        self.isthing = np.array([self.categories.isthing(id_) for id_ in self.category_index], dtype=np.bool_)
         annotations = content["annotations"]
         self.image_ids: list[Hashable] = [annotation["image_id"] for annotation in annotations]
-        self._file_names: list[str] = [annotation["file_name"] for annotation in annotations]
+        self.file_names: list[str] = [annotation["file_name"] for annotation in annotations]
         self._segments = [parse_segments(a["segments_info"], self.category_index)[0] for a in annotations]
         self._positions = {image_key(image_id): position for position, image_id in enumerate(self.image_ids)}
         names = UniqueNames()
-        self.png_names = [names.take(file_name) + ".png" for file_name in self._file_names]
+        self.png_names = [names.take(file_name) + ".png" for file_name in self.file_names]
         self.misfit = ""
         self._cache: dict[int, SegmentMap] = {}
         self._cache_bytes_left = cache_bytes
@@ -91,7 +94,7 @@ class GroundTruth:
         """
         gt = self._cache.get(position)
         if gt is None:
-            path = os.path.join(self._folder, self._file_names[position])
+            path = os.path.join(self._folder, self.file_names[position])
             gt_words, gt_segments = read_panoptic_words(path, self._png_decoder), self._segments[position]
             if self._cache_bytes_left <= 0:
                 maps = as_segment_maps(gt_words, gt_segments, pred_ids, pred_segments, MAX_SEGMENT_ID)

@@ -22,14 +22,21 @@ import numpy.typing as npt
 
 from ..categories import PanopticCategories
 from ..coco_json import segment_rows
+from .overlaps import CommonRuns, common_runs
 from .segments import NO_CATEGORY, SegmentMap, as_segment_maps, check_sizes, parse_segments, sum_by
 
-__all__ = ["MATCH_DTYPE", "ImageCounts", "PQCounts", "count_image", "count_panoptic_quality"]
+__all__ = [
+    "MATCH_DTYPE",
+    "Comparison",
+    "ImageCounts",
+    "PQCounts",
+    "compare_image",
+    "count_image",
+    "count_panoptic_quality",
+]
 
 MATCH_DTYPE = np.dtype([("category", np.int32), ("iou", np.float64)])
 """One true positive: index of its category, and its IoU."""
-
-_MAX_CELLS = 1 << 20  # labels × labels up to which a dense histogram is the fastest one
 
 
 class ImageCounts(NamedTuple):
@@ -42,6 +49,27 @@ class ImageCounts(NamedTuple):
     false_positives: npt.NDArray[np.int64]
     false_negatives: npt.NDArray[np.int64]
     num_wrong_areas: int
+
+
+class Comparison(NamedTuple):
+    """Two maps of one image side by side: by pair of labels that share pixels (P), and by label.
+
+    ``gt``, ``pred`` intp (P,): the labels, ordered by ``gt``, then ``pred``; ``pixels``, ``union``, ``iou`` float64
+    (P,), whatever the categories are; ``hit`` bool (P,): matches. ``on_void`` float64 by predicted label. ``missed``,
+    ``wrong``: bool by label, false negatives and false positives.
+    """
+
+    counts: ImageCounts
+    runs: CommonRuns
+    gt: npt.NDArray[np.intp]
+    pred: npt.NDArray[np.intp]
+    pixels: npt.NDArray[np.float64]
+    union: npt.NDArray[np.float64]
+    iou: npt.NDArray[np.float64]
+    hit: npt.NDArray[np.bool_]
+    on_void: npt.NDArray[np.float64]
+    missed: npt.NDArray[np.bool_]
+    wrong: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,59 +233,26 @@ def _check(gt: SegmentMap, pred: SegmentMap) -> None:
 
 def count_image(gt: SegmentMap, pred: SegmentMap) -> ImageCounts:
     """Counts of one image; rules and errors of the maps as :func:`count_panoptic_quality`."""
+    return compare_image(gt, pred).counts
+
+
+def compare_image(gt: SegmentMap, pred: SegmentMap) -> Comparison:
+    """:func:`count_image`, and what it is counted from."""
     _check(gt, pred)
-    g, p, pixels = _intersections(gt, pred)
+    runs = common_runs(gt, pred)
+    g, p, pixels = runs.overlaps()
     on_void = sum_by(p, pixels * (g == 0), len(pred.pixels))
-    compared = (gt.categories[g] == pred.categories[p]) & (pred.categories[p] != NO_CATEGORY)
-    g_compared, p_compared, shared = g[compared], p[compared], pixels[compared]
-    union = pred.pixels[p_compared] + gt.areas[g_compared] - shared - on_void[p_compared]
+    union = pred.pixels[p] + gt.areas[g] - pixels - on_void[p]
     with np.errstate(divide="ignore", invalid="ignore"):  # a wrong JSON area can make the union 0
-        iou = shared / union
-    hit = iou > 0.5
+        iou = pixels / union
+    hit = (gt.categories[g] == pred.categories[p]) & (pred.categories[p] != NO_CATEGORY) & (iou > 0.5)
     matches = np.empty(np.count_nonzero(hit), MATCH_DTYPE)
-    matches["category"], matches["iou"] = gt.categories[g_compared[hit]], iou[hit]
+    matches["category"], matches["iou"] = gt.categories[g[hit]], iou[hit]
 
     on_crowd = sum_by(p, pixels * (gt.crowd_categories[g] == pred.categories[p]), len(pred.pixels))
     missed, wrong = gt.categories != NO_CATEGORY, pred.categories != NO_CATEGORY
-    missed[g_compared[hit]] = False
-    wrong[p_compared[hit]] = False
+    missed[g[hit]] = False
+    wrong[p[hit]] = False
     wrong[wrong] = (on_void[wrong] + on_crowd[wrong]) / pred.pixels[wrong] <= 0.5
-    return ImageCounts(matches, pred.categories[wrong], gt.categories[missed], gt.num_wrong_areas)
-
-
-def _intersections(
-    gt: SegmentMap, pred: SegmentMap
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Pairs of labels that share pixels, ordered by (ground truth, prediction), and how many pixels they share."""
-    gt_run, pred_run, pixels = _common_runs(gt, pred)
-    width = len(pred.pixels)
-    keys = gt.labels[gt_run].astype(np.intp) * width + pred.labels[pred_run]
-    cells, shared = _histogram(keys, pixels, len(gt.pixels) * width)
-    return cells // width, cells % width, shared
-
-
-def _common_runs(
-    gt: SegmentMap, pred: SegmentMap
-) -> tuple[npt.NDArray[np.intp] | slice, npt.NDArray[np.intp] | slice, npt.NDArray[np.intp]]:
-    """Runs in which neither map changes: which run of each map they lie in, and their pixels (some may have none)."""
-    size = gt.shape[0] * gt.shape[1]
-    if gt.starts is pred.starts:
-        return slice(None), slice(None), np.diff(gt.starts, append=size)
-    starts = np.concatenate((gt.starts, pred.starts))
-    order = np.argsort(starts, kind="stable")  # a merge: both are sorted
-    gt_run = np.cumsum(order < len(gt.starts)) - 1
-    pred_run = np.arange(len(starts)) - gt_run - 1
-    return gt_run, pred_run, np.diff(starts[order], append=size)
-
-
-def _histogram(
-    keys: npt.NDArray[np.intp], weights: npt.NDArray[np.intp], num_keys: int
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """The keys with weight, ascending, and the sums of their weights (exact below 2⁵³)."""
-    if num_keys <= _MAX_CELLS:
-        counts = sum_by(keys, weights)
-        cells = np.flatnonzero(counts)
-        return cells, counts[cells]
-    cells, inverse = np.unique(keys, return_inverse=True)
-    counts = sum_by(inverse, weights)
-    return cells[counts > 0], counts[counts > 0]
+    counts = ImageCounts(matches, pred.categories[wrong], gt.categories[missed], gt.num_wrong_areas)
+    return Comparison(counts, runs, g, p, pixels, union, iou, hit, on_void, missed, wrong)

@@ -46,7 +46,8 @@ class SegmentMap(NamedTuple):
 
     ``starts`` int32 or int64 (R,), ``labels`` small unsigned (R,), ``ids`` int64 (U,), ``pixels`` float64 (U + 1,),
     ``areas`` float64 (U + 1,): px as the JSON says; ``categories`` int64 (U + 1,), -1 where a label is no segment to
-    match; ``crowd_categories``: the same for the crowd segments that forgive; ``absent``: listed ids without a pixel;
+    match; ``crowd_categories``: the same for the crowd segments that forgive; ``listed_categories``: the same for all
+    that the JSON lists; ``absent``: listed ids without a pixel;
     ``unlisted``: ids with pixels that are neither listed nor void.
     """
 
@@ -58,6 +59,7 @@ class SegmentMap(NamedTuple):
     areas: npt.NDArray[np.float64]
     categories: npt.NDArray[np.int64]
     crowd_categories: npt.NDArray[np.int64]
+    listed_categories: npt.NDArray[np.int64]
     absent: list[int]
     unlisted: list[int]
 
@@ -173,9 +175,11 @@ def _tabulate(
     labels = _label(values, known)
     pixels = sum_by(labels, np.diff(starts, append=ids.size), len(known) + 1)
     rows = np.searchsorted(known, segments.ids)
-    areas, categories = pixels.copy(), np.full(len(known) + 1, NO_CATEGORY)
+    areas, listed = pixels.copy(), np.full(len(known) + 1, NO_CATEGORY)
     areas[rows] = np.where(np.isnan(segments.areas), pixels[rows], segments.areas)
-    categories[rows] = np.where(segments.crowd, NO_CATEGORY, segments.categories)
+    listed[rows] = segments.categories
+    categories = listed.copy()
+    categories[rows[segments.crowd]] = NO_CATEGORY
     return SegmentMap(
         shape=ids.shape,
         starts=starts,
@@ -185,6 +189,7 @@ def _tabulate(
         areas=areas,
         categories=categories,
         crowd_categories=_crowd_categories(segments, rows, len(categories)),
+        listed_categories=listed,
         absent=segments.ids[pixels[rows] == 0].tolist(),
         unlisted=np.unique(values[labels == len(known)]).tolist() if pixels[-1] else [],
     )

@@ -20,7 +20,7 @@ from oracles_pq import (
 )
 
 from panoptic_fpn_ext.categories import PanopticCategories
-from panoptic_fpn_ext.evaluation import PQCounts, count_panoptic_quality
+from panoptic_fpn_ext.evaluation import PQCounts, count_panoptic_quality, overlaps
 from panoptic_fpn_ext.evaluation import panoptic_quality as core
 from panoptic_fpn_ext.evaluation.segments import as_segment_map, parse_segments, unique_ids
 
@@ -160,7 +160,7 @@ def test_any_grouping_of_a_sum_gives_the_same_bits(images: list[Image]):
 def test_separate_runs_count_as_common_ones(images: list[Image], monkeypatch: pytest.MonkeyPatch):
     index = {id_: i for i, id_ in enumerate(TABLE.dataset_ids)}
     for max_cells in (1 << 20, 0):  # the histogram of few labels, and that of very many
-        monkeypatch.setattr(core, "_MAX_CELLS", max_cells)
+        monkeypatch.setattr(overlaps, "_MAX_CELLS", max_cells)
         for image in images[:50]:
             gt = as_segment_map(image.gt_map, parse_segments(image.gt_segments, index)[0])
             pred = as_segment_map(image.pred_map, parse_segments(image.pred_segments, index)[0])
