@@ -72,6 +72,8 @@ PANOPTICAPI = "panopticapi-lite"
 # Cityscapes' evaluation, and the only other package that it imports: the rest of what it asks for draws and downloads,
 # or stands in for the standard library of old.
 CITYSCAPES = ("cityscapesscripts", "pyquaternion")
+# The extra "export" of setup.py.
+RUNTIMES = ("onnx", "onnxruntime", "openvino")
 # detectron2 imports pkg_resources, which later releases no longer have.
 SETUPTOOLS = "setuptools>=70.1,<81"
 
@@ -265,10 +267,21 @@ def install_everything(build: str) -> None:
         pip("panopticapi", "--no-deps", PANOPTICAPI)
     if not can_import(PYTHON, "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling"):
         pip("Cityscapes' tools", "--no-deps", *CITYSCAPES)
+    install_runtimes()
     source = install_detectron2()
     if not can_import(PYTHON, "torch", "torchvision", "cv2", "detectron2.modeling"):
         raise StepFailed(f"{PYTHON} cannot import torch, torchvision, cv2 or detectron2.modeling")
     say(f"detectron2: {source}")
+
+
+def install_runtimes() -> None:
+    """Installs what runs exported models; where a new Python has no wheels of it yet, their tests are skipped."""
+    if can_import(PYTHON, *RUNTIMES):
+        return
+    try:
+        pip("what runs exported models", "--no-build-isolation", "--editable", f"{ROOT}[export]")
+    except StepFailed:
+        say(f"{', '.join(RUNTIMES)} cannot be installed here ({LOG} says why): tests of exported models are skipped")
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -5,7 +5,15 @@
 
 from .description import describe
 from .graph import PanopticGraph, Segments
-from .predictor import ExportedPredictor
+from .predictor import ExportedModel, ExportedPredictor
 from .runtimes import write_onnx, write_openvino
 
-__all__ = ["ExportedPredictor", "PanopticGraph", "Segments", "describe", "write_onnx", "write_openvino"]
+__all__ = [
+    "ExportedModel",
+    "ExportedPredictor",
+    "PanopticGraph",
+    "Segments",
+    "describe",
+    "write_onnx",
+    "write_openvino",
+]

@@ -26,6 +26,7 @@ from ..console import start_console
 from ..data.images import read_image
 from ..engine import PanopticPredictor
 from ..engine.images import find_images
+from ..engine.model_outputs import model_outputs
 from ..engine.setup import add_register_argument, load_prediction_config
 from . import predict
 from .description import dataset_ids, describe
@@ -70,6 +71,12 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("weights", metavar="WEIGHTS", help="a checkpoint, or zoo for the published one of that name")
     parser.add_argument("output", metavar="FOLDER", help="where the files go")
     parser.add_argument("--format", default="onnx", metavar="F,F", help=f"of {', '.join(FORMATS)} (default: onnx)")
+    parser.add_argument(
+        "--outputs",
+        default="panoptic_seg",
+        metavar="O,O",
+        help="panoptic_seg and, for evaluators of AP and mIoU, instances and sem_seg (default: panoptic_seg)",
+    )
     parser.add_argument("--images", nargs="+", default=[], metavar="PATH", help="check with these too")
     add_register_argument(parser)
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config options")
@@ -95,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _config(args: argparse.Namespace) -> CfgNode:
     path = args.config if os.path.isfile(args.config) else model_zoo.get_config_file(args.config)
     weights = model_zoo.get_checkpoint(args.config) if args.weights == "zoo" else args.weights
-    only = ["MODEL.PANOPTIC_FPN.OUTPUTS", "('panoptic_seg',)", "MODEL.WEIGHTS", weights, "MODEL.DEVICE", "cpu"]
+    outputs = str(tuple(args.outputs.split(",")))
+    only = ["MODEL.PANOPTIC_FPN.OUTPUTS", outputs, "MODEL.WEIGHTS", weights, "MODEL.DEVICE", "cpu"]
     return load_prediction_config(path, [*args.opts, *only], args.register)
 
 
@@ -103,7 +111,8 @@ def _write(predictor: PanopticPredictor, cfg: CfgNode, folder: Path, formats: Se
     """The files by format, with what belongs to them."""
     categories = PanopticCategories.from_metadata(predictor.metadata)
     resize = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
-    graph = PanopticGraph(predictor.model, dataset_ids(categories), resize).eval()
+    outputs = model_outputs(cfg)
+    graph = PanopticGraph(predictor.model, dataset_ids(categories), resize, outputs=outputs).eval()
     description = describe(graph, categories, cfg.INPUT.FORMAT, cfg.dump())
     files = {name: folder / f"model{FORMATS[name]}" for name in formats}
     with tempfile.TemporaryDirectory(dir=folder) as scratch:

@@ -7,6 +7,7 @@ Shapes: K candidates, M mask side, C semantic classes, y, x logits, h, w network
 segments.
 """
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,9 +17,31 @@ import torch
 from .detector import least_float32
 from .tensors import Size, length, scripted
 
-__all__ = ["CombineSettings", "Things", "claim_pixels", "free_labels", "stuff_segments"]
+__all__ = ["CombineSettings", "Things", "Thresholds", "claim_pixels", "free_labels", "stuff_segments"]
 
 _STRIP_LOGITS = 2**24  # at output size at a time: 64 MB
+
+
+class Thresholds(NamedTuple):
+    """Arguments of `HeuristicCombiner` that are inputs of a graph, and of its files, as what a graph compares with.
+
+    ``instance_score_threshold`` float32 (), ``overlap_threshold`` float64 (), ``stuff_area_threshold`` int64 ().
+    """
+
+    instance_score_threshold: torch.Tensor
+    overlap_threshold: torch.Tensor
+    stuff_area_threshold: torch.Tensor
+
+    @classmethod
+    def of_numbers(
+        cls, instance_score_threshold: float, overlap_threshold: float, stuff_area_threshold: float
+    ) -> "Thresholds":
+        """What gives the same answers as Python's numbers."""
+        return cls(
+            torch.tensor(least_float32(instance_score_threshold)),
+            torch.tensor(overlap_threshold, dtype=torch.float64),
+            torch.tensor(math.ceil(stuff_area_threshold)),
+        )
 
 
 @dataclass(frozen=True)
@@ -33,9 +56,9 @@ class CombineSettings:
     mask_threshold: float = 0.5
 
     @property
-    def least_score(self) -> float:
-        """What a float32 score has to reach."""
-        return least_float32(self.instance_score_threshold)
+    def thresholds(self) -> Thresholds:
+        """What the inputs of a graph are where nobody sets them."""
+        return Thresholds.of_numbers(self.instance_score_threshold, self.overlap_threshold, self.stuff_area_threshold)
 
 
 class Things(NamedTuple):
@@ -48,7 +71,12 @@ class Things(NamedTuple):
 
 
 def claim_pixels(
-    masks: torch.Tensor, boxes: torch.Tensor, height: Size, width: Size, settings: CombineSettings
+    masks: torch.Tensor,
+    boxes: torch.Tensor,
+    height: Size,
+    width: Size,
+    mask_threshold: float,
+    overlap_threshold: torch.Tensor,
 ) -> Things:
     """Give each candidate its free pixels, unless more than ``overlap_threshold`` of its own are taken.
 
@@ -56,13 +84,14 @@ def claim_pixels(
         masks: float (K, M, M), probabilities inside the boxes, by falling score.
         boxes: float (K, 4), XYXY in output pixels, clipped and not empty.
         height, width: int64 (), H and W.
-        settings: thresholds.
+        mask_threshold: probability from which a pixel belongs to an instance.
+        overlap_threshold: float64 ().
     """
     lower = (boxes[:, :2].floor() - 1).clamp(min=0)
     upper = torch.minimum(boxes[:, 2:].ceil() + 1, torch.stack([width, height]).to(boxes.dtype))
     windows = torch.cat([lower, upper], dim=1).long()
     empty = torch.zeros([height, width], dtype=torch.int32)
-    return Things(*_claim(empty, masks, boxes, windows, settings.mask_threshold, settings.overlap_threshold))
+    return Things(*_claim(empty, masks, boxes, windows, mask_threshold, overlap_threshold))
 
 
 @scripted
@@ -72,7 +101,7 @@ def _claim(
     boxes: torch.Tensor,
     windows: torch.Tensor,
     mask_threshold: float,
-    overlap_threshold: float,
+    overlap_threshold: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     areas = torch.zeros_like(windows[:, 0])
     row = torch.arange(masks.size(0), device=masks.device)
@@ -185,7 +214,8 @@ def stuff_segments(
     labels: torch.Tensor,
     num_classes: int,
     num_things: torch.Tensor,
-    settings: CombineSettings,
+    thing_sem_seg_ids: Collection[int],
+    stuff_area_threshold: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Write stuff into what is free.
 
@@ -194,7 +224,8 @@ def stuff_segments(
         labels: int64 (H, W), below C.
         num_classes: C.
         num_things: int64 (), segments there are already.
-        settings: thresholds.
+        thing_sem_seg_ids: labels that stand for things: their pixels become void.
+        stuff_area_threshold: int64 (), pixels that a label needs.
 
     Returns:
         The whole map, int32 (H, W), and of each stuff segment label and area, int64 (S,).
@@ -202,8 +233,8 @@ def stuff_segments(
     kinds = torch.where(panoptic_seg == 0, labels, torch.full_like(labels, num_classes))
     flat = kinds.flatten()
     areas = torch.zeros(num_classes + 1, dtype=torch.int64).scatter_add(0, flat, torch.ones_like(flat))
-    may_be = torch.tensor([c < num_classes and c not in settings.thing_sem_seg_ids for c in range(num_classes + 1)])
-    kept = may_be & (areas > 0) & (areas >= settings.stuff_area_threshold)
+    may_be = torch.tensor([c < num_classes and c not in thing_sem_seg_ids for c in range(num_classes + 1)])
+    kept = may_be & (areas > 0) & (areas >= stuff_area_threshold)
     ids = kept.long() * (kept.long().cumsum(0) + num_things)
     stuff = kept.nonzero()[:, 0]
     return panoptic_seg + ids.int()[kinds], stuff, areas[stuff]

@@ -9,7 +9,7 @@ import torch
 from ..categories import PanopticCategories
 from .graph import PanopticGraph
 
-__all__ = ["Description", "describe"]
+__all__ = ["Description", "dataset_ids", "describe"]
 
 Description = dict[str, Any]
 """Values that JSON can hold, by name; each is a metadata entry of a file, as JSON."""
@@ -27,8 +27,11 @@ def describe(graph: PanopticGraph, categories: PanopticCategories, input_format:
         config: the model's config, as YAML.
 
     Returns:
-        ``categories``: rows of a COCO panoptic JSON, each with the ``category_id`` of the model; ``classes``: names and
-        colours by the model's ids; ``input_format``; ``resize``; ``thresholds``; ``versions``; ``config``.
+        ``categories``: rows of a COCO panoptic JSON, each with the ``category_id`` of the model; ``sem_seg_space`` of
+        the model; ``classes``: names and colours by the model's ids; ``input_format``; ``resize``: shortest and longest
+        side, and ``resizes``: whether the file brings images to it; ``divisor`` of a network input's sides;
+        ``outputs``; ``sem_seg_stride``; ``thresholds`` where no input says otherwise; ``mask_threshold``; ``versions``;
+        ``config``.
 
     Raises:
         ValueError: another ``input_format``.
@@ -39,15 +42,20 @@ def describe(graph: PanopticGraph, categories: PanopticCategories, input_format:
     drawn = ("thing_classes", "thing_colors", "stuff_classes", "stuff_colors")
     return {
         "categories": [{**row, "category_id": categories.category_id(row["id"])} for row in categories.rows],
+        "sem_seg_space": categories.sem_seg_space,
         "classes": {key: value for key, value in categories.metadata().items() if key in drawn},
         "input_format": input_format,
-        "resize": list(graph.resize) if graph.resize else None,
+        "resize": list(graph.resize),
+        "resizes": graph.resizes,
+        "divisor": max(1, graph.model.backbone.size_divisibility),
+        "outputs": sorted(graph.outputs),
+        "sem_seg_stride": settings.sem_seg_stride,
         "thresholds": {
-            "overlap": settings.overlap_threshold,
-            "stuff_area": settings.stuff_area_threshold,
-            "instance_score": settings.instance_score_threshold,
-            "mask": settings.mask_threshold,
+            "instance_score_threshold": settings.instance_score_threshold,
+            "overlap_threshold": settings.overlap_threshold,
+            "stuff_area_threshold": settings.stuff_area_threshold,
         },
+        "mask_threshold": settings.mask_threshold,
         "versions": _versions(),
         "config": config,
     }

@@ -38,13 +38,14 @@ def non_maximum_suppression(
     apart = boxes + (classes * is_few).to(boxes.dtype)[:, None] * (largest + 1)
     own = (classes * (1 - is_few))[None] == torch.arange(num_classes)[:, None]
     by_class = torch.where(own, scores[None], torch.full_like(scores, 2 * _LEAST_SCORE)[None])
-    kept = _Suppression.apply(apart, by_class, boxes, scores, classes, threshold, most)
-    order = scores[kept].argsort(descending=True)
-    return kept[order if most < 0 else order[:most]]
+    kept: torch.Tensor = _Suppression.apply(apart, by_class, boxes, scores, classes, threshold, most)
+    return kept if most < 0 else kept[:most]
 
 
 class _Suppression(torch.autograd.Function):
-    """torchvision's function when run, one `NonMaxSuppression` when written down."""
+    """torchvision's function when run; when written down `NonMaxSuppression`, whose rows come class by class, and what
+    sorts them by score. Rows of equal score stay in their order: PyTorch's sort, on some CPUs, does not keep it.
+    """
 
     @staticmethod
     def forward(
@@ -76,4 +77,7 @@ class _Suppression(torch.autograd.Function):
             constant([_LEAST_SCORE], torch.float32),
         )
         rows = g.op("Gather", found, constant(2, torch.int64), axis_i=1)
-        return rows.setType(classes.type())
+        count = g.op("Shape", rows)
+        rows, _ = g.op("TopK", rows, count, largest_i=0, outputs=2)
+        _, order = g.op("TopK", g.op("Gather", scores, rows), count, outputs=2)
+        return g.op("Gather", rows, order).setType(classes.type())

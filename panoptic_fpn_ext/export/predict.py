@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 NAMES = ("panoptic_seg", "segment_id", "category_id", "isthing", "score", "area", "box")
+THRESHOLDS = {"instance_score_threshold": "f4", "overlap_threshold": "f8", "stuff_area_threshold": "i8"}
 
 
 def load(path: str) -> tuple[Any, dict[str, Any]]:
@@ -20,10 +21,12 @@ def load(path: str) -> tuple[Any, dict[str, Any]]:
 
         model = openvino.Core().read_model(path)
         compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        entries = {
-            k: str(getattr(v, "value", v)) for k, v in model.get_rt_info(["panoptic_fpn_ext"]).astype(dict).items()
-        }
-        return lambda image: (lambda found: [found[n] for n in NAMES])(compiled({"image": image})), decode(entries)
+        entries = model.get_rt_info(["panoptic_fpn_ext"]).astype(dict)
+        description = decode({key: str(getattr(value, "value", value)) for key, value in entries.items()})
+        thresholds = {name: np.array(description["thresholds"][name], dtype) for name, dtype in THRESHOLDS.items()}
+        return lambda image: (lambda found: [found[n] for n in NAMES])(
+            compiled({"image": image, **thresholds})
+        ), description
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

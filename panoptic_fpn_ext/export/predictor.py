@@ -1,5 +1,6 @@
 """An exported file in place of a model and its weights."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,54 +8,51 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from detectron2.data.catalog import Metadata
+from detectron2.structures import Boxes, Instances
+from torch import nn
 
+from ..data.image_predictor import ImagePredictor
+from ..data.images import to_input_format
+from ..data.nonempty import NonemptyResizeShortestEdge
+from ..modeling.postprocessing import postprocess_instances, upsample_sem_seg_logits
 from ..structures import SegmentInfo
-from .runtimes import Outputs, open_session
+from .combine import Thresholds
+from .runtimes import Outputs, open_session, threshold_inputs
 
-__all__ = ["ExportedPredictor"]
+__all__ = ["ExportedModel", "ExportedPredictor"]
 
 
-class ExportedPredictor:
-    """:class:`~panoptic_fpn_ext.engine.PanopticPredictor`, with ONNX Runtime or OpenVINO for PyTorch.
+class ExportedFile:
+    """A file and what makes detectron2's outputs of its own.
 
     Attributes:
-        metadata: names and colours of the classes, from the file.
         description: all that the file says of itself, see :func:`~panoptic_fpn_ext.export.description.describe`.
     """
 
-    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
-        """Open a file; arguments and errors as :func:`~panoptic_fpn_ext.export.runtimes.open_session`.
+    def __init__(self, path: str | Path, threads: int = 0, thresholds: Mapping[str, float] | None = None) -> None:
+        """Arguments and errors as those of :class:`ExportedPredictor`."""
+        self.session, self.description = open_session(path, threads)
+        unknown = set(thresholds or ()).difference(Thresholds._fields)
+        if unknown:
+            raise ValueError(f"Thresholds of an exported model are {Thresholds._fields}, got {sorted(unknown)}.")
+        self._thresholds = threshold_inputs({**self.description["thresholds"], **(thresholds or {})})
+        self._category_ids = {row["id"]: row["category_id"] for row in self.description["categories"]}
 
-        Raises:
-            ValueError: also of a file whose images come resized.
-        """
-        self._session, self.description = open_session(path, threads)
-        if self.description["resize"] is None:
-            raise ValueError(f"{path} takes resized images; write one that resizes them itself.")
-        self.metadata = Metadata(name=str(path)).set(**self.description["classes"])
-        rows = self.description["categories"]
-        self._category_ids = {row["id"]: row["category_id"] for row in rows}
-
-    def __call__(self, image: npt.NDArray[np.uint8]) -> dict[str, Any]:
-        """Predict one image.
-
-        Args:
-            image: uint8 (H, W, 3) in BGR order.
-
-        Returns:
-            ``panoptic_seg``: int32 (H, W) and the list of its segments, each with ``area`` too; things lack
-            ``instance_id``, since there are no other instances.
-
-        Raises:
-            ValueError: another dtype or shape.
-        """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise ValueError(
-                f"ExportedPredictor needs a uint8 image of shape (H, W, 3), got {image.dtype} {image.shape}."
-            )
-        is_bgr = self.description["input_format"] == "BGR"
-        found = self._session({"image": np.ascontiguousarray(image if is_bgr else image[:, :, ::-1])})
-        return {"panoptic_seg": (torch.from_numpy(found["panoptic_seg"]), self._segments_info(found))}
+    def predict(self, image: npt.NDArray[np.uint8], output_size: tuple[int, int]) -> dict[str, Any]:
+        """Outputs at ``output_size`` of an image in the file's channel order, resized unless the file does it."""
+        inputs = {"image": np.ascontiguousarray(image), **self._thresholds}
+        if not self.description["resizes"]:
+            inputs["output_size"] = np.array(output_size, dtype=np.int64)
+        found = self.session(inputs)
+        result: dict[str, Any] = {"panoptic_seg": (torch.from_numpy(found["panoptic_seg"]), self._segments_info(found))}
+        if "instances" in self.description["outputs"]:
+            result["instances"] = self._instances(found, output_size)
+        if "sem_seg" in self.description["outputs"]:
+            logits = torch.from_numpy(found["sem_seg_logits"])
+            height, width = found["network_input_size"].tolist()
+            stride = self.description["sem_seg_stride"]
+            result["sem_seg"] = upsample_sem_seg_logits(logits, stride, (height, width), output_size)
+        return result
 
     def _segments_info(self, found: Outputs) -> list[SegmentInfo]:
         names = ("segment_id", "category_id", "isthing", "score", "area")
@@ -65,3 +63,84 @@ class ExportedPredictor:
                 info["score"] = score
             infos.append(info)
         return infos
+
+    def _instances(self, found: Outputs, output_size: tuple[int, int]) -> Instances:
+        classes = [self._category_ids[category] for category in found["instance_category_id"].tolist()]
+        raw = Instances(
+            output_size,
+            pred_boxes=Boxes(torch.from_numpy(found["instance_box"])),
+            scores=torch.from_numpy(found["instance_score"]),
+            pred_classes=torch.tensor(classes, dtype=torch.int64),
+            pred_masks=torch.from_numpy(found["instance_mask"])[:, None],
+        )
+        return postprocess_instances(raw, output_size, self.description["mask_threshold"])
+
+
+class ExportedPredictor(ImagePredictor):
+    """:class:`~panoptic_fpn_ext.engine.PanopticPredictor`, with another runtime than PyTorch.
+
+    It takes the same images and gives the same outputs, as far as the file has them; each segment has its ``area`` too,
+    and things lack ``instance_id``.
+
+    Attributes:
+        metadata: names and colours of the classes, from the file.
+        description: all that the file says of itself, see :func:`~panoptic_fpn_ext.export.description.describe`.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int = 0, thresholds: Mapping[str, float] | None = None) -> None:
+        """
+        Args:
+            path, threads: see :func:`~panoptic_fpn_ext.export.runtimes.open_session`, which has the errors too.
+            thresholds: ``instance_score_threshold``, ``overlap_threshold`` and ``stuff_area_threshold`` in place of the
+                file's, as `HeuristicCombiner` has them.
+
+        Raises:
+            ValueError: other thresholds.
+        """
+        self._file = ExportedFile(path, threads, thresholds)
+        self.description = self._file.description
+        self.metadata = Metadata(name=str(path)).set(**self.description["classes"])
+        shortest, longest = self.description["resize"]
+        self._resize = None if self.description["resizes"] else NonemptyResizeShortestEdge([shortest] * 2, longest)
+
+    def _predict(self, image: npt.NDArray[np.uint8]) -> dict[str, Any]:
+        size = (image.shape[0], image.shape[1])
+        image = to_input_format(image, self.description["input_format"])
+        if self._resize is not None:
+            image = self._resize.get_transform(image).apply_image(image)
+        return self._file.predict(image, size)
+
+
+class ExportedModel(nn.Module):
+    """An exported file with the interface of a detectron2 model in evaluation, for evaluators.
+
+    Attributes:
+        description: as that of :class:`ExportedPredictor`.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int = 0, thresholds: Mapping[str, float] | None = None) -> None:
+        """Arguments and errors as those of :class:`ExportedPredictor`."""
+        super().__init__()
+        self._file = ExportedFile(path, threads, thresholds)
+        self.description = self._file.description
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """
+        Args:
+            batched_inputs: one dict an image with ``image``, uint8 (3, h, w) in the file's channel order, not resized
+                where the file resizes, and ``height`` and ``width`` of the output.
+
+        Returns:
+            One dict an image with the file's outputs, in detectron2's format.
+        """
+        return [self._predict_one(inputs) for inputs in batched_inputs]
+
+    def _predict_one(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        image = inputs["image"].permute(1, 2, 0).numpy()
+        size = (int(inputs.get("height", image.shape[0])), int(inputs.get("width", image.shape[1])))
+        if self.description["resizes"] and size != image.shape[:2]:
+            raise ValueError(
+                f"An exported model that resizes images predicts them at their own size, {image.shape[:2]}, but the "
+                f"output is to be {size} ({inputs.get('file_name', 'no file name')})."
+            )
+        return self._file.predict(image, size)

@@ -5,7 +5,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from .combine import Thresholds
 from .description import Description
-from .graph import OUTPUT_NAMES, PanopticGraph
+from .graph import RAW_NAMES, SEGMENT_NAMES, PanopticGraph
 
-__all__ = ["FORMATS", "Session", "open_session", "write_onnx", "write_openvino"]
+__all__ = ["FORMATS", "Outputs", "Session", "open_session", "threshold_inputs", "write_onnx", "write_openvino"]
 
 OPSET = 20
 FORMATS = {"onnx": ".onnx", "openvino": ".xml"}
@@ -24,7 +25,7 @@ FORMATS = {"onnx": ".onnx", "openvino": ".xml"}
 
 Outputs = dict[str, npt.NDArray[Any]]
 Session = Callable[[dict[str, npt.NDArray[Any]]], Outputs]
-"""Runs a file: inputs by name to the arrays of :class:`~panoptic_fpn_ext.export.graph.Segments` by name."""
+"""Runs a file: inputs by name to its outputs by name. Thresholds may be left out."""
 
 _KEY = "panoptic_fpn_ext"
 # Of an example that is traced; every other image has other sizes.
@@ -34,15 +35,15 @@ _EXAMPLE = (96, 128)
 def write_onnx(graph: PanopticGraph, path: str | Path, description: Description) -> None:
     """Write a graph as ONNX, with a description in its metadata.
 
-    The file's input is ``image``, uint8 (height, width, 3) of any size; where the graph does not resize, also
-    ``output_size``, int64 (2,). Its outputs are :class:`~panoptic_fpn_ext.export.graph.Segments`.
+    The file's inputs are those of :meth:`~panoptic_fpn_ext.export.graph.PanopticGraph.forward`: ``image``, and
+    thresholds, which are optional; where the graph does not resize, also ``output_size``.
 
     Raises:
         ImportError: onnx is not installed.
     """
     onnx = _needed("onnx")
     image = torch.randint(0, 256, (*_EXAMPLE, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    inputs = (image,) if graph.resize else (image, torch.tensor(_EXAMPLE))
+    inputs = (image, *graph.settings.thresholds, *(() if graph.resizes else (torch.tensor(_EXAMPLE),)))
     buffer: Any = io.BytesIO()  # which the hints do not name
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's about detectron2's assertions, and that it will go one day
@@ -52,20 +53,27 @@ def write_onnx(graph: PanopticGraph, path: str | Path, description: Description)
             buffer,
             dynamo=False,
             opset_version=OPSET,
-            input_names=["image", "output_size"][: len(inputs)],
-            output_names=list(OUTPUT_NAMES),
-            dynamic_axes=_dynamic_axes(resizes=graph.resize is not None),
+            input_names=["image", *Thresholds._fields, "output_size"][: len(inputs)],
+            output_names=list(graph.output_names),
+            dynamic_axes=_dynamic_axes(graph),
         )
     model = onnx.load_model_from_string(buffer.getvalue())
+    for name, default in graph.settings.thresholds._asdict().items():  # an input with a value need not be given
+        model.graph.initializer.append(onnx.numpy_helper.from_array(default.numpy(), name))
     onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in description.items()})
     onnx.checker.check_model(model)
     onnx.save_model(model, str(path))
 
 
-def _dynamic_axes(resizes: bool) -> dict[str, dict[int, str]]:
+def _dynamic_axes(graph: PanopticGraph) -> dict[str, dict[int, str]]:
     size = {0: "height", 1: "width"}
-    output = size if resizes else {0: "output_height", 1: "output_width"}
-    return {"image": size, "panoptic_seg": output, **{name: {0: "segments"} for name in OUTPUT_NAMES[1:]}}
+    axes = {"image": size, "panoptic_seg": size if graph.resizes else {0: "output_height", 1: "output_width"}}
+    axes |= {name: {0: "segments"} for name in SEGMENT_NAMES[1:]}
+    if "instances" in graph.outputs:
+        axes |= {name: {0: "instances"} for name in RAW_NAMES["instances"]}
+    if "sem_seg" in graph.outputs:
+        axes["sem_seg_logits"] = {1: "logit_rows", 2: "logit_columns"}
+    return axes
 
 
 def write_openvino(onnx_path: str | Path, path: str | Path) -> None:
@@ -75,10 +83,26 @@ def write_openvino(onnx_path: str | Path, path: str | Path) -> None:
         ImportError: openvino or onnx is not installed.
     """
     openvino, onnx = _needed("openvino"), _needed("onnx")
-    model = openvino.Core().read_model(str(onnx_path))
-    for entry in onnx.load_model(str(onnx_path)).metadata_props:
+    source = onnx.load_model(str(onnx_path))
+    # OpenVINO takes inputs with a value for constants.
+    kept = [one for one in source.graph.initializer if one.name not in Thresholds._fields]
+    del source.graph.initializer[:]
+    source.graph.initializer.extend(kept)
+    model = openvino.Core().read_model(source.SerializeToString())
+    for entry in source.metadata_props:
         model.set_rt_info(entry.value, [_KEY, entry.key])
     openvino.save_model(model, str(path), compress_to_fp16=False)
+
+
+def threshold_inputs(thresholds: Mapping[str, float]) -> dict[str, npt.NDArray[Any]]:
+    """Inputs of a file by the names of :class:`~panoptic_fpn_ext.export.combine.Thresholds`."""
+    return {name: value.numpy() for name, value in Thresholds.of_numbers(**thresholds)._asdict().items()}
+
+
+def output_names(description: Description) -> list[str]:
+    """Of the outputs of a file."""
+    raw = [name for output, names in RAW_NAMES.items() if output in description["outputs"] for name in names]
+    return [*SEGMENT_NAMES, *raw]
 
 
 def open_session(path: str | Path, threads: int = 0) -> tuple[Session, Description]:
@@ -98,26 +122,31 @@ def open_session(path: str | Path, threads: int = 0) -> tuple[Session, Descripti
         raise FileNotFoundError(f"There is no exported model {path}.")
     if path.suffix not in FORMATS.values():
         raise ValueError(f"{path} is no exported model: its name must end in {' or '.join(FORMATS.values())}.")
-    session, entries = (_open_onnx if path.suffix == ".onnx" else _open_openvino)(path, threads)
-    if "categories" not in entries:
+    run, entries = (_open_onnx if path.suffix == ".onnx" else _open_openvino)(path, threads)
+    if "sem_seg_space" not in entries:
         raise ValueError(f"{path} says nothing of its classes: write it with python -m panoptic_fpn_ext.export.")
-    return session, {key: json.loads(value) for key, value in entries.items()}
+    description = {key: json.loads(value) for key, value in entries.items()}
+    names, defaults = output_names(description), threshold_inputs(description["thresholds"])
+    return lambda inputs: run({**defaults, **inputs}, names), description
 
 
-def _open_onnx(path: Path, threads: int) -> tuple[Session, dict[str, str]]:
+_Run = Callable[[dict[str, npt.NDArray[Any]], list[str]], Outputs]
+
+
+def _open_onnx(path: Path, threads: int) -> tuple[_Run, dict[str, str]]:
     runtime = _needed("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def run(inputs: dict[str, npt.NDArray[Any]]) -> Outputs:
-        return dict(zip(OUTPUT_NAMES, session.run(list(OUTPUT_NAMES), inputs), strict=True))
+    def run(inputs: dict[str, npt.NDArray[Any]], names: list[str]) -> Outputs:
+        return dict(zip(names, session.run(names, inputs), strict=True))
 
     return run, dict(session.get_modelmeta().custom_metadata_map)
 
 
-def _open_openvino(path: Path, threads: int) -> tuple[Session, dict[str, str]]:
+def _open_openvino(path: Path, threads: int) -> tuple[_Run, dict[str, str]]:
     openvino = _needed("openvino")
     core = openvino.Core()
     model = core.read_model(str(path))
@@ -126,9 +155,9 @@ def _open_openvino(path: Path, threads: int) -> tuple[Session, dict[str, str]]:
         options["INFERENCE_NUM_THREADS"] = threads
     compiled = core.compile_model(model, "CPU", options)
 
-    def run(inputs: dict[str, npt.NDArray[Any]]) -> Outputs:
+    def run(inputs: dict[str, npt.NDArray[Any]], names: list[str]) -> Outputs:
         found = compiled(inputs)
-        return {name: np.array(found[name]) for name in OUTPUT_NAMES}
+        return {name: np.array(found[name]) for name in names}
 
     entries = model.get_rt_info([_KEY]).astype(dict) if model.has_rt_info([_KEY]) else {}
     return run, {key: str(value.value if hasattr(value, "value") else value) for key, value in entries.items()}

@@ -1,6 +1,8 @@
 """One graph for images of all sizes, against the eager model."""
 
-from typing import Any
+import copy
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from small_models import tiny_cfg
 
 from panoptic_fpn_ext import optimize_for_inference
 from panoptic_fpn_ext.categories import ALL_CLASSES, THINGS_AS_OTHER, PanopticCategories
+from panoptic_fpn_ext.data.image_predictor import FailedImagesError
 from panoptic_fpn_ext.data.images import to_planes
 from panoptic_fpn_ext.data.nonempty import NonemptyResizeShortestEdge
 from panoptic_fpn_ext.export import ExportedPredictor, PanopticGraph, describe, write_onnx, write_openvino
@@ -18,6 +21,8 @@ from panoptic_fpn_ext.export.combine import _composed_taps
 from panoptic_fpn_ext.export.description import dataset_ids
 from panoptic_fpn_ext.export.detector import least_float32
 from panoptic_fpn_ext.export.resize import network_input_size, resize_image
+from panoptic_fpn_ext.export.runtimes import open_session
+from panoptic_fpn_ext.modeling.panoptic_fpn import OUTPUTS
 from panoptic_fpn_ext.modeling.postprocessing import composed_taps
 
 RESIZE = (64, 96)
@@ -42,7 +47,7 @@ def _model(*options: object, architecture: str = "PanopticFPNExt", space: str = 
     torch.nn.init.normal_(model.roi_heads.mask_head.predictor.weight, std=0.5)
     predictors = model.roi_heads.box_predictor
     for predictor in predictors if isinstance(predictors, torch.nn.ModuleList) else [predictors]:
-        torch.nn.init.normal_(predictor.cls_score.weight, std=0.05)  # more, and all scores are 1
+        torch.nn.init.normal_(predictor.cls_score.weight, std=0.01)  # more, and scores are 1 and tie
     return model
 
 
@@ -51,19 +56,20 @@ def _image(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)).copy()
 
 
-def _eager(model: Any, image: np.ndarray) -> tuple[np.ndarray, list[dict]]:
-    resized = NonemptyResizeShortestEdge([RESIZE[0]] * 2, RESIZE[1]).get_transform(image).apply_image(image)
+def _resized(image: np.ndarray) -> np.ndarray:
+    return NonemptyResizeShortestEdge([RESIZE[0]] * 2, RESIZE[1]).get_transform(image).apply_image(image)
+
+
+def _eager(model: Any, image: np.ndarray) -> dict[str, Any]:
     with torch.no_grad():
-        inputs = {"image": to_planes(resized), "height": image.shape[0], "width": image.shape[1]}
-        panoptic_seg, segments_info = model([inputs])[0]["panoptic_seg"]
-    return panoptic_seg.numpy(), segments_info
+        return model([{"image": to_planes(_resized(image)), "height": image.shape[0], "width": image.shape[1]}])[0]
 
 
-def _assert_same(found: Any, model: Any, image: np.ndarray, categories: PanopticCategories) -> int:
-    panoptic_seg, infos = _eager(model, image)
+def _assert_same(found: dict[str, Any], model: Any, image: np.ndarray, categories: PanopticCategories) -> int:
+    panoptic_seg, infos = _eager(model, image)["panoptic_seg"]
     found = {name: np.asarray(value) for name, value in found.items()}
     assert found["panoptic_seg"].dtype == np.int32
-    assert (found["panoptic_seg"] != panoptic_seg).mean() <= 1e-3  # of a few thousand pixels
+    assert (found["panoptic_seg"] != panoptic_seg.numpy()).mean() <= 1e-3  # of a few thousand pixels
     expected_ids = [categories.dataset_id(i["category_id"], i["isthing"]) for i in infos]
     assert found["category_id"].tolist() == expected_ids
     assert found["isthing"].tolist() == [i["isthing"] for i in infos]
@@ -75,31 +81,53 @@ def _assert_same(found: Any, model: Any, image: np.ndarray, categories: Panoptic
     return sum(found["isthing"].tolist())
 
 
-def _graph(model: Any, categories: PanopticCategories, resize: Any = RESIZE) -> PanopticGraph:
-    return PanopticGraph(model, dataset_ids(categories), resize).eval()
+def _graph(model: Any, categories: PanopticCategories, **options: Any) -> PanopticGraph:
+    return PanopticGraph(model, dataset_ids(categories), RESIZE, **options).eval()
+
+
+def _run_in_pytorch(graph: PanopticGraph, *inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        return dict(zip(graph.output_names, graph(*inputs), strict=True))
+
+
+class Exported(NamedTuple):
+    """A model whose scores do not tie, and its file with all outputs."""
+
+    model: Any
+    categories: PanopticCategories
+    graph: PanopticGraph
+    path: Path
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    pytest.importorskip("onnx")
+    model, categories = _model(), PanopticCategories(ROWS)
+    graph = _graph(model, categories, outputs=OUTPUTS)
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    write_onnx(graph, path, describe(graph, categories, "BGR"))
+    return Exported(model, categories, graph, path)
 
 
 KINDS = {
-    "ours": {},
-    "separate networks": {"architecture": "SeparatePanopticNetworks"},
-    "detectron2's": {"architecture": "PanopticFPN"},
-    "all classes": {"space": ALL_CLASSES},
-    "cascade": {
-        "options": ["MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True]
+    "separate networks, all classes": {"architecture": "SeparatePanopticNetworks", "space": ALL_CLASSES},
+    "detectron2's with EfficientNet": {
+        "architecture": "PanopticFPN",
+        "options": ["MODEL.BACKBONE.NAME", "build_efficientnet_lite0_fpn_backbone"],
     },
-    "class-agnostic": {
-        "options": ["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True, "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", True]
+    "class-agnostic cascade, split channels": {
+        "options": [
+            *("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "MODEL.PANOPTIC_FPN.SPLIT_FPN_CHANNELS", True),
+            *("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True, "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", True),
+        ]
     },
-    "split channels": {"options": ["MODEL.PANOPTIC_FPN.SPLIT_FPN_CHANNELS", True]},
     "no detection": {"options": ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", 2.0]},
-    "EfficientNet": {"options": ["MODEL.BACKBONE.NAME", "build_efficientnet_lite0_fpn_backbone"]},
 }
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=[pytest.mark.slow] if k not in ("ours", "cascade") else []) for k in KINDS]
-)
-def test_onnx_runtime_gives_the_eager_models_maps(kind, tmp_path):
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_onnx_runtime_gives_the_maps_of_other_models(kind, tmp_path):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     arguments = dict(KINDS[kind])
@@ -108,11 +136,60 @@ def test_onnx_runtime_gives_the_eager_models_maps(kind, tmp_path):
     categories = PanopticCategories(ROWS, space)
     graph = _graph(model, categories)
     write_onnx(graph, tmp_path / "model.onnx", describe(graph, categories, "BGR"))
-    session = ExportedPredictor(tmp_path / "model.onnx", threads=1)._session
+    session, _ = open_session(tmp_path / "model.onnx", 1)
     things = [
         _assert_same(session({"image": _image(*s, i)}), model, _image(*s, i), categories) for i, s in enumerate(SIZES)
     ]
     assert max(things) == 0 if kind == "no detection" else max(things) > 1
+
+
+def test_one_session_serves_all_sizes_in_any_order_and_gives_detectron2s_outputs(exported):
+    pytest.importorskip("onnxruntime")
+    predictor = ExportedPredictor(exported.path, threads=1)
+    things = 0
+    for seed, size in enumerate((*SIZES, *SIZES[::-1])):
+        image = _image(*size, seed)
+        things += _assert_same(predictor._file.session({"image": image}), exported.model, image, exported.categories)
+    assert things > 20
+    expected, found = _eager(exported.model, image), predictor(image)
+    torch.testing.assert_close(found["sem_seg"], expected["sem_seg"], rtol=1e-3, atol=1e-3)
+    for name in ("scores", "pred_classes"):
+        torch.testing.assert_close(found["instances"].get(name), expected["instances"].get(name), rtol=1e-4, atol=1e-4)
+    boxes = (one["instances"].pred_boxes.tensor for one in (found, expected))
+    torch.testing.assert_close(*boxes, rtol=1e-3, atol=1e-2)
+    masks = [one["instances"].pred_masks for one in (found, expected)]
+    assert (masks[0] != masks[1]).float().mean() < 1e-3
+
+
+def test_thresholds_are_inputs(exported):
+    pytest.importorskip("onnxruntime")
+    image = _image(40, 90, 1)
+    things = [info["score"] for info in _eager(exported.model, image)["panoptic_seg"][1] if info["isthing"]]
+    thresholds = {"instance_score_threshold": things[-2], "overlap_threshold": 0.01, "stuff_area_threshold": 1000}
+    for name, value in thresholds.items():
+        model = copy.deepcopy(exported.model)
+        setattr(model.combiner, name, value)
+        panoptic_seg, infos = _eager(model, image)["panoptic_seg"]
+        found, segments = ExportedPredictor(exported.path, threads=1, thresholds={name: value})(image)["panoptic_seg"]
+        assert (found != panoptic_seg).float().mean() < 1e-3 and len(segments) == len(infos), name
+        assert (_eager(exported.model, image)["panoptic_seg"][0] != panoptic_seg).float().mean() > 1e-3, name
+    with pytest.raises(ValueError, match="instance_score_threshold"):
+        ExportedPredictor(exported.path, thresholds={"score": 0.5})
+
+
+def test_files_pillow_and_lists(exported, tmp_path):
+    pytest.importorskip("onnxruntime")
+    predictor, image = ExportedPredictor(exported.path, threads=1), _image(33, 47)
+    path = tmp_path / "photo.png"
+    Image.fromarray(image[:, :, ::-1]).save(path)
+    expected, infos = predictor(image)["panoptic_seg"]
+    assert all(info["name"].startswith("c") or not info["isthing"] for info in infos)
+    for one in predictor([str(path), path, Image.open(path)]):
+        assert torch.equal(one["panoptic_seg"][0], expected)
+    with pytest.raises(FailedImagesError, match="1 of 2"):
+        predictor([path, tmp_path / "none.png"])
+    with pytest.raises(ValueError, match="ExportedPredictor needs a uint8 image"):
+        predictor(image.astype(np.float32))
 
 
 def test_the_graph_runs_in_pytorch_too():
@@ -120,58 +197,71 @@ def test_the_graph_runs_in_pytorch_too():
     graph = _graph(model, categories)
     for seed, size in enumerate(SIZES):
         image = _image(*size, seed)
-        with torch.no_grad():
-            _assert_same(graph(torch.from_numpy(image))._asdict(), model, image, categories)
+        _assert_same(_run_in_pytorch(graph, torch.from_numpy(image)), model, image, categories)
+
+
+def test_instances_of_equal_score_come_in_the_eager_models_order():
+    model, categories = _model(), PanopticCategories(ROWS)
+    torch.nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight, std=0.5)  # many scores are 1
+    image = _image(33, 47, 3)
+    infos = _eager(model, image)["panoptic_seg"][1]
+    scores = [info["score"] for info in infos if info["isthing"]]
+    assert len(set(scores)) < len(scores)
+    _assert_same(_run_in_pytorch(_graph(model, categories), torch.from_numpy(image)), model, image, categories)
 
 
 @pytest.mark.slow
-def test_openvino_gives_the_same_segments(tmp_path):
-    for name in ("onnx", "openvino"):
-        pytest.importorskip(name)
-    model, categories = _model(), PanopticCategories(ROWS)
-    graph = _graph(model, categories)
-    write_onnx(graph, tmp_path / "model.onnx", describe(graph, categories, "BGR"))
-    write_openvino(tmp_path / "model.onnx", tmp_path / "model.xml")
+def test_openvino_gives_the_same_segments(exported, tmp_path):
+    pytest.importorskip("openvino")
+    model, categories = exported.model, exported.categories
+    write_openvino(exported.path, tmp_path / "model.xml")
     predictor = ExportedPredictor(tmp_path / "model.xml", threads=1)
-    assert predictor.description == describe(graph, categories, "BGR") | {"classes": predictor.description["classes"]}
+    assert predictor.description == ExportedPredictor(exported.path).description
     for seed, size in enumerate(SIZES):
-        _assert_same(predictor._session({"image": _image(*size, seed)}), model, _image(*size, seed), categories)
+        _assert_same(predictor._file.session({"image": _image(*size, seed)}), model, _image(*size, seed), categories)
+    strict = ExportedPredictor(tmp_path / "model.xml", threads=1, thresholds={"instance_score_threshold": 1.0})
+    assert not any(info["isthing"] for info in strict(_image(64, 64))["panoptic_seg"][1])
 
 
 @pytest.mark.slow
 def test_resized_input(tmp_path):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    from panoptic_fpn_ext.export.runtimes import open_session
-
     model, categories = _model(), PanopticCategories(ROWS)
-    graph = _graph(model, categories, resize=None)
+    graph = _graph(model, categories, resizes=False)
     write_onnx(graph, tmp_path / "model.onnx", describe(graph, categories, "BGR"))
-    session, _ = open_session(tmp_path / "model.onnx", 1)
+    predictor = ExportedPredictor(tmp_path / "model.onnx", threads=1)  # which resizes itself
     for seed, size in enumerate(SIZES):
         image = _image(*size, seed)
-        resized = NonemptyResizeShortestEdge([RESIZE[0]] * 2, RESIZE[1]).get_transform(image).apply_image(image)
-        found = session({"image": resized, "output_size": np.array(size)})
+        found = predictor._file.session({"image": _resized(image), "output_size": np.array(size)})
         _assert_same(found, model, image, categories)
-    with pytest.raises(ValueError, match="takes resized images"):
-        ExportedPredictor(tmp_path / "model.onnx")
+        assert np.array_equal(predictor(image)["panoptic_seg"][0], found["panoptic_seg"])
 
 
 def test_what_cannot_be_exported_is_named(tmp_path):
     model, ids = _model(), {}
-    with pytest.raises(ValueError, match="in training mode"):
-        PanopticGraph(_model().train(), ids, RESIZE)
-    with pytest.raises(ValueError, match="float16"):
-        PanopticGraph(_model().half(), ids, RESIZE)
-    with pytest.raises(ValueError, match="combiner is object"):
-        model.combiner = object()
-        PanopticGraph(model, ids, RESIZE)
+
+    def refused(model: Any, match: str, **options: Any) -> None:
+        with pytest.raises(ValueError, match=match):
+            PanopticGraph(model, ids, RESIZE, **options)
+
+    refused(_model().train(), "in training mode")
+    refused(_model().half(), "float16")
+    refused(model, "panoptic_seg and, on request", outputs=["sem_seg"])
+    deformable = _model()  # detectron2's own needs its compiled operators
+    deformable.backbone.extra = type("ModulatedDeformConv", (torch.nn.Module,), {})()
+    refused(deformable, "backbone.extra is a deformable convolution")
+    pointed = _model()
+    pointed.roi_heads.mask_head = torch.nn.Identity()
+    refused(pointed, "mask head is Identity")
+    model.combiner = object()
+    refused(model, "combiner is object")
     with pytest.raises(ValueError, match="BGR or RGB"):
         describe(_graph(_model(), PanopticCategories(ROWS)), PanopticCategories(ROWS), "L")
     with pytest.raises(FileNotFoundError, match="no exported model"):
         ExportedPredictor(tmp_path / "none.onnx")
     (tmp_path / "model.pt").touch()
-    with pytest.raises(ValueError, match=r"\.onnx or \.xml"):
+    with pytest.raises(ValueError, match=r"\.onnx"):
         ExportedPredictor(tmp_path / "model.pt")
 
 
@@ -208,5 +298,5 @@ def test_an_optimized_model_gives_the_same_maps():
     model, categories = _model(), PanopticCategories(ROWS)
     image = _image(64, 64)
     with torch.no_grad():
-        found = _graph(optimize_for_inference(model), categories)(torch.from_numpy(image))
-    _assert_same(found._asdict(), model, image, categories)
+        graph = _graph(optimize_for_inference(model), categories)
+    _assert_same(_run_in_pytorch(graph, torch.from_numpy(image)), model, image, categories)
