@@ -18,6 +18,7 @@ from ..category_comparison import refuse_different_categories
 from ..modeling.separate_networks import SEMANTIC_BACKBONE, SeparatePanopticNetworks
 from ..whole_files import whole_file
 from .checkpoint_files import has_checkpoints, newest_sound, numbered_checkpoints, what_is_wrong
+from .exported import exported_source
 from .model_categories import (
     RECORD,
     CategorySource,
@@ -26,7 +27,7 @@ from .model_categories import (
     model_source,
     set_model_source,
 )
-from .model_files import checkpoint_path
+from .model_files import checkpoint_path, is_exported
 from .predictor_reuse import Reuse, without_foreign_predictors
 from .weight_files import RefusedWeightsError, read_weight_file
 
@@ -73,6 +74,11 @@ class PanopticCheckpointer(DetectionCheckpointer):
                 "or predict with."
             )
         self._path = path = checkpoint_path(path)
+        if is_exported(path):
+            raise ValueError(
+                f"{path} (MODEL.WEIGHTS) is an exported model, which has no parameters to load: train_net.py "
+                "--eval-only evaluates it, and panoptic_fpn_ext.export.ExportedPredictor predicts with it."
+            )
         if path:
             self._check_exists(path)
         result: dict[str, Any] = super().load(path, *args, **kwargs)
@@ -258,7 +264,7 @@ class PanopticCheckpointer(DetectionCheckpointer):
 
 
 def recorded_source(path: str) -> CategorySource | None:
-    """The categories that a checkpoint records, None where it records none or is not there.
+    """The categories that a checkpoint or an exported model records, None where it records none or is not there.
 
     Args:
         path: what ``MODEL.WEIGHTS`` says. Files of other code bases (``.pkl``) are not read.
@@ -267,6 +273,8 @@ def recorded_source(path: str) -> CategorySource | None:
         ConnectionError, ValueError: as :meth:`PanopticCheckpointer.load`.
     """
     path = checkpoint_path(path)
+    if is_exported(path) and os.path.isfile(path):
+        return exported_source(path)
     if not path or not path.endswith(".pth") or ("://" not in path and not os.path.isfile(path)):
         return None
     return categories_of_record(PanopticCheckpointer(nn.Module()).read(path), path)

@@ -8,9 +8,11 @@ from detectron2.utils.file_io import PathManager
 from ..zoo_files import config_key, config_names, get_checkpoint, get_config_file, published
 from .checkpoint_files import newest_sound
 
-__all__ = ["ModelFiles", "checkpoint_path", "find_model", "last_checkpoint"]
+__all__ = ["EXPORTED_SUFFIXES", "ModelFiles", "checkpoint_path", "find_model", "is_exported", "last_checkpoint"]
 
 _CHECKPOINT_SUFFIXES = (".pth", ".pkl", ".pyth")
+EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2")
+"""Of what ``python -m panoptic_fpn_ext.export`` writes."""
 
 
 class ModelFiles(NamedTuple):
@@ -18,6 +20,11 @@ class ModelFiles(NamedTuple):
 
     config: str
     weights: str
+
+
+def is_exported(path: str) -> bool:
+    """Whether a name is that of an exported model."""
+    return path.endswith(EXPORTED_SUFFIXES)
 
 
 def find_model(name: str) -> ModelFiles:
@@ -30,7 +37,13 @@ def find_model(name: str) -> ModelFiles:
 
     Raises:
         FileNotFoundError: there is no such file, folder or name, or nothing beside it.
+        ValueError: an exported model, which is no config.
     """
+    if is_exported(name):
+        raise ValueError(
+            f"{name} is an exported model. panoptic_fpn_ext.export.ExportedPredictor predicts images with it, and "
+            "train_net.py --eval-only evaluates it as MODEL.WEIGHTS of a config."
+        )
     if PathManager.isdir(name):
         name = os.path.join(name, "config.yaml")
     if name.endswith(_CHECKPOINT_SUFFIXES):

@@ -31,8 +31,10 @@ from .data_checks import check_data
 from .device import distribute
 from .evaluation_progress import evaluate_dataset, forget_progress
 from .evaluators import build_evaluator
+from .exported import open_exported_model
 from .interruption import with_stop
 from .model_categories import agree_on_categories, model_source, set_model_source
+from .model_files import is_exported, last_checkpoint
 from .nonfinite import NonFiniteSteps
 from .options import check_options
 from .progress import ProgressWriter
@@ -160,11 +162,15 @@ class Trainer(DefaultTrainer):
     def evaluate_checkpoint(cls, cfg: CfgNode, output_folder: str, *, resume: bool = False) -> dict[str, Any]:
         """Results of ``MODEL.WEIGHTS``, or with ``resume`` of the last checkpoint in ``OUTPUT_DIR``.
 
-        The evaluators write to ``output_folder``. Where ``TEST.EXPECTED_RESULTS`` are missed, the process exits with 1.
+        ``MODEL.WEIGHTS`` is a checkpoint or an exported file. The evaluators write to ``output_folder``. Where
+        ``TEST.EXPECTED_RESULTS`` are missed, the process exits with 1.
         """
-        model = cls.build_model(cfg)
-        checkpointer = PanopticCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
-        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+        if is_exported(cfg.MODEL.WEIGHTS) and not (resume and last_checkpoint(cfg.OUTPUT_DIR)):
+            cfg, model = open_exported_model(cfg)
+        else:
+            model = cls.build_model(cfg)
+            checkpointer = PanopticCheckpointer(model, cfg.OUTPUT_DIR, complete=True)
+            checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
         cls._compare_categories(cfg, model)
         evaluators = [cls.build_evaluator(cfg, name, output_folder) for name in cfg.DATASETS.TEST]
         results = cls.test(cfg, model, evaluators, progress_folder=os.path.join(output_folder, PROGRESS))

@@ -9,7 +9,7 @@ import torch
 from ..categories import PanopticCategories
 from .graph import PanopticGraph
 
-__all__ = ["Description", "dataset_ids", "describe"]
+__all__ = ["Description", "categories_of", "dataset_ids", "describe"]
 
 Description = dict[str, Any]
 """Values that JSON can hold, by name; each is a metadata entry of a file, as JSON."""
@@ -27,11 +27,10 @@ def describe(graph: PanopticGraph, categories: PanopticCategories, input_format:
         config: the model's config, as YAML.
 
     Returns:
-        ``categories``: rows of a COCO panoptic JSON, each with the ``category_id`` of the model; ``sem_seg_space`` of
-        the model; ``classes``: names and colours by the model's ids; ``input_format``; ``resize``: shortest and longest
-        side, and ``resizes``: whether the file brings images to it; ``divisor`` of a network input's sides;
-        ``outputs``; ``sem_seg_stride``; ``thresholds`` where no input says otherwise; ``mask_threshold``; ``versions``;
-        ``config``.
+        ``categories``: rows of a COCO panoptic JSON with colours, each with the ``category_id`` of the model;
+        ``sem_seg_space`` of the model; ``input_format``; ``resize``: shortest and longest side, and ``resizes``:
+        whether the file brings images to it; ``divisor`` of a network input's sides; ``outputs``; ``sem_seg_stride``;
+        ``thresholds`` where no input says otherwise; ``mask_threshold``; ``versions``; ``config``.
 
     Raises:
         ValueError: another ``input_format``.
@@ -39,11 +38,9 @@ def describe(graph: PanopticGraph, categories: PanopticCategories, input_format:
     if input_format not in INPUT_FORMATS:
         raise ValueError(f"INPUT.FORMAT is {input_format!r}; a model can be exported whose images are BGR or RGB.")
     settings = graph.settings
-    drawn = ("thing_classes", "thing_colors", "stuff_classes", "stuff_colors")
     return {
         "categories": [{**row, "category_id": categories.category_id(row["id"])} for row in categories.rows],
         "sem_seg_space": categories.sem_seg_space,
-        "classes": {key: value for key, value in categories.metadata().items() if key in drawn},
         "input_format": input_format,
         "resize": list(graph.resize),
         "resizes": graph.resizes,
@@ -65,6 +62,12 @@ def _versions() -> Mapping[str, str]:
     from .. import __version__  # it is there once the package is imported
 
     return {"panoptic_fpn_ext": __version__, "detectron2": detectron2.__version__, "torch": torch.__version__}
+
+
+def categories_of(description: Description) -> PanopticCategories:
+    """The categories that :func:`describe` was given."""
+    rows = [{key: row[key] for key in ("id", "name", "isthing", "color")} for row in description["categories"]]
+    return PanopticCategories(rows, description["sem_seg_space"], as_listed=True)
 
 
 def dataset_ids(categories: PanopticCategories) -> dict[tuple[int, bool], int]:

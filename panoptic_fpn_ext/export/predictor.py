@@ -14,9 +14,11 @@ from torch import nn
 from ..data.image_predictor import ImagePredictor
 from ..data.images import to_input_format
 from ..data.nonempty import NonemptyResizeShortestEdge
+from ..data.panoptic_catalog import COCO_PANOPTIC, class_metadata
 from ..modeling.postprocessing import postprocess_instances, upsample_sem_seg_logits
 from ..structures import SegmentInfo
 from .combine import Thresholds
+from .description import categories_of
 from .runtimes import Outputs, open_session, threshold_inputs
 
 __all__ = ["ExportedModel", "ExportedPredictor"]
@@ -99,7 +101,8 @@ class ExportedPredictor(ImagePredictor):
         """
         self._file = ExportedFile(path, threads, thresholds)
         self.description = self._file.description
-        self.metadata = Metadata(name=str(path)).set(**self.description["classes"])
+        categories = categories_of(self.description)
+        self.metadata = Metadata(name=str(path)).set(**class_metadata(categories, COCO_PANOPTIC))
         shortest, longest = self.description["resize"]
         self._resize = None if self.description["resizes"] else NonemptyResizeShortestEdge([shortest] * 2, longest)
 

@@ -17,7 +17,16 @@ from .combine import Thresholds
 from .description import Description
 from .graph import RAW_NAMES, SEGMENT_NAMES, PanopticGraph
 
-__all__ = ["FORMATS", "Outputs", "Session", "open_session", "threshold_inputs", "write_onnx", "write_openvino"]
+__all__ = [
+    "FORMATS",
+    "Outputs",
+    "Session",
+    "open_session",
+    "read_description",
+    "threshold_inputs",
+    "write_onnx",
+    "write_openvino",
+]
 
 OPSET = 20
 FORMATS = {"onnx": ".onnx", "openvino": ".xml"}
@@ -117,38 +126,67 @@ def open_session(path: str | Path, threads: int = 0) -> tuple[Session, Descripti
         ImportError: what runs it is not installed.
         ValueError: another ending, or a file that this package did not write.
     """
+    path = _known_path(path)
+    run, entries = (_open_onnx if path.suffix == ".onnx" else _open_openvino)(path, threads)
+    description = _decoded(entries, path)
+    names, defaults = output_names(description), threshold_inputs(description["thresholds"])
+    return lambda inputs: run({**defaults, **inputs}, names), description
+
+
+def read_description(path: str | Path) -> Description:
+    """What a file says of itself, in less time than it takes to open it; errors as :func:`open_session`."""
+    path = _known_path(path)
+    if path.suffix == ".onnx":
+        return _decoded(_onnx_entries(_onnx_session(path, 1, is_optimized=False)), path)
+    return _decoded(_openvino_entries(_needed("openvino").Core().read_model(str(path))), path)
+
+
+def _known_path(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no exported model {path}.")
     if path.suffix not in FORMATS.values():
         raise ValueError(f"{path} is no exported model: its name must end in {' or '.join(FORMATS.values())}.")
-    run, entries = (_open_onnx if path.suffix == ".onnx" else _open_openvino)(path, threads)
+    return path
+
+
+def _decoded(entries: Mapping[str, str], path: Path) -> Description:
     if "sem_seg_space" not in entries:
         raise ValueError(f"{path} says nothing of its classes: write it with python -m panoptic_fpn_ext.export.")
-    description = {key: json.loads(value) for key, value in entries.items()}
-    names, defaults = output_names(description), threshold_inputs(description["thresholds"])
-    return lambda inputs: run({**defaults, **inputs}, names), description
+    return {key: json.loads(value) for key, value in entries.items()}
 
 
 _Run = Callable[[dict[str, npt.NDArray[Any]], list[str]], Outputs]
 
 
 def _open_onnx(path: Path, threads: int) -> tuple[_Run, dict[str, str]]:
-    runtime = _needed("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = _onnx_session(path, threads)
 
     def run(inputs: dict[str, npt.NDArray[Any]], names: list[str]) -> Outputs:
         return dict(zip(names, session.run(names, inputs), strict=True))
 
-    return run, dict(session.get_modelmeta().custom_metadata_map)
+    return run, _onnx_entries(session)
+
+
+def _onnx_session(path: Path, threads: int, is_optimized: bool = True) -> Any:
+    runtime = _needed("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if not is_optimized:
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has a type of its own for each kind
+        raise ValueError(f"{path} cannot be opened by ONNX Runtime {runtime.__version__}: {error}") from error
+
+
+def _onnx_entries(session: Any) -> dict[str, str]:
+    return dict(session.get_modelmeta().custom_metadata_map)
 
 
 def _open_openvino(path: Path, threads: int) -> tuple[_Run, dict[str, str]]:
-    openvino = _needed("openvino")
-    core = openvino.Core()
+    core = _needed("openvino").Core()
     model = core.read_model(str(path))
     options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}  # the default may be bfloat16
     if threads:
@@ -159,8 +197,12 @@ def _open_openvino(path: Path, threads: int) -> tuple[_Run, dict[str, str]]:
         found = compiled(inputs)
         return {name: np.array(found[name]) for name in names}
 
+    return run, _openvino_entries(model)
+
+
+def _openvino_entries(model: Any) -> dict[str, str]:
     entries = model.get_rt_info([_KEY]).astype(dict) if model.has_rt_info([_KEY]) else {}
-    return run, {key: str(value.value if hasattr(value, "value") else value) for key, value in entries.items()}
+    return {key: str(value.value if hasattr(value, "value") else value) for key, value in entries.items()}
 
 
 def _needed(name: str) -> Any:

@@ -16,8 +16,11 @@ from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.console import start_console
 from panoptic_fpn_ext.data import read_image
+from panoptic_fpn_ext.data.image_predictor import ImagePredictor
 from panoptic_fpn_ext.engine import PanopticPredictor, PanopticResultWriter
+from panoptic_fpn_ext.engine.exported import open_exported
 from panoptic_fpn_ext.engine.images import find_images
+from panoptic_fpn_ext.engine.model_files import is_exported
 from panoptic_fpn_ext.engine.model_outputs import model_outputs
 from panoptic_fpn_ext.engine.setup import add_register_argument, add_verbose_argument, load_prediction_config
 from panoptic_fpn_ext.unique_names import UniqueNames
@@ -34,7 +37,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config-file",
         metavar="MODEL",
-        help="config, name in the model zoo, checkpoint or folder of a run (default: the config beside MODEL.WEIGHTS)",
+        help="config, name in the model zoo, checkpoint, folder of a run or exported file (default: the config beside "
+        "MODEL.WEIGHTS)",
     )
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files, folders or quoted patterns")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the overlays go, NAME.png each")
@@ -78,9 +82,19 @@ def load_cfg(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def predict(
-    paths: Sequence[str], predictor: PanopticPredictor, output: str, writer: PanopticResultWriter | None
-) -> int:
+def load_predictor(args: argparse.Namespace) -> ImagePredictor:
+    """Of a checkpoint or of an exported file."""
+    weights = dict(zip(args.opts[::2], args.opts[1::2], strict=False)).get("MODEL.WEIGHTS")
+    path = weights or args.config_file
+    if not path or not is_exported(path):
+        return PanopticPredictor(load_cfg(args))
+    opts = list(args.opts)
+    if args.confidence_threshold is not None:
+        opts += ["MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH", args.confidence_threshold]
+    return open_exported(path, opts)
+
+
+def predict(paths: Sequence[str], predictor: ImagePredictor, output: str, writer: PanopticResultWriter | None) -> int:
     """Write an overlay and, with a writer, a result of each image; returns how many failed, which are named."""
     names, failed = UniqueNames(), 0
     for index, path in enumerate(tqdm(paths, desc="Predicting", unit="image", disable=None), start=1):
@@ -109,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = get_parser().parse_args(arguments)
     start_console(verbose=args.verbose)
     paths = find_images(args.input, args.output)
-    predictor = PanopticPredictor(load_cfg(args))
+    predictor = load_predictor(args)
     os.makedirs(args.output, exist_ok=True)
     if args.save_results:
         with PanopticResultWriter(args.output, PanopticCategories.from_metadata(predictor.metadata)) as writer:
