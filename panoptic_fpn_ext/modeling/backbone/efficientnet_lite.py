@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: a backbone that a CPU can train.
+"""EfficientNet-Lite0 and -Lite2: backbones that a CPU can train.
 
 Of the EfficientNets (Tan and Le, 2019) the Lite ones have ReLU6 for swish and no squeeze-and-excitation. ImageNet
 weights come from a package, see :mod:`panoptic_fpn_ext.engine.imagenet_weights`.
@@ -7,6 +7,8 @@ Shapes: N images, C channels, h, w size of a feature map.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
+from math import ceil
 
 import torch
 from detectron2.config import CfgNode
@@ -17,7 +19,12 @@ from fvcore.nn import weight_init
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["EfficientNetLite0", "build_efficientnet_lite0_fpn_backbone", "same_padding"]
+__all__ = [
+    "EfficientNetLite",
+    "build_efficientnet_lite0_fpn_backbone",
+    "build_efficientnet_lite2_fpn_backbone",
+    "same_padding",
+]
 
 _STEM_CHANNELS = 32
 # Stages of table 1 of the paper, at width and depth 1: kernel size, stride, expansion, channels, blocks.
@@ -30,23 +37,26 @@ _STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
-# The last block at each stride, named as in ResNets, so that FPN configs need no other names.
-_OUTPUTS = {2: "res2", 4: "res3", 10: "res4", 15: "res5"}
+# Stages after which a map is taken, at strides 4, 8, 16 and 32, named as in ResNets: FPN configs need no other names.
+_OUTPUTS = {1: "res2", 2: "res3", 4: "res4", 6: "res5"}
+# Factors of channels and of blocks, with which the Lite networks scale all stages (blocks not of the first and last).
+_VARIANTS = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2), "lite3": (1.2, 1.4), "lite4": (1.4, 1.8)}
 # As TensorFlow has it, where the weights were trained.
 _NORM_EPS = 1e-3
 
 
-class EfficientNetLite0(Backbone):
-    """EfficientNet-Lite0 without its classifier.
+class EfficientNetLite(Backbone):
+    """An EfficientNet-Lite without its classifier.
 
-    Its maps are ``res2`` to ``res5``, at strides 4, 8, 16 and 32, of 24, 40, 112 and 320 channels. With the ImageNet
-    weights it expects RGB images, (x - 127) / 128.
+    Its maps are ``res2`` to ``res5``, at strides 4, 8, 16 and 32, of 24, 40, 112 and 320 channels for Lite0, of 24, 48,
+    120 and 352 for Lite2. With the ImageNet weights it expects RGB images, (x - 127) / 128.
     """
 
     def __init__(
         self,
         in_channels: int = 3,
         *,
+        variant: str = "lite0",
         out_features: Sequence[str] = ("res2", "res3", "res4", "res5"),
         norm: str = "FrozenBN",
         freeze_at: int = 0,
@@ -54,27 +64,30 @@ class EfficientNetLite0(Backbone):
         """
         Args:
             in_channels: of the image.
+            variant: ``"lite0"`` to ``"lite4"``: how wide and deep.
             out_features: names of the maps to return.
             norm: ``"FrozenBN"`` for constant statistics and scales, which small batches need, or any other of
                 detectron2's `get_norm`.
             freeze_at: the stages that do not learn: 0 none, 1 the stem, n ≥ 2 all up to and including ``res{n}``.
 
         Raises:
-            ValueError: an unknown name in ``out_features``, or ``freeze_at`` outside 0…5.
+            ValueError: an unknown variant or name in ``out_features``, or ``freeze_at`` outside 0…5.
         """
         super().__init__()
         unknown = set(out_features) - set(_OUTPUTS.values())
-        if unknown or not 0 <= freeze_at <= 5:
+        if unknown or not 0 <= freeze_at <= 5 or variant not in _VARIANTS:
             raise ValueError(
-                f"EfficientNetLite0 has {list(_OUTPUTS.values())} and freeze_at 0…5; "
-                f"got out_features {list(out_features)}, freeze_at {freeze_at}."
+                f"EfficientNetLite has variants {list(_VARIANTS)}, maps {list(_OUTPUTS.values())} and freeze_at 0…5; "
+                f"got variant {variant!r}, out_features {list(out_features)}, freeze_at {freeze_at}."
             )
         self.stem = SameConv2d(in_channels, _STEM_CHANNELS, 3, stride=2, norm=norm, activation=nn.ReLU6())
-        blocks = _blocks(norm)
-        self.blocks = nn.ModuleList(blocks)
+        stages = _stages(variant, norm)
+        self.blocks = nn.ModuleList(block for stage in stages for block in stage)
+        ends = [end - 1 for end in accumulate(len(stage) for stage in stages)]
+        self._last_blocks = {name: ends[i] for i, name in _OUTPUTS.items()}
         # What the parent's `output_shape` reads.
         self._out_features = list(out_features)
-        self._out_feature_channels = {name: blocks[i].project.out_channels for i, name in _OUTPUTS.items()}
+        self._out_feature_channels = {name: stages[i][-1].project.out_channels for i, name in _OUTPUTS.items()}
         self._out_feature_strides = {name: 2 ** int(name[-1]) for name in _OUTPUTS.values()}
         self._freeze(freeze_at)
 
@@ -87,15 +100,16 @@ class EfficientNetLite0(Backbone):
             The maps of ``out_features``, float (N, C, ⌈h / stride⌉, ⌈w / stride⌉).
         """
         outputs = {}
+        names = {index: name for name, index in self._last_blocks.items() if name in self._out_features}
         x = self.stem(x)
         for index, block in enumerate(self.blocks):
             x = block(x)
-            if _OUTPUTS.get(index) in self._out_features:
-                outputs[_OUTPUTS[index]] = x
+            if index in names:
+                outputs[names[index]] = x
         return outputs
 
     def _freeze(self, freeze_at: int) -> None:
-        last = {name: index for index, name in _OUTPUTS.items()}.get(f"res{freeze_at}", -1)
+        last = self._last_blocks.get(f"res{freeze_at}", -1)
         for module in [self.stem, *self.blocks[: last + 1]] if freeze_at else []:
             module.requires_grad_(False)
 
@@ -168,33 +182,55 @@ def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _blocks(norm: str) -> list[InvertedResidual]:
-    blocks = []
+def _stages(variant: str, norm: str) -> list[list[InvertedResidual]]:
+    width, depth = _VARIANTS[variant]
+    stages = []
     channels = _STEM_CHANNELS
-    for kernel_size, stride, expansion, out_channels, repeats in _STAGES:
+    for index, (kernel_size, stride, expansion, out_channels, repeats) in enumerate(_STAGES):
+        if 0 < index < len(_STAGES) - 1:
+            repeats = ceil(depth * repeats)
+        out_channels = _whole_eights(width * out_channels)
+        stage = []
         for i in range(repeats):
-            blocks.append(
-                InvertedResidual(
-                    channels,
-                    out_channels,
-                    kernel_size=kernel_size,
-                    stride=stride if i == 0 else 1,
-                    expansion=expansion,
-                    norm=norm,
-                )
+            block = InvertedResidual(
+                channels if i == 0 else out_channels,
+                out_channels,
+                kernel_size=kernel_size,
+                stride=stride if i == 0 else 1,
+                expansion=expansion,
+                norm=norm,
             )
-            channels = out_channels
-    return blocks
+            stage.append(block)
+        stages.append(stage)
+        channels = out_channels
+    return stages
+
+
+def _whole_eights(channels: float) -> int:
+    """The nearest multiple of 8 that is not more than a tenth smaller, as TensorFlow rounds scaled channels."""
+    nearest = int(channels + 4) // 8 * 8
+    return nearest if nearest >= 0.9 * channels else nearest + 8
 
 
 @BACKBONE_REGISTRY.register()
 def build_efficientnet_lite0_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """FPN over :class:`EfficientNetLite0`, with a coarser level for the RPN.
+    """FPN over EfficientNet-Lite0, with a coarser level for the RPN.
 
     It reads ``MODEL.EFFICIENTNET_LITE``, ``MODEL.BACKBONE.FREEZE_AT`` and ``MODEL.FPN``.
     """
-    bottom_up = EfficientNetLite0(
+    return _fpn(cfg, input_shape, "lite0")
+
+
+@BACKBONE_REGISTRY.register()
+def build_efficientnet_lite2_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """As :func:`build_efficientnet_lite0_fpn_backbone`, over EfficientNet-Lite2."""
+    return _fpn(cfg, input_shape, "lite2")
+
+
+def _fpn(cfg: CfgNode, input_shape: ShapeSpec, variant: str) -> FPN:
+    bottom_up = EfficientNetLite(
         input_shape.channels or 3,
+        variant=variant,
         out_features=cfg.MODEL.FPN.IN_FEATURES,
         norm=cfg.MODEL.EFFICIENTNET_LITE.NORM,
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,

