@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from detectron2.utils.colormap import colormap
 from PIL import Image
 
 from ..data.check import KINDS, Findings, Result
 from ..data.images import read_image
 from ..panoptic_png import read_panoptic_png
 from ..visualization import draw_panoptic
-from .html import Bar, bars, image_tag, page, table
+from .html import Bar, bars, category_colors, image_tag, page, table
 
 __all__ = ["dataset_page"]
 
@@ -35,7 +34,7 @@ def dataset_page(result: Result, panoptic_json: str, pngs: str, images: str | No
         result: of ``check_dataset``.
         panoptic_json, pngs, images: what was checked; without ``images`` the samples are segments on grey.
     """
-    colors = _colors(result.categories)
+    colors = category_colors(result.categories)
     sections = [_overview(result), "<h2>Findings</h2>", _findings(result.findings)]
     if result.images:
         sections += ["<h2>Classes</h2>", _classes(result, colors), '<h2>Plots</h2><div class="plots">']
@@ -105,15 +104,6 @@ def _ranges(counts: Counter[int]) -> Iterator[tuple[str, int]]:
     for bits, times in sorted(found.items()):
         low, high = (1 << bits) >> 1, max(0, (1 << bits) - 1)
         yield str(low) if low == high else f"{low} – {high}", times
-
-
-def _colors(categories: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
-    """``#rrggbb`` by category: the JSON's colour, or one of detectron2's."""
-    others = colormap(rgb=True, maximum=255).astype(int).tolist()
-    chosen = {
-        id_: row.get("color") or others[number % len(others)] for number, (id_, row) in enumerate(categories.items())
-    }
-    return {id_: "#" + "".join(f"{int(value):02x}" for value in color) for id_, color in chosen.items()}
 
 
 def _samples(result: Result, pngs: str, images: str | None, colors: Mapping[int, str]) -> Iterator[str]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from detectron2.utils.colormap import colormap
 from PIL import Image
 
-__all__ = ["Bar", "bars", "image_tag", "page", "table"]
+__all__ = ["Bar", "bars", "category_colors", "image_tag", "page", "table"]
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --bar: #4c78a8; --error: #c62828; --warning: #b26a00; }
@@ -92,3 +93,12 @@ def image_tag(pixels: npt.NDArray[np.uint8], caption: str) -> str:
     source = f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
     text = escape(caption)
     return f'<figure><img src="{source}" alt="{text}"><figcaption>{text}</figcaption></figure>'
+
+
+def category_colors(categories: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
+    """``#rrggbb`` by category id: the JSON's colour, or one of detectron2's; the same at every call."""
+    others = colormap(rgb=True, maximum=255).astype(int).tolist()
+    chosen = {
+        id_: row.get("color") or others[number % len(others)] for number, (id_, row) in enumerate(categories.items())
+    }
+    return {id_: "#" + "".join(f"{int(value):02x}" for value in color) for id_, color in chosen.items()}

@@ -1,0 +1,58 @@
+"""``python -m panoptic_fpn_ext.report``: one page that shows where the points of PQ went, and the images to look at."""
+
+import argparse
+from collections.abc import Sequence
+
+from ..command import command_parser, run_command
+from .gallery import Budget
+from .writer import write_report
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the report.
+
+    Raises:
+        OSError, ValueError: the files are not there, or not sound.
+    """
+    args = _parser().parse_args(arguments)
+    for path in write_report(
+        args.output,
+        args.paths[0],
+        args.paths[1:],
+        images=args.images,
+        gt_folder=args.gt_folder,
+        pred_folders=args.pred_folder,
+        names=args.names,
+        budget=Budget(args.max_images, round(args.max_megabytes * 1e6)),
+    ):
+        print(f"Written: {path}")  # noqa: T201 (a command line)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser(
+        __doc__,
+        "python -m panoptic_fpn_ext.report output/street\n"
+        "python -m panoptic_fpn_ext.report panoptic_val.json a/predictions.json b/predictions.json --images val2017",
+        prog="python -m panoptic_fpn_ext.report",
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="OUTPUT_DIR, or GT.json PRED.json [PRED2.json]")
+    parser.add_argument("--images", metavar="DIR", help="folder of the images; without it segments are shown on grey")
+    parser.add_argument("--gt-folder", metavar="DIR", help="the ground truth's PNGs (default: as GT.json)")
+    parser.add_argument(
+        "--pred-folder",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="the predictions' PNGs (default: as PRED.json); twice for two models",
+    )
+    parser.add_argument("--names", nargs="+", default=[], metavar="NAME", help="of the models")
+    parser.add_argument("--output", metavar="FILE", default="report.html", help="default: %(default)s")
+    parser.add_argument("--max-images", type=int, default=200, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--max-megabytes", type=float, default=22.0, metavar="MB", help="of all images together (default: %(default)s)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    run_command(main)
