@@ -24,6 +24,7 @@ from ..command import run_command
 from .formats import FORMATS, Conversion, LabelOptions, Labels, Report, Source, choose_labels, convert
 from .formats.conversion import MALFORMED, said, write_json
 from .formats.files import read_yaml
+from .formats.splits import groups_of
 
 __all__ = ["CONVERSION_RECORD", "Description", "build_parser", "convert_description", "parse_description"]
 
@@ -152,11 +153,13 @@ def _convert(
     labels = choose_labels(source, _label_options(description))
     for line in labels.lines:
         show(line)
+    if description.group:
+        show(_grouping(source, description.group))
     conversion = Conversion(labels, description.split, description.group, description.copy, description.processes)
     _forget(output)
     reports = convert(source, conversion, output)
     for part, report in reports.items():
-        show(_summary(part, report))
+        show(_summary(part, report, labels))
         show_details(_details(report, labels))
     for note in source.notes:
         show(f"Left out: {note}.")
@@ -193,6 +196,15 @@ def _label_options(description: Description) -> LabelOptions:
     return LabelOptions(**{**given, **{key: value for key, value in values.items() if not given[key]}})
 
 
+def _grouping(source: Source, group: str) -> str:
+    """What an expression keeps together: one that matches too much keeps nothing."""
+    groups = groups_of(source.images, group)
+    largest = max(groups, key=lambda name: len(groups[name]), default="")
+    if len(groups) == len(source.images):
+        return f"--group {group!r} finds something else in each image's name, such as {largest!r}: nothing is grouped."
+    return f"{len(source.images)} images in {len(groups)} groups, {len(groups[largest])} of them in {largest!r}."
+
+
 def _record(description: Description, source: Source) -> dict[str, Any]:
     """What the result depends on: the description, the annotation files and the images, by size and time."""
     files = sorted({*source.files, *(image.path for image in source.images)})
@@ -226,12 +238,15 @@ def _forget(output: str) -> None:
         os.remove(path)
 
 
-def _summary(part: str, report: Report) -> str:
+def _summary(part: str, report: Report, labels: Labels) -> str:
     """What was found and what was dropped."""
     name = "" if part == "all" else f"{part}: "
     void = report.void / max(report.pixels, 1)
     lines = [f"{name}{report.images} images, {sum(report.segments.values())} segments, {void:.1%} of the pixels void."]
     lines += [f"Dropped: {why}: {n}, such as {report.examples[why]}." for why, n in report.dropped.most_common()]
+    crowds = [labels.name(id_) for id_, n in report.crowds.items() if n and n == report.segments[id_]]
+    if crowds:
+        lines.append(f"Crowds only, so a model cannot learn to tell one from another: {', '.join(crowds)}.")
     return "\n".join(lines)
 
 

@@ -180,6 +180,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
         refuse_used_folder(folder, "OUTPUT_DIR")
     args.register = [*args.register, *registrations_of(getattr(args, "data", ()))]
     adopt_registered(cfg, args.register, args.opts)
+    if getattr(args, "overfit", None) is not None:
+        cfg.DATASETS.TEST = cfg.DATASETS.TRAIN  # of which it takes a part to evaluate, too
     _prepare(cfg, args.register, eval_only=args.eval_only, resume=args.resume)
     if args.eval_only:
         weights = (last_checkpoint(folder) if args.resume else "") or cfg.MODEL.WEIGHTS

@@ -49,6 +49,11 @@ KINDS: Final[dict[str, Kind]] = {
     "no stuff": Kind(False, "No category is stuff", "Use Mask R-CNN, or name stuff: convert panoptic … --stuff A,B."),
     "same name": Kind(False, "Categories of the same name", "Rename them: figures by class cannot be told apart."),
     "unused category": Kind(False, "Categories without a segment", "A model cannot learn them from this dataset."),
+    "only crowds": Kind(
+        False,
+        "Categories of things that have crowds only",
+        "A model cannot learn them as things: export instance numbers, or make them stuff.",
+    ),
     "image missing": Kind(True, "Images that do not exist", "Bring the files, or remove the entries."),
     "image broken": Kind(True, "Images that cannot be read", "Replace the files, or remove the entries."),
     "image kind": Kind(True, "Images of a kind that cannot be read", "Convert them as the message says."),

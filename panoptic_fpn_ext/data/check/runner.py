@@ -78,6 +78,9 @@ def check_dataset(
         result.findings.update(checked.findings)
         _count(result, row, checked, isthing)
         _mend(row, checked)
+    for id_, count in result.segments.items():
+        if count == result.crowds[id_]:
+            result.findings.add("only crowds", f"{dataset.categories[id_]['name']!r} (id {id_}): {count}")
     for first, second in find_copies(result.looks, result.looks):
         result.findings.add("copies", f"{first} and {second}")
     result.fixed = _in_order(dataset)

@@ -9,7 +9,7 @@ from typing import Final
 
 from .ade20k import read_ade20k
 from .binary_masks import read_masks
-from .cityscapes import read_cityscapes, read_kitti_step
+from .cityscapes import read_cityscapes, read_kitti, read_kitti_step
 from .coco import read_coco
 from .conversion import Conversion, Report, convert
 from .cvat import read_cvat
@@ -46,6 +46,7 @@ FORMATS: Final[dict[str, Callable[..., Source]]] = {
     "mapillary": read_mapillary,
     "ade20k": read_ade20k,
     "voc": read_voc,
+    "kitti": read_kitti,
     "kitti-step": read_kitti_step,
     "coco-stuff": read_coco_stuff,
     "encoded": read_encoded,

@@ -1,7 +1,8 @@
-"""ADE20K, as the Scene Parsing challenge has it."""
+"""ADE20K, as the Scene Parsing challenge has it, and in full."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from .files import stem
+from .files import images_below, read_ids, stem
 from .id_maps import MapRegions, paired, split_folders
-from .regions import Region, Source, SourceImage, regions_of_ids
+from .regions import MapRow, Region, Source, SourceImage, regions_of_ids
+from .splits import part_name
 
 __all__ = ["read_ade20k"]
 
@@ -34,11 +36,14 @@ _THINGS: Final = frozenset(
 
 def read_ade20k(root: str) -> Source:
     """ADE20K's ``ADEChallengeData2016``: ``images``, ``annotations``, ``objectInfo150.txt`` and, for the 100 things,
-    ``annotations_instance``; without the latter every pixel of a thing is part of a crowd.
+    ``annotations_instance``; without the latter every pixel of a thing is part of a crowd. Or the full ADE20K, with
+    ``_seg.png`` and ``.json`` beside each image, whose objects are stuff by default.
 
     Raises:
         ValueError: the folders are not there.
     """
+    if not os.path.isfile(os.path.join(root, "objectInfo150.txt")):
+        return _read_full(root)
     categories = [_ade20k_row(line, i) for i, line in enumerate(_ade20k_lines(root), start=1)]
     known = {row["id"]: row["id"] for row in categories}
     images: list[SourceImage] = []
@@ -47,6 +52,56 @@ def read_ade20k(root: str) -> Source:
         regions = partial(_Ade20kRegions, known=known, instances=instances)
         images += paired(f"{root}/images/{folder}", f"{root}/annotations/{folder}", "", "", split, regions)
     return Source(categories, images, [], things_by_default=False)
+
+
+def _read_full(root: str) -> Source:
+    """The full ADE20K: a class is 256 times a tenth of red, and green; blue is the number of an object."""
+    names: dict[int, str] = {}
+    found: list[SourceImage] = []
+    for name in images_below(root):
+        base = os.path.join(root, os.path.splitext(name)[0])
+        if not os.path.isfile(f"{base}_seg.png"):
+            continue
+        split = next((part_name(part) for part in name.split("/") if part in ("training", "validation")), None)
+        result_name = f"{split}/{os.path.basename(name)}" if split else os.path.basename(name)
+        _add_names(f"{base}.json", names)
+        found.append(SourceImage(os.path.join(root, name), result_name, _FullRegions(f"{base}_seg.png"), split=split))
+    if not found:
+        raise ValueError(f"{root} has neither objectInfo150.txt nor images with _seg.png: it is no ADE20K.")
+    notes = ["parts of objects (_parts_1.png and so on) are not read"]
+    return Source([{"id": i, "name": names[i]} for i in sorted(names)], found, [], things_by_default=False, notes=notes)
+
+
+def _add_names(path: str, names: dict[int, str]) -> None:
+    """Names of the classes that an image has, by their numbers; those that share a name get their number too."""
+    try:
+        with open(path, "rb") as f:
+            content = f.read()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be opened: {error.strerror}. It has the names of the classes.") from error
+    try:
+        objects = json.loads(content.decode(errors="replace"))["annotation"]["object"]
+        for row in objects if isinstance(objects, list) else [objects]:
+            number, name = int(row["name_ndx"]), str(row["name"]).split(",")[0].strip()
+            taken = name in names.values() and names.get(number) != name
+            names.setdefault(number, f"{name} {number}" if taken else name)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no JSON of ADE20K: it has no annotation.object ({error!r}).") from error
+
+
+@dataclass(frozen=True)
+class _FullRegions:
+    map_file: str
+
+    def __call__(self, size: tuple[int, int]) -> tuple[list[Region], Mapping[str, int]]:
+        pixels = read_ids(self.map_file)
+        if pixels.ndim != 3 or pixels.shape[:2] != size:
+            raise ValueError(f"{self.map_file} must be RGB of (height, width) {size}, got {pixels.shape}")
+        red, green, blue = (pixels[..., c].astype(np.int64) for c in range(3))
+        return regions_of_ids((red // 10 * 256 + green) * 256 + blue, self._row)
+
+    def _row(self, key: int) -> MapRow:
+        return (key // 256, False) if key // 256 else None
 
 
 def _ade20k_lines(root: str) -> list[str]:
@@ -73,18 +128,18 @@ class _Ade20kRegions:
     instances: str
 
     def __call__(self, size: tuple[int, int]) -> tuple[list[Region], Mapping[str, int]]:
-        regions = MapRegions(self.map_file, "semantic", self.known)
+        regions = MapRegions(self.map_file, "semantic", self.known, void=(0,))
         path = os.path.join(self.instances, f"{stem(self.map_file)}.png")
-        found, _ = regions(size)
+        found, dropped = regions(size)
         if not os.path.isfile(path):
-            return found, {"image without annotations_instance": 1}
+            return found, {**dropped, "image without annotations_instance, so its things are crowds": 1}
         semantic, _ = regions.read(self.map_file, size, "semantic")
         _, instance = regions.read(path, size, "red,green")
         kind, _ = regions.read(path, size, "red,blue")
         instance = np.where(kind > 0, kind * 256 + (0 if instance is None else instance), 0)
-        for region in regions_of_ids(instance, lambda i: (i, False) if i else None):
+        for region in regions_of_ids(instance, lambda i: (i, False) if i else None)[0]:
             window = region.mask.window(semantic)[region.mask.mask]
             category = self.known.get(int(np.bincount(window).argmax()))
             if category is not None:
                 found.append(Region(category, region.mask, z=1.0))
-        return found, {}
+        return found, dropped

@@ -1,19 +1,20 @@
-"""Cityscapes, what is laid out like it, and KITTI-STEP, which has its labels."""
+"""Cityscapes, what is laid out like it, and KITTI and KITTI-STEP, which have its labels."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ... import cityscapes_labels
 from .files import read_ids
-from .id_maps import BACKGROUND, one_channel, paired, read_encoded, split_folders
-from .regions import Region, Source, SourceImage, regions_of_ids
+from .id_maps import MapRegions, is_void, one_channel, paired, read_encoded, split_folders
+from .regions import MapRow, Region, Source, SourceImage, regions_of_ids
+from .splits import part_name
 
-__all__ = ["read_cityscapes", "read_kitti_step"]
+__all__ = ["read_cityscapes", "read_kitti", "read_kitti_step"]
 
 
 def read_cityscapes(root: str) -> Source:
@@ -27,9 +28,10 @@ def read_cityscapes(root: str) -> Source:
         (f for f in ("leftImg8bit", "imgsFine/leftImg8bit") if os.path.isdir(f"{root}/{f}")), "leftImg8bit"
     )
     categories: list[dict[str, Any]] = cityscapes_labels.categories()
+    void: Collection[int] = cityscapes_labels.IGNORED
     table = os.path.join(root, "label_colors.txt")
     if os.path.isfile(table):
-        categories = _label_colors(table)
+        categories, void = read_label_colors(table)
     known = {c["id"]: c["id"] for c in categories}
     images: list[SourceImage] = []
     for split, folder in split_folders(root, {s: s for s in ("train", "val", "test", "default")}, "gtFine").items():
@@ -39,7 +41,7 @@ def read_cityscapes(root: str) -> Source:
             "_leftImg8bit.png",
             "_gtFine_instanceIds.png",
             split,
-            partial(_CityscapesRegions, known=known),
+            partial(_CityscapesRegions, known=known, void=void),
         )
     return Source(categories, images, [table] if os.path.isfile(table) else [], things_by_default=False)
 
@@ -50,24 +52,38 @@ class _CityscapesRegions:
 
     map_file: str
     known: Mapping[int, int]
+    void: Collection[int]
 
     def __call__(self, size: tuple[int, int]) -> tuple[list[Region], Mapping[str, int]]:
         ids = one_channel(read_ids(self.map_file))
         if ids.shape != size:
             raise ValueError(f"{self.map_file} has (height, width) {ids.shape}, the image {size}")
-        return regions_of_ids(ids, self._row), {}
+        return regions_of_ids(ids, self._row)
 
-    def _row(self, key: int) -> tuple[int, bool] | None:
-        category = self.known.get(cityscapes_labels.label_of(key))
-        return None if category is None else (category, key < cityscapes_labels.FIRST_INSTANCE)
+    def _row(self, key: int) -> MapRow:
+        label = cityscapes_labels.label_of(key)
+        if label in self.known:
+            return self.known[label], key < cityscapes_labels.FIRST_INSTANCE
+        return None if label in self.void else f"label {label}"
 
 
-def _label_colors(path: str) -> list[dict[str, Any]]:
-    """CVAT's table: ``R G B name`` a line; ids are the lines' numbers, from 0, background is void."""
+def read_label_colors(path: str) -> tuple[list[dict[str, Any]], set[int]]:
+    """CVAT's table: ``R G B name`` a line; ids are the lines' numbers, from 0.
+
+    Returns:
+        The categories, and the ids of those that are void, such as background.
+    """
     with open(path, encoding="utf-8-sig") as f:
-        rows = [line.split(maxsplit=3) for line in f if line.strip() and not line.startswith("#")]
-    named = enumerate((row[3].strip(), [int(v) for v in row[:3]]) for row in rows)
-    return [{"id": i, "name": name, "color": color} for i, (name, color) in named if name not in BACKGROUND]
+        lines = [line.strip() for line in f if line.strip() and not line.startswith("#")]
+    rows = [line.split(maxsplit=3) for line in lines]
+    bad = [line for line, row in zip(lines, rows, strict=True) if len(row) < 4 or not "".join(row[:3]).isdigit()]
+    if bad or not rows:
+        raise ValueError(f"{path}: lines R G B name are needed, got {bad[:3]}.")
+    labels: list[dict[str, Any]] = [
+        {"id": i, "name": row[3], "color": [int(v) for v in row[:3]]} for i, row in enumerate(rows)
+    ]
+    void = {row["id"] for row in labels if is_void(row["name"])}
+    return [row for row in labels if row["id"] not in void], void
 
 
 def read_kitti_step(images: str, maps: str) -> Source:
@@ -77,3 +93,28 @@ def read_kitti_step(images: str, maps: str) -> Source:
     rows = cityscapes_labels.categories()
     categories = [{**row, "id": i, "isthing": int(row["name"] in ("car", "person"))} for i, row in enumerate(rows)]
     return read_encoded(images, maps, categories, "red,256*green+blue")
+
+
+def read_kitti(root: str) -> Source:
+    """KITTI's semantic segmentation as downloaded, or as CVAT and datumaro write it: ``training`` or other parts with
+    ``image_2`` and ``instance``, whose pixels are 256 times the label and the instance; labels are those of Cityscapes
+    or of a ``label_colors.txt``.
+
+    Raises:
+        ValueError: the folders are not there.
+    """
+    categories: list[dict[str, Any]] = cityscapes_labels.categories()
+    void: Collection[int] = cityscapes_labels.IGNORED
+    table = os.path.join(root, "label_colors.txt")
+    if os.path.isfile(table):
+        categories, void = read_label_colors(table)
+    known = {c["id"]: c["id"] for c in categories}
+    parts = sorted(f for f in os.listdir(root) if os.path.isdir(os.path.join(root, f, "instance")))
+    if not parts:
+        raise ValueError(f"There is no folder {root}/*/instance: CVAT writes it for masks and polygons, not for boxes.")
+    regions = partial(MapRegions, encoding="value/256", known=known, void=void)
+    images: list[SourceImage] = []
+    for part in parts:
+        base = os.path.join(root, part)
+        images += paired(f"{base}/image_2", f"{base}/instance", "", "", part_name(part), regions)
+    return Source(categories, images, [table] if os.path.isfile(table) else [], things_by_default=False)

@@ -13,7 +13,7 @@ from ...coco_fields import IMAGE, INSTANCE, INSTANCE_CATEGORY
 from ...coco_json import image_key, load_json
 from ...coco_records import convert_rows, naming
 from .files import ImageIndex, read_ids
-from .regions import Region, Source, SourceImage, mask_of_polygons, mask_of_rle, regions_of_ids
+from .regions import MapRow, Region, Source, SourceImage, mask_of_polygons, mask_of_rle, regions_of_ids
 from .splits import join_parts
 
 __all__ = ["read_coco", "region_of_annotation"]
@@ -146,13 +146,20 @@ def _regions(
         ids = read_ids(stuff_map)
         if ids.shape != size:
             raise ValueError(f"{stuff_map} has (height, width) {ids.shape}, the image {size}")
-        below = regions_of_ids(ids, lambda i: (i, False) if i in known and i not in (0, 255) else None)
+        below, unlisted = regions_of_ids(ids, partial(_stuff_row, known=known))
         regions += [Region(r.category, r.mask, z=float("-inf")) for r in below]
+        dropped.update(unlisted)
     for row in rows:
         region = region_of_annotation(row, size, known, dropped)
         if region is not None:
             regions.append(region)
     return regions, dropped
+
+
+def _stuff_row(value: int, known: set[int]) -> MapRow:
+    if value in (0, 255):
+        return None
+    return (value, False) if value in known else f"id {value}"
 
 
 def region_of_annotation(

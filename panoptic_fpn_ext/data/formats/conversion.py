@@ -21,7 +21,6 @@ from tqdm import tqdm
 from ...panoptic_png import write_panoptic_png
 from ..images import image_size
 from .labels import Labels
-from .painting import paint
 from .regions import Source, SourceImage
 from .splits import WHOLE, split_images
 
@@ -97,13 +96,21 @@ def convert(source: Source, conversion: Conversion, output: str) -> dict[str, Re
         What was found, by part.
 
     Raises:
-        ValueError: no image is left, an expression that matches no group in a name, names of the same image twice.
+        ValueError: no image or no segment is left, an expression that matches no group in a name, names of the same
+            image twice.
         OSError: the folder cannot be written to.
     """
+    if not source.images:
+        raise ValueError(f"The source has no annotated image. {'; '.join(source.notes)}".strip())
     reports = {}
     for part, images in split_images(source.images, conversion.split, conversion.group).items():
         suffix = "" if part == WHOLE else f"_{part}"
         reports[part] = _convert_part(images, conversion, output, f"panoptic{suffix}")
+    if not any(report.segments for report in reports.values()):
+        whole = Report()
+        for report in reports.values():
+            whole.add(report)
+        raise ValueError(f"No image has a segment: {_reasons(whole) or 'the annotations are empty'}.")
     return reports
 
 
@@ -172,21 +179,24 @@ def _convert_image(
 ) -> tuple[Report, dict[str, Any] | None, dict[str, Any] | None]:
     """One image into the output; the rows of the JSON, or None where it was left out."""
     report = Report()
+    target = os.path.join(output, "images", image.name)
     try:
         if image.problem:
             raise ValueError(image.problem)
-        size = _image_size(image)
+        file = image.path if image.content is None else _write_image(image.content(), target)
+        size = _image_size(file, image.size)
         regions, dropped = image.regions(size) if image.regions else ([], {})
     except MALFORMED as error:
         report.drop("image left out", f"{image.path}: {said(error)}")
         return report, None, None
     for reason, count in dropped.items():
         report.drop(reason, image.path, count)
-    painted = paint(labels.kept(regions), size, labels.isthing, labels.layers)
-    panoptic, segments = labels.fill_unlabelled(painted.panoptic, painted.segments)
+    painted = labels.paint(regions, size)
+    panoptic, segments = painted.panoptic, painted.segments
     png_name = f"{os.path.splitext(image.name)[0]}.png"
     _write_png(os.path.join(folder, png_name), panoptic)
-    _place_image(image.path, os.path.join(output, "images", image.name), copy)
+    if image.content is None:
+        _place_image(image.path, target, copy)
     _count(report, panoptic, segments)
     report.taken, report.hidden = painted.taken, painted.hidden
     image_id = number if image.image_id is None else image.image_id
@@ -203,12 +213,12 @@ def _count(report: Report, panoptic: np.ndarray[Any, Any], segments: Iterable[Ma
         report.crowds[segment["category_id"]] += segment["iscrowd"]
 
 
-def _image_size(image: SourceImage) -> tuple[int, int]:
+def _image_size(path: str, annotated: tuple[int, int] | None) -> tuple[int, int]:
     """(H, W) of the file, turned as its EXIF data say; the annotation must agree."""
-    height, width = image_size(image.path)
-    if image.size is not None and image.size != (height, width):
+    height, width = image_size(path)
+    if annotated is not None and annotated != (height, width):
         raise ValueError(
-            f"the file has {width}×{height} px, its annotation {image.size[1]}×{image.size[0]}: export the annotations "
+            f"the file has {width}×{height} px, its annotation {annotated[1]}×{annotated[0]}: export the annotations "
             "again for these images, or use the images that were annotated"
         )
     return height, width
@@ -217,6 +227,14 @@ def _image_size(image: SourceImage) -> tuple[int, int]:
 def _write_png(path: str, panoptic: np.ndarray[Any, Any]) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     write_panoptic_png(path, panoptic)
+
+
+def _write_image(content: bytes, target: str) -> str:
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    with open(f"{target}.tmp", "wb") as f:
+        f.write(content)
+    os.replace(f"{target}.tmp", target)
+    return target
 
 
 def _place_image(source: str, target: str, copy: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -125,14 +126,15 @@ def read_ids(path: str) -> npt.NDArray[np.int32]:
 def read_table(path: str) -> list[dict[str, Any]]:
     """A table of labels: ``id``, ``name`` and, if it says so, ``isthing`` and ``color``.
 
-    A YAML or JSON list of such rows, a mapping id → name or a list of names (ids from 0), or a CSV with a header.
+    A YAML or JSON list of such rows, a mapping id → name or a list of names (ids from 0), a CSV with a header, or
+    lines ``id: name`` as COCO-stuff has them.
 
     Raises:
         ValueError: none of these, or a row without id or name.
     """
     ending = os.path.splitext(path)[1].lower()
     if ending in (".csv", ".tsv", ".txt"):
-        content: Any = _read_csv(path)
+        content: Any = _read_lines(path)
     else:
         content = load_json(path) if ending == ".json" else read_yaml(path)
     if isinstance(content, Mapping) and len(content) == 1 and not str(next(iter(content))).lstrip("-").isdigit():
@@ -145,12 +147,16 @@ def read_table(path: str) -> list[dict[str, Any]]:
     return [_row(row, path) for row in rows]
 
 
-def _read_csv(path: str) -> list[dict[str, Any]]:
+def _read_lines(path: str) -> list[dict[str, Any]]:
+    """A CSV, or lines ``id: name``."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as f:
             text = f.read()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as UTF-8 text: {error}.") from error
+    pairs = [re.fullmatch(r"\s*(\d+)\s*:\s*(.+?)\s*", line) for line in text.splitlines() if line.strip()]
+    if pairs and all(pairs):
+        return [{"id": pair[1], "name": pair[2]} for pair in pairs if pair]
     delimiter = next((d for d in "\t;," if d in text.split("\n", 1)[0]), ",")
     rows = list(csv.DictReader(text.splitlines(), delimiter=delimiter))
     return [{str(k).strip().lower(): str(v).strip() for k, v in row.items() if k and v} for row in rows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .files import images_below, read_ids, read_table
-from .regions import Region, Source, SourceImage, regions_of_ids
+from .regions import MapRow, Region, Source, SourceImage, regions_of_ids
 
 __all__ = [
-    "BACKGROUND",
     "ENCODINGS",
     "MapRegions",
+    "is_void",
     "one_channel",
     "paired",
     "read_coco_stuff",
@@ -73,12 +73,14 @@ ENCODINGS: Mapping[str, Callable[[Ids], tuple[Ids, Ids | None]]] = {
 class MapRegions:
     """Reads the regions of an image from its PNGs; a thing without an instance number is a crowd.
 
-    ``known`` are the semantic ids that are categories, with their dataset ids; others are void.
+    ``known`` are the semantic ids that are categories, with their dataset ids; others are void, and counted where the
+    format does not say so by ``void``.
     """
 
     map_file: str
     encoding: str
     known: Mapping[int, int]
+    void: Collection[int] = (0, 255)
     instance_file: str | None = None
 
     def __call__(self, size: tuple[int, int]) -> tuple[list[Region], Mapping[str, int]]:
@@ -88,7 +90,7 @@ class MapRegions:
             instance, _ = self.read(self.instance_file, size, "semantic")
         keys = semantic.astype(np.int64) * _INSTANCES
         keys += 0 if instance is None else instance
-        return regions_of_ids(keys, self._row), {}
+        return regions_of_ids(keys, self._row)
 
     def read(self, path: str, size: tuple[int, int], encoding: str) -> tuple[Ids, Ids | None]:
         """Semantic and instance ids of a PNG; ``ValueError`` for another size than the image's."""
@@ -100,13 +102,19 @@ class MapRegions:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
-    def _row(self, key: int) -> tuple[int, bool] | None:
-        category = self.known.get(key // _INSTANCES)
-        return None if category is None else (category, key % _INSTANCES == 0)
+    def _row(self, key: int) -> MapRow:
+        semantic, number = divmod(key, _INSTANCES)
+        if semantic in self.known:
+            return self.known[semantic], number == 0
+        return None if semantic in self.void else f"id {semantic}"
 
 
-BACKGROUND = ("background", "void", "unlabeled", "unlabelled", "ignore")
-"""Names of classes that are void."""
+_VOID = {"background", "void", "unlabeled", "unlabelled", "ignore", "ignored"}
+
+
+def is_void(name: str) -> bool:
+    """Whether a class of this name is void, such as ``background`` or labelme's ``__ignore__``."""
+    return name.strip().strip("_").lower() in _VOID
 
 
 def paired(
@@ -159,9 +167,24 @@ def read_encoded(images: str, maps: str, labels: str | list[dict[str, Any]], enc
     return Source(categories, found, files, things_by_default=encoding != "semantic")
 
 
-def read_coco_stuff(images: str, maps: str, labels: str) -> Source:
-    """COCO-stuff: PNGs of category ids ("pixelmaps") with the table of their labels; stuff by default."""
-    return read_encoded(images, maps, labels, "semantic")
+def read_coco_stuff(images: str, maps: str, labels: str, shift: str | int = 0) -> Source:
+    """COCO-stuff: PNGs of category ids ("pixelmaps", "stuffthingmaps") with the table of their labels; stuff by
+    default, and "unlabeled" and "other" are void.
+
+    Args:
+        images, maps: folders.
+        labels: the table, such as COCO-stuff's labels.txt.
+        shift: what a pixel lacks to be the category's id in the table: 1 for stuffthingmaps, 0 for pixelmaps.
+    """
+    try:
+        shift = int(shift)
+    except ValueError as error:
+        raise ValueError(f"--shift must be a whole number, got {shift!r}.") from error
+    categories = [row for row in read_table(labels) if not is_void(row["name"]) and row["name"] != "other"]
+    known = {row["id"] - shift: row["id"] for row in categories}
+    void = {255, *(row["id"] - shift for row in read_table(labels)), -shift} - known.keys()
+    found = paired(images, maps, "", "", None, partial(MapRegions, encoding="semantic", known=known, void=void))
+    return Source(categories, found, [labels], things_by_default=False)
 
 
 def read_semantic_instance(images: str, semantic: str, instances: str, labels: str) -> Source:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...index_masks import index_boxes
+from .painting import Painted, paint
 from .regions import Region, Source
 
 __all__ = ["LabelOptions", "Labels", "choose_labels"]
@@ -23,8 +23,8 @@ class LabelOptions:
 
     ``things`` and ``stuff``: where only one is given, all others are the other kind. ``layers``: from the lowest to the
     highest, ``"wall, road < person < hat"``; categories of one layer are separated by commas, unnamed ones are below
-    all. ``leave_out``: categories whose pixels are void. ``unlabelled``: the stuff category of unlabelled pixels, which
-    is added if there is none of that name; None for void.
+    all. ``leave_out``: categories whose pixels are void, also where they lie on others. ``unlabelled``: the stuff
+    category of unlabelled pixels, which is added if there is none of that name; None for void.
     """
 
     things: Sequence[str] | None = None
@@ -36,11 +36,15 @@ class LabelOptions:
 
 @dataclass(frozen=True)
 class Labels:
-    """Categories of the result, as in a COCO panoptic JSON, and what is needed to paint them, by dataset id."""
+    """Categories of the result, as in a COCO panoptic JSON, and what is needed to paint them, by dataset id.
+
+    ``left_out``: categories whose pixels are void, and whether they would be things.
+    """
 
     categories: list[dict[str, Any]]
     layers: dict[int, int] = field(default_factory=dict)
     unlabelled: int | None = None
+    left_out: dict[int, bool] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
 
     @property
@@ -52,26 +56,21 @@ class Labels:
         """Name of a dataset id."""
         return next(str(c["name"]) for c in self.categories if c["id"] == category)
 
-    def kept(self, regions: Sequence[Region]) -> list[Region]:
-        """The regions whose category was not left out."""
-        known = self.isthing
-        return [r for r in regions if r.category in known]
+    def paint(self, regions: Sequence[Region], size: tuple[int, int]) -> Painted:
+        """The map of an image; see :func:`.painting.paint`."""
+        painted = paint(regions, size, {**self.isthing, **self.left_out}, self.layers, self.left_out)
+        return self._fill_unlabelled(painted)
 
-    def fill_unlabelled(
-        self, panoptic: npt.NDArray[np.int32], segments: list[dict[str, Any]]
-    ) -> tuple[npt.NDArray[np.int32], list[dict[str, Any]]]:
-        """Give the void pixels of a map to the category of unlabelled pixels, if there is one.
-
-        Args:
-            panoptic: int32 (H, W), segment ids, 0 for void; not changed.
-            segments: its ``segments_info``; not changed.
-        """
-        void = panoptic == 0
-        if self.unlabelled is None or not void.any():
-            return panoptic, segments
-        same = [s for s in segments if s["category_id"] == self.unlabelled]
-        segment_id = same[0]["id"] if same else max((s["id"] for s in segments), default=0) + 1
-        filled = np.where(void, np.int32(segment_id), panoptic)
+    def _fill_unlabelled(self, painted: Painted) -> Painted:
+        """Give the unlabelled pixels of a map to their category, if there is one."""
+        unlabelled = painted.panoptic == 0
+        if painted.left_out is not None:
+            unlabelled &= ~painted.left_out
+        if self.unlabelled is None or not unlabelled.any():
+            return painted
+        same = [s for s in painted.segments if s["category_id"] == self.unlabelled]
+        segment_id = same[0]["id"] if same else len(painted.segments) + 1
+        filled = np.where(unlabelled, np.int32(segment_id), painted.panoptic)
         (x0, y0, x1, y1) = index_boxes(np.where(filled == segment_id, 1, 0), 1)[1].astype(int).tolist()
         row = {
             "id": segment_id,
@@ -80,7 +79,8 @@ class Labels:
             "area": int(np.count_nonzero(filled == segment_id)),
             "bbox": [x0, y0, x1 - x0, y1 - y0],
         }
-        return filled, [row if s["id"] == segment_id else s for s in segments] + ([] if same else [row])
+        segments = [row if s["id"] == segment_id else s for s in painted.segments] + ([] if same else [row])
+        return replace(painted, panoptic=filled, segments=segments)
 
 
 def choose_labels(source: Source, options: LabelOptions) -> Labels:
@@ -90,20 +90,20 @@ def choose_labels(source: Source, options: LabelOptions) -> Labels:
         ValueError: a name that the source does not have, or one that is asked to be both thing and stuff.
     """
     names = [str(c["name"]) for c in source.categories]
+    options = replace(options, leave_out=list(dict.fromkeys([*options.leave_out, *source.void])))
     for what in ("things", "stuff", "leave_out"):
         _check_known(getattr(options, what) or (), names, f"--{what.replace('_', '-')}")
     both = sorted(set(options.things or ()) & set(options.stuff or ()))
     if both:
         raise ValueError(f"--things and --stuff both name {', '.join(both)}.")
-    categories = []
-    for category in source.categories:
-        if category["name"] not in options.leave_out:
-            categories.append({**category, "isthing": int(_isthing(category, options, source.things_by_default))})
+    every = [{**c, "isthing": int(_isthing(c, options, source.things_by_default))} for c in source.categories]
+    categories = [row for row in every if row["name"] not in options.leave_out]
+    left_out = {int(row["id"]): bool(row["isthing"]) for row in every if row["name"] in options.leave_out}
     unlabelled = _unlabelled(categories, options.unlabelled)
     if not categories:
         raise ValueError("No category is left.")
-    layers = _layers(options.layers, categories)
-    return Labels(categories, layers, unlabelled, tuple(_lines(source, options, categories)))
+    layers = _layers(options.layers, every)
+    return Labels(categories, layers, unlabelled, left_out, tuple(_lines(source, options, categories)))
 
 
 def _check_known(wanted: Collection[str], names: Sequence[str], option: str) -> None:

@@ -14,18 +14,25 @@ from .regions import Region, Source, SourceImage
 
 __all__ = ["read_mapillary"]
 
+_VERSIONS = ("v2.0", "v1.2")
 
-def read_mapillary(root: str, version: str = "v2.0") -> Source:
-    """Mapillary Vistas, ``version`` "v1.2" or "v2.0": labels from ``config_VERSION.json`` (or ``config.json``), ground
-    truth from the 16-bit ``instances`` PNGs; labels that are not evaluated are void.
+
+def read_mapillary(root: str, version: str | None = None) -> Source:
+    """Mapillary Vistas 1.2 and 2.0: labels from ``config_VERSION.json`` (or ``config.json``), ground truth from the
+    16-bit ``instances`` PNGs; labels that are not evaluated are void.
+
+    Args:
+        root: folder of ``training`` and ``validation``.
+        version: "v1.2" or "v2.0"; the newest that is there if not given.
 
     Raises:
         ValueError: the folders are not there.
     """
-    config = next(
-        (c for c in (f"config_{version}.json", "config.json") if os.path.isfile(f"{root}/{c}")), "config.json"
-    )
-    config = os.path.join(root, config)
+    there = [v for v in (version,) if v] or [v for v in _VERSIONS if os.path.isfile(f"{root}/config_{v}.json")]
+    version = (there or _VERSIONS)[0]
+    config = os.path.join(root, f"config_{version}.json")
+    if not os.path.isfile(config):
+        config = os.path.join(root, "config.json")
     content = load_json(config)
     labels = content.get("labels") if isinstance(content, Mapping) else None
     if not isinstance(labels, list):
@@ -37,16 +44,17 @@ def read_mapillary(root: str, version: str = "v2.0") -> Source:
         if row.get("evaluate", True)
     ]
     known = {row["id"] - 1: row["id"] for row in rows}
+    void = set(range(len(labels))) - known.keys()
     images: list[SourceImage] = []
     for split, folder in split_folders(root, {"train": "training", "val": "validation"}, "").items():
         base = os.path.join(root, folder)
         maps = next((m for m in (f"{base}/{version}/instances", f"{base}/instances") if os.path.isdir(m)), None)
         if maps is None:
             raise ValueError(f"There is neither {base}/{version}/instances nor {base}/instances.")
-        regions = partial(MapRegions, encoding="value/256", known=known)
+        regions = partial(MapRegions, encoding="value/256", known=known, void=void)
         images += paired(os.path.join(base, "images"), maps, "", "", split, regions)
     left_out = [row["name"] for row in labels if not row.get("evaluate", True)]
-    notes = [f"labels that are not evaluated are void: {', '.join(left_out)}"] if left_out else []
+    notes = [f"labels that are not evaluated in {config} are void: {', '.join(left_out)}"] if left_out else []
     return Source(rows, _numbered_instances(images), [config], notes=notes)
 
 

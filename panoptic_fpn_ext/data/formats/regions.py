@@ -19,6 +19,7 @@ from ...coco_fields import runs_of_text
 
 __all__ = [
     "BoxMask",
+    "MapRow",
     "Region",
     "Source",
     "SourceImage",
@@ -28,6 +29,13 @@ __all__ = [
     "mask_of_row_runs",
     "regions_of_ids",
 ]
+
+_MOST_UNLISTED = 10
+_UNLISTED = "void, because it is no category, in the map of an image"
+
+MapRow = tuple[int, bool] | str | None
+"""What a value of a map is: a category (dataset id) and whether it is a crowd; None for void; what to call a value that
+is neither."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +79,8 @@ class SourceImage:
     ``path`` is the file, ``name`` what the result calls it: relative, with ``/``. ``regions`` takes (H, W) and gives
     the image's regions and counts of what it dropped, by reason; it runs in another process, so it can be pickled.
     ``size`` is (H, W) as the annotation says, if it does. ``split`` is the source's own, if it has one. An image with a
-    ``problem`` is left out, and the problem is reported.
+    ``problem`` is left out, and the problem is reported. ``content`` gives the bytes of an image that ``path`` holds
+    among other things; it can be pickled, too.
     """
 
     path: str
@@ -81,6 +90,7 @@ class SourceImage:
     split: str | None = None
     image_id: int | str | None = None
     problem: str | None = None
+    content: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,7 @@ class Source:
     ``categories`` has ``id``, ``name`` and, where the format knows it, ``isthing`` and ``color``.
     ``things_by_default`` says what the categories are of which nothing is known. ``notes`` say what was left out while
     reading, and why. ``files`` are the annotation files, by whose change the conversion is seen to be out of date.
+    ``void`` are names of categories that the format has for what is void.
     """
 
     categories: Sequence[Mapping[str, Any]]
@@ -97,6 +108,7 @@ class Source:
     files: Sequence[str]
     things_by_default: bool = True
     notes: Sequence[str] = field(default_factory=tuple)
+    void: Sequence[str] = ()
 
 
 def mask_of_array(mask: npt.NDArray[np.bool_], x: int = 0, y: int = 0) -> BoxMask | None:
@@ -175,22 +187,31 @@ def mask_of_row_runs(counts: Sequence[int], x: int, y: int, size: tuple[int, int
     return mask_of_array(_mask_of_counts(counts, size, column_by_column=False), x, y)
 
 
-def regions_of_ids(ids: npt.NDArray[np.integer], row_of: Callable[[int], tuple[int, bool] | None]) -> list[Region]:
+def regions_of_ids(
+    ids: npt.NDArray[np.integer], row_of: Callable[[int], MapRow]
+) -> tuple[list[Region], Mapping[str, int]]:
     """The regions of a map of ids, which do not overlap, in the order of the ids.
 
     Args:
         ids: integers (H, W).
-        row_of: of an id, the category (dataset id) and whether it is a crowd; None for void.
+        row_of: what an id is.
+
+    Returns:
+        The regions, and counts of ids that are no category, by reason.
     """
     present, inverse = np.unique(ids, return_inverse=True)
     index_map = inverse.reshape(ids.shape).astype(np.int32)
-    regions = []
+    regions, unlisted = [], []
     for index, (y0, x0, y1, x1) in _boxes(index_map, len(present)):
         row = row_of(int(present[index]))
-        if row is not None:
+        if isinstance(row, str):
+            unlisted.append(row)
+        elif row is not None:
             mask = index_map[y0:y1, x0:x1] == index
             regions.append(Region(row[0], BoxMask(x0, y0, mask), iscrowd=row[1]))
-    return regions
+    if len(set(unlisted)) > _MOST_UNLISTED:
+        return regions, {f"{_UNLISTED}: many values, so it may have been resized or compressed with loss": 1}
+    return regions, {f"{_UNLISTED}: {name}": 1 for name in unlisted}
 
 
 def _boxes(index_map: npt.NDArray[np.int32], count: int) -> list[tuple[int, tuple[int, int, int, int]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from ...panoptic_png import read_panoptic_png
 from .coco import region_of_annotation
 from .files import ImageIndex, read_ids
 from .id_maps import one_channel
-from .regions import Region, Source, SourceImage, regions_of_ids
+from .regions import MapRow, Region, Source, SourceImage, regions_of_ids
 
 __all__ = ["read_panoptic", "read_registered"]
 
@@ -40,16 +40,15 @@ def read_registered(name: str, module: str | None = None) -> Source:
         raise ValueError(f"detectron2's catalogs have no dataset {name!r}; --module MODULE imports what registers it.")
     dicts, metadata = DatasetCatalog.get(name), MetadataCatalog.get(name)
     things = _class_ids(metadata, "thing")
-    first_stuff = max(things.values(), default=0) + 1
-    stuff = {
-        i: c for i, c in _class_ids(metadata, "stuff", first_stuff).items() if metadata.stuff_classes[i] != "things"
-    }
+    every = _class_ids(metadata, "stuff", max(things.values(), default=0) + 1)
+    stuff = {i: c for i, c in every.items() if metadata.stuff_classes[i] != "things"}
+    void = {int(metadata.get("ignore_label", 255)), *(every.keys() - stuff.keys())}
     if not things and not stuff:
         raise ValueError(f"The metadata of {name!r} have neither thing_classes nor stuff_classes.")
     categories = [_row(c, metadata.thing_classes[i], True) for i, c in things.items()]
     listed = {row["id"] for row in categories}
     categories += [_row(c, metadata.stuff_classes[i], False) for i, c in stuff.items() if c not in listed]
-    images = [_registered_image(d, things, stuff, int(metadata.get("ignore_label", 255))) for d in dicts]
+    images = [_registered_image(d, things, stuff, void) for d in dicts]
     return Source(categories, images, [])
 
 
@@ -67,9 +66,9 @@ def _row(category: int, name: str, isthing: bool) -> dict[str, Any]:
 
 
 def _registered_image(
-    row: Mapping[str, Any], things: Mapping[int, int], stuff: Mapping[int, int], ignore: int
+    row: Mapping[str, Any], things: Mapping[int, int], stuff: Mapping[int, int], void: Collection[int]
 ) -> SourceImage:
-    regions = _RegisteredRegions(row.get("annotations") or (), row.get("sem_seg_file_name"), things, stuff, ignore)
+    regions = _RegisteredRegions(row.get("annotations") or (), row.get("sem_seg_file_name"), things, stuff, void)
     size = (int(row["height"]), int(row["width"])) if row.get("height") else None
     path = str(row["file_name"])
     return SourceImage(path, os.path.basename(path), regions, size, image_id=row.get("image_id"))
@@ -83,7 +82,7 @@ class _RegisteredRegions:
     map_file: str | None
     things: Mapping[int, int]
     stuff: Mapping[int, int]
-    ignore: int
+    void: Collection[int]
 
     def __call__(self, size: tuple[int, int]) -> tuple[list[Region], Mapping[str, int]]:
         regions: list[Region] = []
@@ -92,16 +91,19 @@ class _RegisteredRegions:
             ids = one_channel(read_ids(self.map_file))
             if ids.shape != size:
                 raise ValueError(f"{self.map_file} has (height, width) {ids.shape}, the image {size}")
-            regions += [Region(r.category, r.mask, z=float("-inf")) for r in regions_of_ids(ids, self._stuff_row)]
+            below, unlisted = regions_of_ids(ids, self._stuff_row)
+            regions += [Region(r.category, r.mask, z=float("-inf")) for r in below]
+            dropped.update(unlisted)
         for row in self.annotations:
             dataset_row = {**row, "category_id": self.things.get(row["category_id"])}
             region = region_of_annotation(_with_rle(dataset_row), size, set(self.things.values()), dropped)
             regions += [] if region is None else [region]
         return regions, dropped
 
-    def _stuff_row(self, value: int) -> tuple[int, bool] | None:
-        category = None if value == self.ignore else self.stuff.get(value)
-        return None if category is None else (category, False)
+    def _stuff_row(self, value: int) -> MapRow:
+        if value in self.void:
+            return None
+        return (self.stuff[value], False) if value in self.stuff else f"label {value}"
 
 
 def _with_rle(row: dict[str, Any]) -> dict[str, Any]:
@@ -151,5 +153,19 @@ def _panoptic_regions(
     ids = read_panoptic_png(png)
     if ids.shape != size:
         raise ValueError(f"{png} has (height, width) {ids.shape}, the image {size}")
-    rows = {s["id"]: (s["category_id"], bool(s["iscrowd"])) for s in segments}
-    return regions_of_ids(ids, rows.get), {}
+    rows: dict[int, MapRow] = {s["id"]: (s["category_id"], bool(s["iscrowd"])) for s in segments}
+    _refuse_other_areas(png, ids, segments)
+    return regions_of_ids(ids, lambda i: rows.get(i, f"id {i}" if i else None))
+
+
+def _refuse_other_areas(png: str, ids: npt.NDArray[np.int32], segments: Sequence[Mapping[str, Any]]) -> None:
+    """Maps of two images that were exchanged would be converted without a word, and get areas that fit."""
+    present, counts = np.unique(ids, return_counts=True)
+    areas = dict(zip(present.tolist(), counts.tolist(), strict=True))
+    for segment in segments:
+        area = areas.get(segment["id"], 0)
+        if segment.get("area", area) != area or not area:
+            raise ValueError(
+                f"{png}: segment {segment['id']} has {area} px, the JSON says {segment.get('area', 'nothing')}: is it "
+                "the map of another image? python -m panoptic_fpn_ext.data.check says what is wrong, and mends areas"
+            )

@@ -13,7 +13,7 @@ from typing import Final
 from ...category_comparison import refuse_different_categories
 from .regions import Source, SourceImage
 
-__all__ = ["WHOLE", "join_parts", "part_name", "split_images"]
+__all__ = ["WHOLE", "groups_of", "join_parts", "part_name", "split_images"]
 
 WHOLE: Final = "all"
 """Name of the only part of a dataset that is not split."""
@@ -44,7 +44,8 @@ def join_parts(parts: Mapping[str, Source]) -> Source:
     ]
     files = [path for source in parts.values() for path in source.files]
     notes = [f"{name}: {note}" for name, source in parts.items() for note in source.notes]
-    return replace(first, images=images, files=files, notes=notes)
+    void = list(dict.fromkeys(name for source in parts.values() for name in source.void))
+    return replace(first, images=images, files=files, notes=notes, void=void)
 
 
 def split_images(
@@ -69,9 +70,7 @@ def split_images(
         for image in images:
             parts.setdefault(image.split or WHOLE, []).append(image)
         return parts
-    groups: dict[str, list[SourceImage]] = {}
-    for image in images:
-        groups.setdefault(_group_of(image.name, group), []).append(image)
+    groups = groups_of(images, group)
     total = sum(shares.values())
     wanted = {part: len(images) * share / total for part, share in shares.items()}
     parts = {part: [] for part in wanted}
@@ -83,6 +82,14 @@ def split_images(
     if empty:
         raise ValueError(f"--split leaves {', '.join(empty)} without an image: there are only {len(groups)} groups.")
     return {part: sorted(members, key=lambda image: image.name) for part, members in parts.items()}
+
+
+def groups_of(images: Sequence[SourceImage], group: str | None) -> dict[str, list[SourceImage]]:
+    """Images that stay in one part, by what their names have in common; see :func:`split_images`."""
+    groups: dict[str, list[SourceImage]] = {}
+    for image in images:
+        groups.setdefault(_group_of(image.name, group), []).append(image)
+    return groups
 
 
 def _group_of(name: str, group: str | None) -> str:

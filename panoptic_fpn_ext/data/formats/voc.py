@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .files import stem
-from .id_maps import BACKGROUND, paired
-from .regions import Region, Source, SourceImage, regions_of_ids
+from .id_maps import is_void, paired
+from .regions import MapRow, Region, Source, regions_of_ids
 
 __all__ = ["read_voc"]
 
 
-def read_voc(root: str) -> Source:
+def read_voc(root: str, images: str | None = None) -> Source:
     """PASCAL VOC: ``JPEGImages``, ``SegmentationClass``, ``SegmentationObject``, with its 20 classes, or with those of
-    a ``labelmap.txt``, by colour, as CVAT and datumaro write it; outlines (255) are void.
+    a ``labelmap.txt``, by colour, as CVAT ("Segmentation mask" too) and datumaro write it; outlines (255) are void.
+
+    Args:
+        root: folder of these.
+        images: folder of the images, if it is not ``JPEGImages``.
 
     Raises:
         ValueError: the folders are not there.
     """
     table = os.path.join(root, "labelmap.txt")
     colors = _labelmap(table) if os.path.isfile(table) else {name: _voc_color(i) for i, name in enumerate(_VOC)}
-    names = [name for name in colors if name not in BACKGROUND]
+    names = [name for name in colors if not is_void(name)]
     ids = {name: i for i, name in enumerate(names, start=1)}
     categories = [{"id": ids[name], "name": name, "color": list(colors[name])} for name in names]
     by_color = {_packed(colors[name]): ids[name] for name in names}
-    regions = partial(_VocRegions, by_color=by_color, by_index=ids if not os.path.isfile(table) else {})
-    images = paired(f"{root}/JPEGImages", f"{root}/SegmentationClass", "", "", None, regions)
-    annotated = [image for image in images if image.problem is None]
-    lists = _voc_splits(root)
-    found = [SourceImage(i.path, i.name, i.regions, split=lists.get(stem(i.path))) for i in annotated]
-    left_out = len(images) - len(annotated)
+    void = {_packed(color) for name, color in colors.items() if is_void(name)} | {0, _OUTLINE} - by_color.keys()
+    regions = partial(_VocRegions, by_color=by_color, void=void)
+    listed = paired(images or f"{root}/JPEGImages", f"{root}/SegmentationClass", "", "", None, regions)
+    annotated = [image for image in listed if image.problem is None]
+    splits = _voc_splits(root)
+    found = [replace(image, split=splits.get(os.path.splitext(image.name)[0])) for image in annotated]
+    left_out = len(listed) - len(annotated)
     notes = [f"{left_out} images without SegmentationClass"] if left_out else []
     return Source(categories, found, [table] if os.path.isfile(table) else [], notes=notes)
 
@@ -76,6 +80,13 @@ def _packed(color: Sequence[int]) -> int:
     return int(color[0]) * 65536 + int(color[1]) * 256 + int(color[2])
 
 
+def _unpacked(color: int) -> tuple[int, int, int]:
+    return color >> 16, color >> 8 & 255, color & 255
+
+
+_OUTLINE = _packed((224, 224, 192))
+
+
 def _labelmap(path: str) -> dict[str, tuple[int, int, int]]:
     """``name:R,G,B:parts:actions`` a line."""
     colors = {}
@@ -87,6 +98,11 @@ def _labelmap(path: str) -> dict[str, tuple[int, int, int]]:
                 if len(values) != 3 or not all(v.strip().isdigit() for v in values):
                     raise ValueError(f"{path}: a line name:R,G,B:parts:actions is needed, got {line.strip()!r}.")
                 colors[name.strip()] = (int(values[0]), int(values[1]), int(values[2]))
+    twice = sorted(name for name, color in colors.items() if [*colors.values()].count(color) > 1)
+    if twice:
+        raise ValueError(
+            f"{path}: {', '.join(twice)} share a colour with another label, so PNGs cannot tell them apart."
+        )
     return colors
 
 
@@ -98,7 +114,7 @@ def _voc_splits(root: str) -> dict[str, str]:
         path = os.path.join(folder, f"{split}.txt")
         if os.path.isfile(path):
             with open(path, encoding="utf-8-sig") as f:
-                splits |= {line.split()[0]: split for line in f if line.strip()}
+                splits |= {line.strip().strip('"'): split for line in f if line.strip()}
     return splits
 
 
@@ -108,21 +124,22 @@ class _VocRegions:
 
     map_file: str
     by_color: Mapping[int, int]
-    by_index: Mapping[str, int]
+    void: Collection[int]
 
     def __call__(self, size: tuple[int, int]) -> tuple[list[Region], Mapping[str, int]]:
-        folder, name = os.path.split(self.map_file)
-        classes = _palette_pixels(self.map_file, size)
-        objects_file = os.path.join(os.path.dirname(folder), "SegmentationObject", name)
+        keys = _palette_pixels(self.map_file, size) * 2**24
+        before, _, after = self.map_file.rpartition("SegmentationClass")
+        objects_file = f"{before}SegmentationObject{after}"
         if not os.path.isfile(objects_file):
-            return regions_of_ids(classes, lambda c: (self.by_color[c], True) if c in self.by_color else None), {}
-        objects = _palette_pixels(objects_file, size)
-        keys = classes.astype(np.int64) * 2**24 + objects
-        return regions_of_ids(keys, self._row), {}
+            regions, dropped = regions_of_ids(keys, self._row)
+            return regions, {**dropped, "image without SegmentationObject, so its things are crowds": 1}
+        return regions_of_ids(keys + _palette_pixels(objects_file, size), self._row)
 
-    def _row(self, key: int) -> tuple[int, bool] | None:
-        category, number = self.by_color.get(key // 2**24), key % 2**24
-        return None if category is None or number == _packed((224, 224, 192)) else (category, number == 0)
+    def _row(self, key: int) -> MapRow:
+        color, number = divmod(key, 2**24)
+        if color in self.by_color and number != _OUTLINE:
+            return self.by_color[color], number == 0
+        return None if color in self.void or number == _OUTLINE else f"colour {_unpacked(color)}"
 
 
 def _palette_pixels(path: str, size: tuple[int, int]) -> npt.NDArray[np.int64]:

@@ -10,21 +10,24 @@ from typing import Any
 from .files import images_below, read_yaml
 from .regions import Region, Source, SourceImage
 from .shapes import Shape, regions_of_shapes
+from .splits import part_name
 
 __all__ = ["read_yolo"]
 
 
 def read_yolo(description: str, images: str | None = None) -> Source:
-    """Read a YOLO segmentation dataset: ``data.yaml`` with ``names`` and the folders or lists of train, val and test;
-    the labels of ``…/images/x.jpg`` are in ``…/labels/x.txt``.
+    """Read a YOLO segmentation dataset: ``data.yaml`` with ``names`` and the folders or lists of train, val and test,
+    or ``classes.txt`` and ``images``; the labels of ``…/images/x.jpg`` are in ``…/labels/x.txt``.
+
+    Args:
+        description: the YAML, the ``classes.txt``, or the folder of one of them.
+        images: folder of the images; as the YAML says, or ``images`` beside it, if not given.
 
     Raises:
         ValueError: the YAML has no names or no images.
     """
-    if os.path.isdir(description):
-        yamls = [f for f in sorted(os.listdir(description)) if f.endswith((".yaml", ".yml"))]
-        description = os.path.join(description, yamls[0] if yamls else "data.yaml")
-    content = read_yaml(description)
+    description = _description(description)
+    content = _content(description)
     names = content.get("names") if isinstance(content, Mapping) else None
     if not isinstance(names, list | Mapping) or not names:
         raise ValueError(f"{description} is no YOLO description: it has no names.")
@@ -33,7 +36,27 @@ def read_yolo(description: str, images: str | None = None) -> Source:
     ids = {name: int(i) + 1 for i, name in labels.items()}
     found = _images(content, description, images, partial(_regions_of_file, names=labels, ids=ids))
     files = [path for path in (_labels_of(image.path) for image in found) if os.path.isfile(path)]
+    if not files:
+        raise ValueError(f"{description}: no image has labels: there is no {_labels_of(found[0].path)}, for example.")
     return Source([{"id": i, "name": name} for name, i in ids.items()], found, [description, *files])
+
+
+def _description(path: str) -> str:
+    if not os.path.isdir(path):
+        return path
+    files = sorted(os.listdir(path))
+    found = [f for f in files if f.endswith((".yaml", ".yml"))] + [f for f in files if f == "classes.txt"]
+    return os.path.join(path, found[0] if found else "data.yaml")
+
+
+def _content(description: str) -> Any:
+    if not description.endswith(".txt"):
+        return read_yaml(description)
+    try:
+        with open(description, encoding="utf-8-sig") as f:
+            return {"names": [line.strip() for line in f if line.strip()]}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{description} cannot be read as UTF-8 text: {error}.") from error
 
 
 def _images(
@@ -43,11 +66,12 @@ def _images(
     root = images or _yolo_root(description, content)
     folder = os.path.dirname(os.path.abspath(description))
     parts = {part: content[part] for part in ("train", "val", "valid", "test") if content.get(part)}
+    parts = parts or {"all": images or os.path.join(folder, "images")}  # as Label Studio and supervision write it
     found = []
     for part, entries in parts.items():
-        split = "val" if part == "valid" else part
-        for path in _yolo_images(entries, root, folder):
-            name = os.path.basename(path) if len(parts) == 1 else f"{split}/{os.path.basename(path)}"
+        split = part_name(part)
+        for path, relative in _yolo_images(entries, root, folder):
+            name = relative if len(parts) == 1 else f"{split}/{relative}"
             own = partial(regions, path=_labels_of(path))
             found.append(SourceImage(path, name, own, split=split if len(parts) > 1 else None))
     if not found:
@@ -61,8 +85,8 @@ def _yolo_root(description: str, content: Mapping[str, Any]) -> str:
     return root if os.path.isdir(root) else folder
 
 
-def _yolo_images(entries: Any, root: str, folder: str) -> list[str]:
-    """Images of a part: folders, or text files that list images."""
+def _yolo_images(entries: Any, root: str, folder: str) -> list[tuple[str, str]]:
+    """Images of a part, folders or text files that list images: their paths, and below what is listed."""
     result = []
     for entry in entries if isinstance(entries, list) else [entries]:
         entry = str(entry)
@@ -76,9 +100,10 @@ def _yolo_images(entries: Any, root: str, folder: str) -> list[str]:
         if os.path.isfile(place):
             with open(place, encoding="utf-8-sig") as f:
                 lines = [line.strip() for line in f if line.strip()]
-            result += [os.path.normpath(os.path.join(os.path.dirname(place), line)) for line in lines]
+            paths = [os.path.normpath(os.path.join(os.path.dirname(place), line)) for line in lines]
+            result += [(path, os.path.basename(path)) for path in paths]
         else:
-            result += [os.path.join(place, name) for name in images_below(place)]
+            result += [(os.path.join(place, name), name) for name in images_below(place)]
     return result
 
 
