@@ -16,6 +16,9 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     # Semantic ids that stand for things and so never become stuff segments: (0,) where the semantic head predicts
     # "things as other", as on COCO; the ids of all things where it predicts all classes, as on Cityscapes.
     _set_default(combine, "THING_SEM_SEG_IDS", (0,))
+    # Weights of DINCombiner: box, everywhere and shape of its unary terms, then the CRF's kernels of positions and of
+    # colours. `projects/din/learn_weights.py` learns them.
+    _set_default(combine, "DIN_WEIGHTS", [1.0, 1.0, 1.0, 3.0, 4.0])
 
     # What inference returns of an image, and so computes; without "instances", only detections that can enter the
     # panoptic map get a mask. All three by default, as detectron2's PanopticFPN.

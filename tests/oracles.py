@@ -152,3 +152,20 @@ def deform_conv_plain(
             )
             result[:, rows] += value[:, None] * weight[rows, c % per_group, tap // side, tap % side, None, None]
     return result
+
+
+def mean_field_plain(scores, image, spatial_weight=3.0, bilateral_weight=4.0, num_steps=3, thetas=(3.0, 49.0, 5.0)):
+    """`DenseCRF.mean_field` with both kernels as matrices of all pairs of pixels, in float64."""
+    height, width = scores.shape[1:]
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    position, color = torch.stack([y.flatten(), x.flatten()], dim=1).double(), image.flatten(1).t().double()
+    gamma, alpha, beta = thetas
+    apart, other = (((f[:, None] - f) ** 2).sum(dim=2) for f in (position, color))
+    spatial = (-apart / (2 * gamma**2)).exp()
+    bilateral = (-apart / (2 * alpha**2) - other / (2 * beta**2)).exp()
+    start = x = scores.flatten(1).double()
+    for _ in range(num_steps):
+        q = x.softmax(dim=0)
+        messages = [q @ (kernel / kernel.sum(dim=1, keepdim=True)).t() for kernel in (spatial, bilateral)]
+        x = start + spatial_weight * messages[0] + bilateral_weight * messages[1]
+    return x.view(scores.shape)

@@ -2,7 +2,7 @@
 
 from . import backbone
 from .acceleration import accelerate_training, optimize_for_inference
-from .combiner import PANOPTIC_COMBINER_REGISTRY, HeuristicCombiner, build_panoptic_combiner
+from .combiner import PANOPTIC_COMBINER_REGISTRY, DINCombiner, HeuristicCombiner, build_panoptic_combiner
 from .deform_conv import use_torchvisions_operator
 from .panoptic_fpn import PanopticFPNExt
 from .sem_seg_head import PanopticFPNSemSegHead
@@ -10,6 +10,7 @@ from .separate_networks import SeparatePanopticNetworks
 
 __all__ = [
     "PANOPTIC_COMBINER_REGISTRY",
+    "DINCombiner",
     "HeuristicCombiner",
     "PanopticFPNExt",
     "PanopticFPNSemSegHead",

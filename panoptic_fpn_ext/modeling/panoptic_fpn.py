@@ -290,7 +290,9 @@ class PanopticFPNExt(GeneralizedRCNN):
         if "instances" in self.outputs:
             result["instances"] = postprocess_instances(instances, output_size)
         if "panoptic_seg" in self.outputs:
-            prediction = self.combiner(instances, sem_seg_logits, image_size, output_size)
+            # Of DIN, colours matter; the values that were read, since the network's own are normalised.
+            image = {"image": inputs["image"]} if getattr(self.combiner, "needs_image", False) else {}
+            prediction = self.combiner(instances, sem_seg_logits, image_size, output_size, **image)
             result["panoptic_seg"] = (prediction.panoptic_seg, prediction.segments_info)
         return result
 

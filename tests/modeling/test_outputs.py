@@ -141,3 +141,17 @@ def test_unknown_outputs_are_refused(outputs):
 
 def test_the_key_reaches_the_model():
     assert _build("MODEL.PANOPTIC_FPN.OUTPUTS", ["panoptic_seg"]).outputs == {"panoptic_seg"}
+
+
+def test_the_combiner_of_a_name_gets_the_image():
+    torch.manual_seed(0)
+    model = _build(
+        "MODEL.PANOPTIC_FPN.COMBINE.NAME", "DINCombiner", "MODEL.PANOPTIC_FPN.COMBINE.DIN_WEIGHTS", [1, 2, 1, 0, 4]
+    )
+    assert model.combiner.weights == (1, 2, 1, 0, 4)
+    inputs = _inputs()
+    for outputs, given in zip(_predict(model, inputs, ALL, _median_score(model, inputs)), inputs, strict=True):
+        panoptic_seg, segments = outputs["panoptic_seg"]
+        assert panoptic_seg.shape == (given["height"], given["width"])
+        assert set(panoptic_seg.unique().tolist()) - {0} == {segment["id"] for segment in segments}
+        assert any(segment["isthing"] for segment in segments)

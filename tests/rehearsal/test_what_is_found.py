@@ -22,7 +22,7 @@ def _on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
 FAULTS = [
     ("combiner.heuristic.paste_mask", "inference"),
     ("combiner.heuristic.label_free_pixels", "inference"),
-    ("combiner.heuristic._label_areas", "inference"),
+    ("combiner.heuristic.label_areas", "inference"),
     ("postprocessing.resize.composed_taps", "inference"),
     ("postprocessing.instances.paste_masks", "inference"),
     ("panoptic_fpn.upsample_sem_seg_logits", "inference"),

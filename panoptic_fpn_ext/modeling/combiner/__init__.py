@@ -1,6 +1,7 @@
 """Procedures that merge instances and semantics into one panoptic map."""
 
 from .build import PANOPTIC_COMBINER_REGISTRY, build_panoptic_combiner
+from .din import DINCombiner
 from .heuristic import HeuristicCombiner
 
-__all__ = ["PANOPTIC_COMBINER_REGISTRY", "HeuristicCombiner", "build_panoptic_combiner"]
+__all__ = ["PANOPTIC_COMBINER_REGISTRY", "DINCombiner", "HeuristicCombiner", "build_panoptic_combiner"]

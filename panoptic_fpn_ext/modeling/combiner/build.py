@@ -19,7 +19,11 @@ picks one. The registered object is called as ``cls(cfg, **kwargs)`` and returns
 
 
 class PanopticCombiner(Protocol):
-    """What every combiner does."""
+    """What every combiner does.
+
+    One with a class attribute ``needs_image = True`` is also given ``image``, (3, h, w) of `image_size`: the network
+    input in values from 0 to 255, before it is normalised.
+    """
 
     def __call__(
         self,

@@ -4,7 +4,7 @@ Shapes: K detections, M mask side, C semantic classes, h, w logits, H, W output.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,16 +12,16 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
 from torch.nn import functional as F
 
-from ...structures import THINGS_SEM_SEG_ID, VOID_ID, PanopticPrediction, SegmentInfo
+from ...structures import THINGS_SEM_SEG_ID, VOID_ID, PanopticPrediction
 from ..postprocessing import (
     PlacedInstances,
-    Placement,
     label_free_pixels,
     paste_mask,
     place_instances,
     row_strips,
 )
 from .build import PANOPTIC_COMBINER_REGISTRY
+from .segments import candidate_rows, label_areas, stuff_segments, thing_segments
 
 __all__ = ["HeuristicCombiner"]
 
@@ -102,25 +102,21 @@ class HeuristicCombiner:
         panoptic_seg = torch.full(output_size, VOID_ID, dtype=torch.int32, device=device)
         free = torch.ones(output_size, dtype=torch.bool, device=device)
         placed = place_instances(instances, output_size)  # Here the host waits for the device for the first time.
-        candidates = self._candidates(placed.placement.scores)
+        candidates = candidate_rows(placed.placement.scores, self.instance_score_threshold)
         accepted = self._write_instances(panoptic_seg, free, placed, candidates)
         labels = label_free_pixels(sem_seg_logits, self.sem_seg_stride, image_size, free)
-        areas = _label_areas(labels, len(sem_seg_logits))
+        areas = label_areas(labels, len(sem_seg_logits))
         ids = self._stuff_ids(areas, accepted.sum())
         _write_stuff(panoptic_seg, labels, ids)
         # Here for the second and last time.
         numbers = torch.cat([accepted, areas, ids]).tolist()
         is_accepted, stuff = numbers[: len(candidates)], numbers[len(candidates) :]
         things = list(itertools.compress(candidates, is_accepted))
-        segments = [*_things(placed.placement, things), *_stuff(stuff[: len(areas)], stuff[len(areas) :])]
+        segments = [
+            *thing_segments(placed.placement, things),
+            *stuff_segments(stuff[: len(areas)], stuff[len(areas) :]),
+        ]
         return PanopticPrediction(panoptic_seg, segments)
-
-    def _candidates(self, scores: Sequence[float]) -> list[int]:
-        """Positions of the instances that are good enough, best first."""
-        # As detectron2 sorts them, so that equal scores come in its order. The host has them: no device is asked.
-        order = torch.argsort(-torch.tensor(scores, dtype=torch.float32)).tolist()
-        # As Python numbers: a float32 tensor would round the threshold.
-        return [k for k in order if scores[k] >= self.instance_score_threshold]
 
     def _write_instances(
         self, panoptic_seg: torch.Tensor, free: torch.Tensor, placed: PlacedInstances, candidates: Sequence[int]
@@ -160,44 +156,9 @@ class HeuristicCombiner:
         return (is_segment.cumsum(0) + num_things) * is_segment
 
 
-def _label_areas(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """int64 (C,): how often each label below C occurs in (H, W)."""
-    if labels.device.type == "cpu":
-        return torch.bincount(labels.flatten(), minlength=num_classes)[:num_classes]
-    # On a GPU `bincount` makes the host wait for the largest label. Rows keep additions to one number few.
-    by_row = torch.zeros(len(labels), num_classes + 1, dtype=torch.int32, device=labels.device)
-    for strip in row_strips(*labels.shape):
-        index = labels[strip].long()
-        by_row[strip].scatter_add_(1, index, by_row.new_ones(()).expand_as(index))
-    return by_row.sum(dim=0)[:num_classes]
-
-
 def _write_stuff(panoptic_seg: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor) -> None:
     """Write ids int64 (C,) of labels into the free pixels of the map; the others have label C."""
     id_of_label = F.pad(ids, (0, 1)).int()
     for strip in row_strips(*labels.shape):
         # int32 indices are half the memory of int64, and all versions of PyTorch take them here.
         panoptic_seg[strip] += id_of_label.index_select(0, labels[strip].flatten().int()).view_as(labels[strip])
-
-
-def _things(placement: Placement, rows: Iterable[int]) -> list[SegmentInfo]:
-    """Segments of instances, by their positions among those that are not empty."""
-    return [
-        SegmentInfo(
-            id=i,
-            isthing=True,
-            score=placement.scores[row],
-            category_id=placement.classes[row],
-            instance_id=row,
-        )
-        for i, row in enumerate(rows, start=1)
-    ]
-
-
-def _stuff(areas: Sequence[int], ids: Sequence[int]) -> list[SegmentInfo]:
-    """Segments of the labels that have an id."""
-    return [
-        SegmentInfo(id=i, isthing=False, category_id=label, area=area)
-        for label, (area, i) in enumerate(zip(areas, ids, strict=True))
-        if i
-    ]

@@ -2,7 +2,7 @@
 
 from .instances import PlacedInstances, Placement, place_instances, postprocess_instances
 from .labels import label_free_pixels, row_strips
-from .masks import paste_mask, paste_masks, paste_windows
+from .masks import paste_mask, paste_masks, paste_probs, paste_windows
 from .resize import Taps, composed_taps, upsample_sem_seg_logits
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "label_free_pixels",
     "paste_mask",
     "paste_masks",
+    "paste_probs",
     "paste_windows",
     "place_instances",
     "postprocess_instances",

@@ -4,12 +4,12 @@ Shapes: K detections, M mask side, H, W output.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.nn import functional as F
 
-__all__ = ["Window", "paste_mask", "paste_masks", "paste_windows"]
+__all__ = ["Window", "paste_mask", "paste_masks", "paste_probs", "paste_windows"]
 
 Window = tuple[slice, slice]
 """Rows and columns of a map."""
@@ -48,17 +48,34 @@ def paste_mask(mask: torch.Tensor, box: torch.Tensor, window: Window, threshold:
     Returns:
         bool, of the window's shape.
     """
+    pasted = torch.empty(_shape(window), dtype=torch.bool, device=mask.device)
+    for tile, probs in _sampled(mask, box, window):
+        torch.ge(probs, threshold, out=pasted[tile])
+    return pasted
+
+
+def paste_probs(mask: torch.Tensor, box: torch.Tensor, window: Window) -> torch.Tensor:
+    """As :func:`paste_mask`, with probabilities, float32 of the window's shape; differentiable in the mask."""
+    return torch.cat([probs for _, probs in _sampled(mask, box, window)])
+
+
+def _sampled(mask: torch.Tensor, box: torch.Tensor, window: Window) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Probabilities in a window, some of its rows at a time."""
     rows, cols = window
     x0, y0, x1, y1 = box.unbind()
     y = _sample_positions(rows, y0, y1)
     x = _sample_positions(cols, x0, x1)
-    pasted = torch.empty((len(y), len(x)), dtype=torch.bool, device=mask.device)
     step = max(1, _TILE_PIXELS // len(x))
-    for tile, y_tile in zip(pasted.split(step), y.split(step), strict=True):
-        grid = torch.stack([x.expand(tile.shape), y_tile[:, None].expand(tile.shape)], dim=2)
-        probs = F.grid_sample(mask[None, None].float(), grid[None], align_corners=False)[0, 0]
-        torch.ge(probs, threshold, out=tile)
-    return pasted
+    for start in range(0, len(y), step):
+        tile = slice(start, min(start + step, len(y)))
+        shape = (tile.stop - start, len(x))
+        grid = torch.stack([x.expand(shape), y[tile, None].expand(shape)], dim=2)
+        yield tile, F.grid_sample(mask[None, None].float(), grid[None], align_corners=False)[0, 0]
+
+
+def _shape(window: Window) -> tuple[int, int]:
+    rows, cols = window
+    return rows.stop - rows.start, cols.stop - cols.start
 
 
 def paste_masks(
