@@ -82,6 +82,10 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     # "COCOPanopticEvaluator".
     _set_default(cfg.TEST, "PANOPTIC_EVALUATOR", "PanopticQualityEvaluator")
 
+    # Whether each evaluation of PQ ends with a page that shows where the points went (``report.html`` beside its
+    # results), as ``python -m panoptic_fpn_ext.report`` writes it.
+    _set_default(cfg.TEST, "REPORT", False)
+
 
 def _set_default(node: CfgNode, key: str, value: object) -> None:
     if key not in node:

@@ -32,6 +32,7 @@ from ..evaluation.model_ids import unlisted_categories
 from ..evaluation.sem_seg_evaluator import PanopticSemSegEvaluator
 from ..modeling.panoptic_fpn import OUTPUTS
 from ..unique_names import distinct_names
+from .evaluation_pages import ReportingEvaluator
 from .model_outputs import model_outputs
 
 __all__ = ["build_dataset_evaluator", "build_evaluator"]
@@ -54,8 +55,8 @@ _PANOPTIC_EVALUATORS = {
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluator:
     """:func:`build_dataset_evaluator` for the model of a config.
 
-    ``TEST.PANOPTIC_EVALUATOR`` is read too. ``output_folder`` is by default ``OUTPUT_DIR/inference``; where
-    ``DATASETS.TEST`` has several names, each gets a folder in it.
+    ``TEST.PANOPTIC_EVALUATOR`` and ``TEST.REPORT`` are read too. ``output_folder`` is by default
+    ``OUTPUT_DIR/inference``; where ``DATASETS.TEST`` has several names, each gets a folder in it.
     """
     folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
     return build_dataset_evaluator(
@@ -64,6 +65,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None =
         outputs=model_outputs(cfg),
         has_masks=cfg.MODEL.MASK_ON,
         panoptic_evaluator=cfg.TEST.get("PANOPTIC_EVALUATOR", "PanopticQualityEvaluator"),
+        report=cfg.TEST.get("REPORT", False),
     )
 
 
@@ -74,6 +76,7 @@ def build_dataset_evaluator(
     outputs: Iterable[str] = OUTPUTS,
     has_masks: bool = True,
     panoptic_evaluator: str = "PanopticQualityEvaluator",
+    report: bool = False,
 ) -> DatasetEvaluator:
     """mIoU, AP and PQ, as far as a dataset's ground truth has them and the model predicts what they measure.
 
@@ -84,6 +87,7 @@ def build_dataset_evaluator(
         outputs: those of ``panoptic_seg``, ``instances`` and ``sem_seg`` that the model predicts.
         has_masks: whether its instances have masks.
         panoptic_evaluator: see ``TEST.PANOPTIC_EVALUATOR``.
+        report: see ``TEST.REPORT``.
 
     Raises:
         ValueError: another ``evaluator_type``, an unknown panoptic evaluator, or a model that predicts nothing that the
@@ -98,7 +102,7 @@ def build_dataset_evaluator(
         evaluators.append(_instance_evaluator(dataset_name, output_folder, has_masks))
     if "panoptic_seg" in measured:
         # The last one, because detectron2's changes the model's outputs.
-        evaluators.append(_panoptic_evaluator(dataset_name, output_folder, panoptic_evaluator))
+        evaluators.append(_panoptic_evaluator(dataset_name, output_folder, panoptic_evaluator, report))
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
 
 
@@ -168,7 +172,7 @@ class _InstanceEvaluator(COCOEvaluator):
         return results
 
 
-def _panoptic_evaluator(dataset_name: str, output_folder: str, name: str) -> DatasetEvaluator:
+def _panoptic_evaluator(dataset_name: str, output_folder: str, name: str, report: bool) -> DatasetEvaluator:
     if name not in _PANOPTIC_EVALUATORS:
         raise ValueError(f"TEST.PANOPTIC_EVALUATOR must be one of {sorted(_PANOPTIC_EVALUATORS)}, got {name!r}.")
     unlisted = [row["name"] for row in unlisted_categories(MetadataCatalog.get(dataset_name))]
@@ -177,6 +181,12 @@ def _panoptic_evaluator(dataset_name: str, output_folder: str, name: str) -> Dat
             "TEST.PANOPTIC_EVALUATOR COCOPanopticEvaluator fails on predictions of categories that the JSON of dataset "
             f"{dataset_name!r} does not list ({', '.join(unlisted)}). List them, or take PanopticQualityEvaluator."
         )
+    if report and name == "COCOPanopticEvaluator":
+        raise ValueError(
+            "TEST.REPORT needs TEST.PANOPTIC_EVALUATOR PanopticQualityEvaluator: COCOPanopticEvaluator keeps no PNGs."
+        )
+    if report:
+        return ReportingEvaluator(dataset_name, output_folder)
     if name == "COCOPanopticEvaluator":
         dataset_name = _plain_dataset(dataset_name, output_folder)
     return _PANOPTIC_EVALUATORS[name](dataset_name, output_folder)

@@ -17,6 +17,7 @@ from ..data.panoptic_catalog import is_panoptic
 from ..data.train_loader import TrainLoader
 from .checkpoint import PanopticCheckpointer
 from .device import distribute
+from .evaluation_pages import write_to_board
 from .evaluation_progress import evaluate_dataset, forget_progress
 from .interruption import with_stop
 from .lazy_config import dataset_names
@@ -60,6 +61,7 @@ def evaluate_lazily(cfg: DictConfig, model: nn.Module, progress_folder: str | No
         agree_on_categories((), dataset_names(cfg, "test"), source)
     test_loader, evaluator = _build_loader(cfg, "test"), instantiate(cfg.dataloader.evaluator)
     results = evaluate_dataset(model, test_loader, evaluator, progress_folder)
+    write_to_board(evaluator)
     forget_progress(progress_folder)
     if results and comm.is_main_process():
         print_csv_format(results)

@@ -29,6 +29,7 @@ from .checkpoint import PanopticCheckpointer
 from .checks import check_config
 from .data_checks import check_data
 from .device import distribute
+from .evaluation_pages import write_to_board
 from .evaluation_progress import evaluate_dataset, forget_progress
 from .evaluators import build_evaluator
 from .exported import open_exported_model
@@ -203,6 +204,7 @@ class Trainer(DefaultTrainer):
             evaluator = evaluators[number] if evaluators else cls.build_evaluator(cfg, name)
             folder = os.path.join(progress_folder, str(number)) if progress_folder else None
             results[name] = evaluate_dataset(model, cls.build_test_loader(cfg, name), evaluator, folder)
+            write_to_board(evaluator)
             if comm.is_main_process():
                 logging.getLogger(__name__).info(f"Evaluation results for {name} in csv format:")
                 print_csv_format(results[name])

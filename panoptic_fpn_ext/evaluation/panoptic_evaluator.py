@@ -25,7 +25,10 @@ from .report import class_table, detectron2_results, group_table, json_report, w
 from .segments import parse_segments
 from .worker import BackgroundWorker
 
-__all__ = ["PanopticQualityEvaluator"]
+__all__ = ["EVALUATION_RECORD", "PanopticQualityEvaluator"]
+
+EVALUATION_RECORD = "evaluation.json"
+"""File beside the predictions that says what they were compared with."""
 
 MAX_WAITING = 8
 """Images between the model and the worker: enough to even out hard images, 10 MB at 480×640."""
@@ -76,8 +79,9 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         """
         Args:
             dataset_name: its metadata have ``panoptic_json`` and ``panoptic_root``, as all panoptic sets of detectron2.
-            output_dir: a local folder, shared by all ranks, for ``panoptic_quality.json`` and the predictions in COCO's
-                format (``predictions.json``, ``predictions/``, PNGs called as the ground truth's); None writes nothing.
+            output_dir: a local folder, shared by all ranks, for ``panoptic_quality.json``, :data:`EVALUATION_RECORD`
+                and the predictions in COCO's format (``predictions.json``, ``predictions/``, PNGs called as the ground
+                truth's); None writes nothing.
             gt_cache_bytes: memory for decoded ground truth (20 KB a COCO image) that later evaluations with this
                 object use again; 0 for none.
             png_decoder: one of ``panoptic_png.png_decoders()``; None is the fastest.
@@ -102,6 +106,11 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         self._worker = BackgroundWorker(self._work, self._explain, MAX_WAITING)
         self._writer = None if output_dir is None else PredictionWriter(output_dir, comm.get_rank())
         self._state = _State()
+
+    @property
+    def output_dir(self) -> str | None:
+        """Where its files go."""
+        return self._output_dir
 
     def reset(self) -> None:
         """Forget all images; the cache of the ground truth stays."""
@@ -190,6 +199,14 @@ class PanopticQualityEvaluator(DatasetEvaluator):
             logger.info("Panoptic Evaluation Results:\n\n" + group_table(counts) + "\n")
         if self._output_dir is not None:
             write_json(os.path.join(self._output_dir, "panoptic_quality.json"), json_report(counts))
+            write_json(os.path.join(self._output_dir, EVALUATION_RECORD), self._record())
+
+    def _record(self) -> dict[str, str]:
+        """Name of the dataset, and absolute paths of its files."""
+        keys = ("panoptic_json", "panoptic_root", "image_root")
+        paths = {key: str(getattr(self._metadata, key)) for key in keys if getattr(self._metadata, key, None)}
+        local = {key: path if "://" in path else os.path.abspath(path) for key, path in paths.items()}
+        return {"dataset": str(self._metadata.name), **local}
 
     # -- in the worker's thread -----------------------------------------------------------------------------------
 

@@ -1,10 +1,12 @@
 """``python -m panoptic_fpn_ext.report``: one page that shows where the points of PQ went, and the images to look at."""
 
 import argparse
+import os
 from collections.abc import Sequence
 
 from ..command import command_parser, run_command
 from .gallery import Budget
+from .runs import report_of_run
 from .writer import write_report
 
 
@@ -15,17 +17,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         OSError, ValueError: the files are not there, or not sound.
     """
     args = _parser().parse_args(arguments)
-    for path in write_report(
-        args.output,
-        args.paths[0],
+    for path in _write(args):
+        print(f"Written: {path}")  # noqa: T201 (a command line)
+
+
+def _write(args: argparse.Namespace) -> list[str]:
+    budget = Budget(args.max_images, round(args.max_megabytes * 1e6))
+    first = args.paths[0]
+    if len(args.paths) == 1:
+        if first.endswith(".json"):
+            raise ValueError(f"{first} alone is not enough: name GT.json and PRED.json, or the folder of a run.")
+        output = args.output or os.path.join(first, "report.html")
+        return report_of_run(first, output, images=args.images, budget=budget)
+    return write_report(
+        args.output or "report.html",
+        first,
         args.paths[1:],
         images=args.images,
         gt_folder=args.gt_folder,
         pred_folders=args.pred_folder,
         names=args.names,
-        budget=Budget(args.max_images, round(args.max_megabytes * 1e6)),
-    ):
-        print(f"Written: {path}")  # noqa: T201 (a command line)
+        budget=budget,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the predictions' PNGs (default: as PRED.json); twice for two models",
     )
     parser.add_argument("--names", nargs="+", default=[], metavar="NAME", help="of the models")
-    parser.add_argument("--output", metavar="FILE", default="report.html", help="default: %(default)s")
+    parser.add_argument("--output", metavar="FILE", help="default: report.html here, or in OUTPUT_DIR")
     parser.add_argument("--max-images", type=int, default=200, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--max-megabytes", type=float, default=22.0, metavar="MB", help="of all images together (default: %(default)s)"

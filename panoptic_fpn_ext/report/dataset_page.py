@@ -140,6 +140,6 @@ def _drawn(
     names = [str(row["name"]) for row in categories.values()]
     rgb = [tuple(bytes.fromhex(colors[id_][1:])) for id_ in categories]
     metadata = SimpleNamespace(thing_classes=names, stuff_classes=names, thing_colors=rgb, stuff_colors=rgb)
-    drawn = Image.fromarray(draw_panoptic(pixels, ids, segments, metadata))
+    drawn = Image.fromarray(draw_panoptic(pixels, ids, segments, metadata, hatch_void=True, vary=False))
     drawn.thumbnail((_SIDE, _SIDE))
     return np.asarray(drawn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -180,11 +180,23 @@ def _file_names(content: Mapping[str, Any]) -> dict[str, str]:
 def _image_path(folder: str | None, name: str | None, png_name: str) -> str | None:
     """The image's file: by the name in the JSON, or as the PNG is called."""
     if folder is None:
-        return name if name is not None and os.path.isabs(name) and os.path.isfile(name) else None
+        return name if name is not None and os.path.isfile(name) else None
     stem = os.path.splitext(png_name)[0]
-    candidates = [name] if name is not None else [stem + suffix for suffix in (".jpg", ".png", ".jpeg")]
-    for candidate in candidates:
+    names = [name] if name is not None else []
+    names += [stem + suffix for suffix in (".jpg", ".png", ".jpeg")]
+    # Cityscapes' images lie in folders of cities, and its panoptic PNGs are called otherwise.
+    names.append(f"{stem.removesuffix('_gtFine_panoptic')}_leftImg8bit.png")
+    for candidate in names:
         path = os.path.join(folder, candidate)
         if os.path.isfile(path):
             return path
-    return None
+    deeper = _files_below(folder)
+    return next((deeper[os.path.basename(one)] for one in names if os.path.basename(one) in deeper), None)
+
+
+@cache
+def _files_below(folder: str) -> dict[str, str]:
+    """Paths of the files in subfolders, by name."""
+    walked = os.walk(folder)
+    next(walked, None)
+    return {name: os.path.join(inner, name) for inner, _, files in walked for name in files}

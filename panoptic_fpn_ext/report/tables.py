@@ -26,7 +26,8 @@ class Table:
     """Rows of values, None where there is none; the first column names the row.
 
     ``kinds``: of each row, to filter by, with ``filters``; ``colors``: of a chip before each row; ``opens``: the list
-    of segments whose n-th one the n-th row opens; ``total``: a last row that is not sorted.
+    of segments whose n-th one the n-th row opens; ``total``: a last row that is not sorted; ``most``:
+    of the rows that are on the page, 0 for all: the files have all.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Table:
     opens: str = ""
     total: Sequence[Any] = ()
     filters: bool = False
+    most: int = 0
     type: str = field(default="table", init=False)
 
     def csv(self) -> str:

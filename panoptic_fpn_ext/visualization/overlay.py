@@ -23,6 +23,7 @@ _READABLE_SIDE: Final = 960  # px, from which labels of small objects can be rea
 _STRIP_PIXELS: Final = 2**18
 _OUTLINE: Final = np.array([255, 255, 240], dtype=np.uint8)
 _OUTLINE_OPACITY: Final = 160  # of 256
+_STRIPE: Final = 5  # px
 _VARIATION: Final = 0.15 * 255  # of the colours of things
 
 _Pixels = npt.NDArray[np.uint8]
@@ -35,10 +36,12 @@ def draw_panoptic(
     metadata: Any,
     *,
     alpha: float = 0.5,
+    hatch_void: bool = False,
+    vary: bool = True,
 ) -> _Pixels:
     """Draw segments in the colours of their categories, with names and, for predictions, scores.
 
-    Things get slightly varied colours, the same ones at every call. The arguments are not changed.
+    The arguments are not changed.
 
     Args:
         image: uint8 (H, W, 3), RGB.
@@ -47,6 +50,9 @@ def draw_panoptic(
             ``iscrowd`` if there are any.
         metadata: has ``thing_classes``, ``stuff_classes`` and, if it knows colours, ``thing_colors``, ``stuff_colors``.
         alpha: opacity of the colours, 0 to 1.
+        hatch_void: whether pixels whose id is not listed are hatched, so that nobody takes them for a dark segment.
+        vary: whether things of one category get slightly varied colours, the same ones at every call. Without, a
+            category has one colour in all images, as in the frames of a video.
 
     Returns:
         uint8 (H', W', 3), RGB: the image's size, or so much larger that the longer side has 960 px. Names are left out
@@ -60,8 +66,10 @@ def draw_panoptic(
         raise ValueError(f"The panoptic map has size {ids.shape}, its image {image.shape[:2]} (height, width).")
     index = segment_index_map(ids, [int(segment["id"]) for segment in segments_info])
     canvas, index = _at_readable_size(image, index)
-    colors = _colors(segments_info, metadata)
+    colors = _colors(segments_info, metadata, vary)
     _blend(canvas, index, colors, alpha)
+    if hatch_void:
+        _hatch(canvas, index)
     _draw_outlines(canvas, index)
     labels = [_label(segment, metadata) for segment in segments_info]
     # The sort is stable: things keep the order of their scores.
@@ -81,7 +89,7 @@ def _at_readable_size(image: _Pixels, index: npt.NDArray[np.integer]) -> tuple[_
     return np.asarray(enlarged), np.asarray(cv2.resize(index, size, interpolation=cv2.INTER_NEAREST))
 
 
-def _colors(segments_info: Sequence[Mapping[str, Any]], metadata: Any) -> _Pixels:
+def _colors(segments_info: Sequence[Mapping[str, Any]], metadata: Any, vary: bool) -> _Pixels:
     """uint8 (K, 3), RGB."""
     random = np.random.default_rng(0)
     colors = np.zeros((len(segments_info), 3), dtype=np.float64)
@@ -90,7 +98,7 @@ def _colors(segments_info: Sequence[Mapping[str, Any]], metadata: Any) -> _Pixel
         known = getattr(metadata, "thing_colors" if isthing else "stuff_colors", None)
         others = colormap(rgb=True)
         color[:] = known[category_id] if known else others[(2 * category_id + isthing) % len(others)]
-        if isthing:
+        if isthing and vary:
             color += random.uniform(-_VARIATION, _VARIATION, size=3)
     return colors.clip(0, 255).round().astype(np.uint8)
 
@@ -106,6 +114,18 @@ def _blend(canvas: _Pixels, index: npt.NDArray[np.integer], colors: _Pixels, alp
         strip = canvas[rows] * kept[index[rows]]
         strip += added[index[rows]]
         canvas[rows] = strip >> 8
+
+
+def _hatch(canvas: _Pixels, index: npt.NDArray[np.integer]) -> None:
+    """Slanting dark and light stripes where the index is 0."""
+    width = max(1, round(max(index.shape) / _READABLE_SIDE)) * _STRIPE
+    columns = np.arange(index.shape[1])
+    for rows in _strips(*index.shape):
+        steps = np.arange(rows.start, rows.stop)[:, None] + columns
+        void, dark = index[rows] == 0, steps % (2 * width) < width
+        strip = canvas[rows]
+        strip[void & dark] = strip[void & dark] >> 1
+        strip[void & ~dark] = (strip[void & ~dark] >> 1) + 100
 
 
 def _draw_outlines(canvas: _Pixels, index: npt.NDArray[np.integer]) -> None:

@@ -23,8 +23,9 @@ from panoptic_fpn_ext.engine.images import find_images
 from panoptic_fpn_ext.engine.model_files import is_exported
 from panoptic_fpn_ext.engine.model_outputs import model_outputs
 from panoptic_fpn_ext.engine.setup import add_register_argument, add_verbose_argument, load_prediction_config
+from panoptic_fpn_ext.report import write_report
 from panoptic_fpn_ext.unique_names import UniqueNames
-from panoptic_fpn_ext.visualization import draw_panoptic, save_image
+from panoptic_fpn_ext.visualization import VideoReader, VideoWriter, draw_panoptic, save_image
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -40,12 +41,21 @@ def get_parser() -> argparse.ArgumentParser:
         help="config, name in the model zoo, checkpoint, folder of a run or exported file (default: the config beside "
         "MODEL.WEIGHTS)",
     )
-    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files, folders or quoted patterns")
-    parser.add_argument("--output", required=True, metavar="DIR", help="where the overlays go, NAME.png each")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--input", nargs="+", metavar="PATH", help="files, folders or quoted patterns")
+    source.add_argument(
+        "--video-input", metavar="FILE|CAMERA", help="a video, or a camera by its number; Ctrl-C ends a camera"
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="where the overlays go, NAME.png each, or NAME.mp4 of a video"
+    )
     parser.add_argument(
         "--save-results",
         action="store_true",
         help="also write predictions.json and predictions/NAME.png (COCO panoptic)",
+    )
+    parser.add_argument(
+        "--html", action="store_true", help="also write report.html, a page of all images, and what --save-results does"
     )
     parser.add_argument(
         "--confidence-threshold", type=float, metavar="T", help="least score of instances (default: the config's)"
@@ -102,7 +112,7 @@ def predict(paths: Sequence[str], predictor: ImagePredictor, output: str, writer
         try:
             image = read_image(path, "BGR")
             panoptic_seg, segments_info = predictor(image)["panoptic_seg"]
-            overlay = draw_panoptic(image[:, :, ::-1], panoptic_seg, segments_info, predictor.metadata)
+            overlay = draw_panoptic(image[:, :, ::-1], panoptic_seg, segments_info, predictor.metadata, hatch_void=True)
             save_image(os.path.join(output, name), overlay)
             if writer is not None:
                 writer.write(index, path, panoptic_seg, segments_info, png_name=name)
@@ -112,25 +122,74 @@ def predict(paths: Sequence[str], predictor: ImagePredictor, output: str, writer
     return failed
 
 
+def predict_video(reader: VideoReader, predictor: ImagePredictor, output: str) -> str:
+    """Write the overlays of all frames as one video, every class in one colour; returns its path."""
+    path = os.path.join(output, f"{reader.name}.mp4")
+    if os.path.realpath(path) == os.path.realpath(reader.source):
+        raise ValueError(f"{path} is the video itself; choose another folder for --output.")
+    frames = tqdm(reader, desc="Predicting", unit="frame", total=reader.num_frames, disable=None)
+    count = 0
+    try:
+        with VideoWriter(path, reader.rate) as writer:
+            for frame in frames:
+                panoptic_seg, segments_info = predictor(frame)["panoptic_seg"]
+                writer.write(
+                    draw_panoptic(
+                        frame[:, :, ::-1],
+                        panoptic_seg,
+                        segments_info,
+                        predictor.metadata,
+                        hatch_void=True,
+                        vary=False,
+                    )
+                )
+                count += 1
+    except KeyboardInterrupt:
+        if reader.num_frames is not None or not count:
+            raise
+    finally:
+        reader.close()
+    if not count:
+        raise ValueError(f"{reader.source} has no frame that can be read.")
+    return path
+
+
 def _failure(path: str, error: Exception) -> str:
     """One line that names the image."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return reason if path in reason else f"Image {path}: {reason}"
 
 
+def run_video(args: argparse.Namespace) -> int:
+    """``--video-input``; returns the exit code."""
+    if args.save_results or args.html:
+        raise ValueError("--save-results and --html are for images: name them with --input.")
+    reader = VideoReader(args.video_input)  # first: a wrong name should not wait for the model
+    predictor = load_predictor(args)
+    os.makedirs(args.output, exist_ok=True)
+    print(f"Video: {predict_video(reader, predictor, args.output)}")
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 1 when an image failed."""
     args = get_parser().parse_args(arguments)
     start_console(verbose=args.verbose)
+    if args.video_input is not None:
+        return run_video(args)
     paths = find_images(args.input, args.output)
     predictor = load_predictor(args)
     os.makedirs(args.output, exist_ok=True)
-    if args.save_results:
+    if args.save_results or args.html:
         with PanopticResultWriter(args.output, PanopticCategories.from_metadata(predictor.metadata)) as writer:
             failed = predict(paths, predictor, args.output, writer)
     else:
         failed = predict(paths, predictor, args.output, None)
     print(f"{len(paths) - failed} overlays are in {args.output}.")
+    if args.html and failed < len(paths):
+        results = os.path.join(args.output, "predictions.json")
+        title = f"{len(paths) - failed} images, predicted"
+        print(f"Page: {write_report(os.path.join(args.output, 'report.html'), None, [results], title=title)[0]}")
     if failed:
         print(f"{failed} of {len(paths)} images could not be read or predicted; they are named above.", file=sys.stderr)
     return 1 if failed else 0

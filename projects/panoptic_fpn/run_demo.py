@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The whole road in one command: draw the embedded dataset, train on it, evaluate, leave images.
+"""The whole road in one command: draw the embedded dataset, train on it, evaluate, leave images and a report.
 
 A run that was interrupted goes on from its last checkpoint; after one that ended, the next starts afresh.
 """
@@ -28,6 +28,7 @@ from panoptic_fpn_ext.engine.output_folder import hold_output_folder
 from panoptic_fpn_ext.engine.runs import begin_console, begin_log, seed_process, unused_folder, write_whole
 from panoptic_fpn_ext.engine.setup import add_verbose_argument, load_config
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png
+from panoptic_fpn_ext.report import report_of_run
 from panoptic_fpn_ext.visualization import contact_sheet, draw_panoptic, save_image
 
 DEMO_CONFIG = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow_demo.yaml"
@@ -64,9 +65,9 @@ def write_images(cfg: CfgNode, folder: Path) -> None:
     for record in tqdm(dicts[:: math.ceil(len(dicts) / NUM_IMAGES)], desc="Writing images", unit="image", disable=None):
         bgr = read_image(record["file_name"], "BGR")
         rgb, truth = bgr[:, :, ::-1], read_panoptic_png(record["pan_seg_file_name"])
-        drawn_truth = draw_panoptic(rgb, truth, record["segments_info"], predictor.metadata)
+        drawn_truth = draw_panoptic(rgb, truth, record["segments_info"], predictor.metadata, hatch_void=True)
         panoptic_seg, segments_info = predictor(bgr)["panoptic_seg"]
-        overlay = draw_panoptic(rgb, panoptic_seg, segments_info, predictor.metadata)
+        overlay = draw_panoptic(rgb, panoptic_seg, segments_info, predictor.metadata, hatch_void=True)
         save_image(folder / f"{Path(record['file_name']).stem}.png", overlay)
         rows.append((rgb, drawn_truth, overlay))
     sheet = contact_sheet(rows, ("image", "ground truth", "prediction"), cell_width=640)
@@ -105,11 +106,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seed_process(cfg.SEED)
     print(f"2/3  Training ({cfg.SOLVER.MAX_ITER} iterations) and evaluation", flush=True)
     results = train(cfg)
-    print(f"3/3  Images, in {images}", flush=True)
+    print(f"3/3  Images, in {images}, and the report", flush=True)
     write_images(cfg, images)
+    report = report_of_run(str(output), str(output / "report.html"))[0]
     write_whole(output / "results.json", json.dumps(results, indent=2))
     print(f"\nOn {cfg.DATASETS.TEST[0]}, in percent:\n\n{pq_table(results['panoptic_seg'])}\n")
     print(f"Image, ground truth and prediction side by side: {images / 'sheet.jpg'}")
+    print(f"Where the points of PQ went, image by image: {report}")
     print(f"Single overlays: {images}; model, log and all numbers: {output}")
 
 

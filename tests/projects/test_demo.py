@@ -12,7 +12,7 @@ from image_kinds import REFUSED, SOUND
 from PIL import Image
 
 from panoptic_fpn_ext.engine.setup import load_prediction_config
-from panoptic_fpn_ext.visualization import draw_panoptic
+from panoptic_fpn_ext.visualization import VideoReader, VideoWriter, draw_panoptic
 
 demo = project_script("panoptic_fpn/demo.py")
 
@@ -66,6 +66,37 @@ def test_quoted_pattern_and_files_without_results(dataset: TinyDataset, weights:
     inputs = [str(dataset.images / "*_[12].jpg"), str(dataset.image(1))]
     assert _run(dataset, weights, tmp_path / "output", "--input", *inputs) == 0
     assert _names(tmp_path / "output") == {"image_1.png", "image_2.png"}
+
+
+def test_a_page_of_predictions_without_ground_truth(
+    dataset: TinyDataset, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    output = tmp_path / "output"
+    assert _run(dataset, weights, output, "--input", str(dataset.images), "--html") == 0
+    assert f"Page: {output / 'report.html'}" in capsys.readouterr().out
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert page.count('id="image-') == 2
+    assert '"photo": "' in page
+    assert '"truth": null' in page
+    assert (output / "predictions.json").is_file()
+
+
+def test_a_video_frame_by_frame(
+    dataset: TinyDataset, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    video, output = tmp_path / "street.avi", tmp_path / "output"
+    frame = np.asarray(Image.open(dataset.image(1)).convert("RGB"))
+    with VideoWriter(str(video), 5.0) as writer:
+        for shift in (0, 4, 8):
+            writer.write(np.roll(frame, shift, axis=1))
+    assert _run(dataset, weights, output, "--video-input", str(video)) == 0
+    assert f"Video: {output / 'street.mp4'}" in capsys.readouterr().out
+    reader = VideoReader(str(output / "street.mp4"))
+    assert (len(list(reader)), reader.rate) == (3, 5.0)
+    (tmp_path / "text.mp4").write_text("no video")
+    for wrong, words in (("nowhere.mp4", "There is no video"), (str(tmp_path / "text.mp4"), "cannot be read")):
+        with pytest.raises((FileNotFoundError, ValueError), match=words):
+            _run(dataset, weights, output, "--video-input", wrong)
 
 
 def test_broken_images_are_named_and_the_others_predicted(

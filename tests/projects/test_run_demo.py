@@ -28,6 +28,8 @@ def test_it_trains_evaluates_leaves_images_and_ends_with_the_table(
     assert images == {"sheet.jpg", *(f"street_val_{index:06d}.png" for index in range(4))}
     assert {"PQ", "SQ_th", "RQ_st"} <= set(json.loads((tmp_path / "results.json").read_text())["panoptic_seg"])
     said = capsys.readouterr().out
+    assert f"image by image: {tmp_path / 'report.html'}" in said
+    assert 'id="chart-training-losses"' in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert said.rstrip().endswith(f"all numbers: {tmp_path}")
     table = [line for line in said.splitlines() if line.startswith("|")]
     assert [row.split("|")[1].strip() for row in table[-3:]] == ["All", "Things", "Stuff"]

@@ -45,6 +45,20 @@ def test_colours_are_those_of_the_categories_and_void_keeps_the_image():
     assert red[0] > red[2] + 20
 
 
+def test_void_is_hatched_on_request_and_colours_need_not_vary():
+    image = np.full((640, 960, 3), 100, np.uint8)
+    seg = np.zeros((640, 960), np.int32)
+    seg[:, 400:680], seg[:, 680:] = 3, 1
+    segments = [SEGMENTS[0], {**SEGMENTS[0], "id": 3}]
+    plain, hatched = (draw_panoptic(image, seg, segments, METADATA, hatch_void=flag) for flag in (False, True))
+    assert set(np.unique(plain[300, :390])) == {100}
+    assert set(np.unique(hatched[300, :390])) == {50, 150}
+    assert (plain[:, 410:] == hatched[:, 410:]).all()
+    assert (plain[9, 500] != plain[9, 800]).any()
+    steady = draw_panoptic(image, seg, segments, METADATA, vary=False)
+    assert (steady[9, 500] == steady[9, 800]).all()
+
+
 def test_it_is_the_same_each_time_and_changes_nothing():
     image, segments = np.zeros((40, 60, 3), np.uint8), [dict(s) for s in SEGMENTS]
     state = np.random.get_state()[1].copy()  # noqa: NPY002 (the global generator is what must stay)

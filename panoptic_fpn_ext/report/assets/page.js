@@ -109,12 +109,12 @@ addEventListener("beforeprint", () => Object.keys(report.charts).forEach(drawCha
 // The confusion of classes as squares; the pointer and the arrow keys name a cell.
 function drawMatrix(figure) {
   const canvas = figure.querySelector("canvas"), said = figure.querySelector("output");
-  const unit = figure.querySelector("select"), names = report.confusion.names, size = names.length;
+  const unit = figure.querySelector("select"), counts = report.confusion.counts, names = report.confusion.names, size = names.length;
   const cell = Math.max(6, Math.min(26, Math.floor(640 / size))), ratio = devicePixelRatio || 1;
-  const rowSums = () => report.confusion[unit.value].map((row) => row.reduce((sum, value) => sum + value, 0));
+  const rowSums = () => counts[unit.value].map((row) => row.reduce((sum, value) => sum + value, 0));
   let at = [0, 0];
   const draw = () => {
-    const values = report.confusion[unit.value], sums = rowSums(), context = canvas.getContext("2d");
+    const values = counts[unit.value], sums = rowSums(), context = canvas.getContext("2d");
     Object.assign(canvas, { width: size * cell * ratio, height: size * cell * ratio });
     canvas.style.width = canvas.style.height = `${size * cell}px`;
     context.scale(ratio, ratio);
@@ -131,7 +131,7 @@ function drawMatrix(figure) {
     context.strokeStyle = style("--text");
     context.strokeRect(at[0] * cell - 0.5, at[1] * cell - 0.5, cell, cell);
     const [x, y] = at, value = values[y][x];
-    said.textContent = `${names[y]} predicted as ${names[x]}: ${value.toLocaleString("en")} ${unit.selectedOptions[0].textContent} `
+    said.textContent = `${names[y]} predicted as ${names[x]}: ${value.toLocaleString("en")} ${unit.value} `
       + `(${((100 * value) / (sums[y] || 1)).toFixed(1)} % of ${names[y]})`;
   };
   const go = (x, y) => { at = [Math.min(size - 1, Math.max(0, x)), Math.min(size - 1, Math.max(0, y))]; draw(); };

@@ -1,0 +1,88 @@
+"""The report of a run: what its last evaluation left, and the curves of its training."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ..coco_json import load_json
+from ..evaluation.panoptic_evaluator import EVALUATION_RECORD
+from .curves import training_section
+from .gallery import Budget
+from .writer import write_report
+
+__all__ = ["find_evaluation", "report_of_run"]
+
+_PLACES = ("", "inference*", "inference*/*", "*")
+_METRICS = "metrics.json"
+
+
+def find_evaluation(folder: str) -> dict[str, Any]:
+    """The last evaluation of a run.
+
+    Args:
+        folder: ``OUTPUT_DIR`` of a training, or the folder of an evaluation's results.
+
+    Returns:
+        ``dataset``, ``panoptic_json``, ``panoptic_root``, ``image_root`` where the dataset has one, and ``folder``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: its record is not sound.
+    """
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"Folder {folder} does not exist.")
+    found = [path for place in _PLACES for path in Path(folder).glob(f"{place}/{EVALUATION_RECORD}".lstrip("/"))]
+    if not found:
+        raise FileNotFoundError(
+            f"{folder} has no results of an evaluation ({EVALUATION_RECORD} beside predictions.json). Evaluate first, "
+            "as with train_net.py --eval-only, or name the JSONs of ground truth and predictions: GT.json PRED.json."
+        )
+    newest = max(found, key=lambda path: path.stat().st_mtime)
+    record = load_json(str(newest), "Record of the evaluation")
+    missing = {"dataset", "panoptic_json", "panoptic_root"} - set(record if isinstance(record, dict) else ())
+    if missing:
+        raise ValueError(f"{newest} lacks {sorted(missing)}. Evaluate again, or name GT.json and PRED.json.")
+    return {**record, "folder": str(newest.parent)}
+
+
+def report_of_run(folder: str, output: str, *, images: str | None = None, budget: Budget | None = None) -> list[str]:
+    """Write the report of the last evaluation in a folder, see :func:`.writer.write_report`; returns the paths.
+
+    Args:
+        folder: as of :func:`find_evaluation`.
+        output: path of the HTML file.
+        images: folder of the images, if not where the dataset has them.
+        budget: how much the images may take.
+
+    Raises:
+        FileNotFoundError, ValueError: as of both.
+    """
+    record = find_evaluation(folder)
+    image_root = images or record.get("image_root")
+    metrics = _metrics(record["folder"])
+    return write_report(
+        output,
+        record["panoptic_json"],
+        [os.path.join(record["folder"], "predictions.json")],
+        images=image_root if image_root is not None and (images or os.path.isdir(image_root)) else None,
+        gt_folder=record["panoptic_root"],
+        names=[_run_name(record["folder"])],
+        title=f"{_run_name(record['folder'])} on {record['dataset']}",
+        budget=budget,
+        more=[] if metrics is None else training_section(metrics),
+    )
+
+
+def _metrics(folder: str) -> str | None:
+    """``metrics.json`` of the training to which an evaluation belongs: in one of the folders above."""
+    above = Path(folder).absolute()
+    found = [str(parent / _METRICS) for parent in (above, *list(above.parents)[:2]) if (parent / _METRICS).is_file()]
+    return found[0] if found else None
+
+
+def _run_name(folder: str) -> str:
+    parts = Path(folder).absolute().parts
+    outer = [part for part in parts if not part.startswith("inference")]
+    return outer[-1] if outer else "model"

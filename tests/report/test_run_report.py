@@ -1,0 +1,68 @@
+"""The report of a run: TEST.REPORT, the folder of a run on the command line, curves, and what TensorBoard gets."""
+
+import json
+from pathlib import Path
+
+import pytest
+from bad_input_data import TinyDataset, global_state_restored, train_net
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from panoptic_fpn_ext.engine import build_dataset_evaluator
+from panoptic_fpn_ext.report.__main__ import main
+from panoptic_fpn_ext.report.curves import training_section
+
+
+def test_a_training_ends_with_its_report_and_tensorboard_shows_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    output = tmp_path / "run"
+    with global_state_restored():
+        train_net(TinyDataset(tmp_path / "data"), "tiny_report", output, "TEST.REPORT", "True")
+    page = output / "inference" / "report.html"
+    assert "run on tiny_report" in page.read_text(encoding="utf-8")
+    quality = json.loads((output / "inference" / "panoptic_quality.json").read_text())
+    written = json.loads(page.with_suffix(".json").read_text())["models"][0]
+    assert written["All"]["pq"] == pytest.approx(100 * quality["All"]["pq"], abs=1e-9)
+
+    events = EventAccumulator(str(output), size_guidance={"images": 0}).Reload()
+    assert events.Tags()["images"] == ["tiny_report/0", "tiny_report/1"]
+    assert any(tag.startswith("PQ_by_class/tiny_report/") for tag in events.Tags()["scalars"])
+
+    main([str(output), "--output", str(tmp_path / "again.html")])
+    assert "Written: " in capsys.readouterr().out
+    again = (tmp_path / "again.html").read_text(encoding="utf-8")
+    assert 'id="chart-training-losses"' in again
+    assert '"photo": "' in again
+
+
+def test_a_folder_without_an_evaluation_says_what_to_do(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="Evaluate first"):
+        main([str(tmp_path)])
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        main([str(tmp_path / "nowhere")])
+    with pytest.raises(ValueError, match="alone is not enough"):
+        main([str(tmp_path / "predictions.json")])
+
+
+def test_detectron2s_evaluator_keeps_nothing_to_report_on(tmp_path: Path, street_datasets: tuple[str, str]):
+    with pytest.raises(ValueError, match=r"TEST\.REPORT needs"):
+        build_dataset_evaluator(
+            street_datasets[1], str(tmp_path), panoptic_evaluator="COCOPanopticEvaluator", report=True
+        )
+
+
+def test_curves_skip_what_is_cut_off_and_stay_short(tmp_path: Path):
+    path = tmp_path / "metrics.json"
+    lines = [json.dumps({"iteration": i, "total_loss": 1 / (i + 1), "lr": 0.1}) for i in range(1000)]
+    lines[3] = json.dumps({"iteration": 3, "total_loss": float("nan")})
+    lines.append(json.dumps({"iteration": 1000, "panoptic_seg/PQ": 50.0}))
+    path.write_text("\n".join([*lines, '{"iteration": 1001, "total_']))
+    (section,) = training_section(str(path))
+    charts = {chart.id: chart for chart in section.charts()}
+    assert set(charts) == {"training-losses", "training-quality", "training-rate"}
+    losses = charts["training-losses"]
+    assert len(losses.labels) <= 401
+    assert (losses.labels[0], losses.labels[-1]) == (0, 999)
+    assert charts["training-quality"].series[0].values == [50.0]
+    path.write_text("")
+    assert training_section(str(path)) == []
