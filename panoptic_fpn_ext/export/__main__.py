@@ -5,6 +5,7 @@ PyTorch and through it. Exit status 1: they disagree.
 """
 
 import argparse
+import logging
 import os
 import shutil
 import subprocess
@@ -24,13 +25,14 @@ from ..categories import PanopticCategories
 from ..command import command_parser, run_command
 from ..console import start_console
 from ..data.images import read_image
-from ..engine import PanopticPredictor
+from ..engine import PanopticPredictor, Trainer
 from ..engine.images import find_images
 from ..engine.model_outputs import model_outputs
-from ..engine.setup import add_register_argument, load_prediction_config
+from ..engine.setup import add_register_argument, load_config, load_prediction_config
 from . import predict
 from .description import dataset_ids, describe
 from .graph import PanopticGraph
+from .int8 import choose_int8
 from .predictor import ExportedPredictor
 from .runtimes import FORMATS, write_onnx, write_openvino
 from .self_check import Agreement, check_agreement, check_images
@@ -61,6 +63,14 @@ print(status.partition("VmHWM:")[2].split()[0] if status else 0)
 """
 
 
+_FIGURES = {
+    **{name: ("panoptic_seg", name) for name in ("PQ", "SQ", "RQ")},
+    "box AP": ("bbox", "AP"),
+    "mask AP": ("segm", "AP"),
+    "mIoU": ("sem_seg", "mIoU"),
+}
+
+
 def get_parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     name = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
@@ -78,6 +88,20 @@ def get_parser() -> argparse.ArgumentParser:
         help="panoptic_seg and, for evaluators of AP and mIoU, instances and sem_seg (default: panoptic_seg)",
     )
     parser.add_argument("--images", nargs="+", default=[], metavar="PATH", help="check with these too")
+    parser.add_argument(
+        "--int8",
+        metavar="DATASET",
+        help="with the format openvino: also a file in 8-bit integers, calibrated on images of this dataset, and its "
+        "PQ, AP and mIoU on DATASETS.TEST beside those of float32; needs nncf",
+    )
+    parser.add_argument("--calibration-images", type=int, default=100, metavar="N", help="of the dataset (100)")
+    parser.add_argument(
+        "--max-pq-drop",
+        type=float,
+        default=0.5,
+        metavar="P",
+        help="points of PQ that int8 may cost on these images; layers that cost more stay float32 (0.5)",
+    )
     add_register_argument(parser)
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config options")
     return parser
@@ -90,13 +114,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     formats = args.format.split(",")
     if not set(formats) <= set(FORMATS):
         raise ValueError(f"--format takes {', '.join(FORMATS)}, separated by commas; got {args.format}.")
+    if args.int8 and "openvino" not in formats:
+        raise ValueError(f"--int8 quantises the format openvino; got --format {args.format}.")
     photos = [read_image(path, "BGR") for path in find_images(args.images)] if args.images else []
     cfg = _config(args)
     predictor = PanopticPredictor(cfg)
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
     files = _write(predictor, cfg, folder, formats)
-    return 0 if _check(predictor, files, folder, photos) else 1
+    if not _check(predictor, files, folder, photos):
+        return 1
+    if args.int8:
+        _quantise(args, cfg, files["openvino"])
+    return 0
 
 
 def _config(args: argparse.Namespace) -> CfgNode:
@@ -104,7 +134,8 @@ def _config(args: argparse.Namespace) -> CfgNode:
     weights = model_zoo.get_checkpoint(args.config) if args.weights == "zoo" else args.weights
     outputs = str(tuple(args.outputs.split(",")))
     only = ["MODEL.PANOPTIC_FPN.OUTPUTS", outputs, "MODEL.WEIGHTS", weights, "MODEL.DEVICE", "cpu"]
-    return load_prediction_config(path, [*args.opts, *only], args.register)
+    load = load_config if args.int8 else load_prediction_config  # the first registers and checks the datasets too
+    return load(path, [*args.opts, *only], args.register)
 
 
 def _write(predictor: PanopticPredictor, cfg: CfgNode, folder: Path, formats: Sequence[str]) -> dict[str, Path]:
@@ -152,6 +183,34 @@ def _check(predictor: PanopticPredictor, files: dict[str, Path], folder: Path, p
     good = all(one.is_good for one in agreements.values())
     _show(f"{folder}: {'all files agree with PyTorch.' if good else 'a file does not agree with PyTorch.'}")
     return good
+
+
+def _quantise(args: argparse.Namespace, cfg: CfgNode, source: Path) -> None:
+    """Write the int8 file beside another and show the figures of both."""
+    path = source.with_name("model_int8.xml")
+    _show(f"Quantising with {args.calibration_images} images of {args.int8} ...")
+    choice = choose_int8(
+        source, path, args.int8, num_images=args.calibration_images, max_drop=args.max_pq_drop, say=_show
+    )
+    if choice.float_groups:
+        _show(f"In float32 stay: {', '.join(choice.float_groups)}")
+    rows = [[name, *_figures(cfg, file)] for name, file in (("float32", source), ("int8", path))]
+    _show(f"On {', '.join(cfg.DATASETS.TEST)}:")
+    _show(tabulate(rows, ["", *_FIGURES], floatfmt=".2f", missingval=""))
+    _show(f"{path}: the file in int8.")
+
+
+def _figures(cfg: CfgNode, path: Path) -> list[float | None]:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = str(path)
+    logging.disable(logging.INFO)  # the tables of every evaluation
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            results = Trainer.evaluate_checkpoint(cfg, scratch)
+    finally:
+        logging.disable(logging.NOTSET)
+    return [results.get(task, {}).get(key) for task, key in _FIGURES.values()]
 
 
 def _cells(one: Agreement) -> list[str]:

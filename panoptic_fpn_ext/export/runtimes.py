@@ -21,6 +21,7 @@ __all__ = [
     "FORMATS",
     "Outputs",
     "Session",
+    "needed",
     "open_session",
     "read_description",
     "threshold_inputs",
@@ -50,10 +51,11 @@ def write_onnx(graph: PanopticGraph, path: str | Path, description: Description)
     Raises:
         ImportError: onnx is not installed.
     """
-    onnx = _needed("onnx")
+    onnx = needed("onnx")
     image = torch.randint(0, 256, (*_EXAMPLE, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     inputs = (image, *graph.settings.thresholds, *(() if graph.resizes else (torch.tensor(_EXAMPLE),)))
     buffer: Any = io.BytesIO()  # which the hints do not name
+    torch.onnx.register_custom_op_symbolic("torchvision::roi_align", _roi_align, OPSET)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's about detectron2's assertions, and that it will go one day
         torch.onnx.export(
@@ -74,6 +76,25 @@ def write_onnx(graph: PanopticGraph, path: str | Path, description: Description)
     onnx.save_model(model, str(path))
 
 
+@torch.onnx.symbolic_helper.parse_args("v", "v", "f", "i", "i", "i", "i")
+def _roi_align(
+    g: Any, features: Any, rois: Any, scale: float, height: int, width: int, sampling_ratio: int, aligned: int
+) -> Any:
+    """As torchvision has it, without its branch on the shape of the image indices, which costs quantisation minutes."""
+    index = g.op("Gather", rois, g.op("Constant", value_t=torch.tensor(0)), axis_i=1)
+    return g.op(
+        "RoiAlign",
+        features,
+        g.op("Gather", rois, g.op("Constant", value_t=torch.tensor([1, 2, 3, 4])), axis_i=1),
+        g.op("Cast", index, to_i=torch.onnx.TensorProtoDataType.INT64),
+        coordinate_transformation_mode_s="half_pixel" if aligned else "output_half_pixel",
+        spatial_scale_f=scale,
+        output_height_i=height,
+        output_width_i=width,
+        sampling_ratio_i=max(sampling_ratio, 0),
+    )
+
+
 def _dynamic_axes(graph: PanopticGraph) -> dict[str, dict[int, str]]:
     size = {0: "height", 1: "width"}
     axes = {"image": size, "panoptic_seg": size if graph.resizes else {0: "output_height", 1: "output_width"}}
@@ -91,7 +112,7 @@ def write_openvino(onnx_path: str | Path, path: str | Path) -> None:
     Raises:
         ImportError: openvino or onnx is not installed.
     """
-    openvino, onnx = _needed("openvino"), _needed("onnx")
+    openvino, onnx = needed("openvino"), needed("onnx")
     source = onnx.load_model(str(onnx_path))
     # OpenVINO takes inputs with a value for constants.
     kept = [one for one in source.graph.initializer if one.name not in Thresholds._fields]
@@ -138,7 +159,7 @@ def read_description(path: str | Path) -> Description:
     path = _known_path(path)
     if path.suffix == ".onnx":
         return _decoded(_onnx_entries(_onnx_session(path, 1, is_optimized=False)), path)
-    return _decoded(_openvino_entries(_needed("openvino").Core().read_model(str(path))), path)
+    return _decoded(_openvino_entries(needed("openvino").Core().read_model(str(path))), path)
 
 
 def _known_path(path: str | Path) -> Path:
@@ -169,7 +190,7 @@ def _open_onnx(path: Path, threads: int) -> tuple[_Run, dict[str, str]]:
 
 
 def _onnx_session(path: Path, threads: int, is_optimized: bool = True) -> Any:
-    runtime = _needed("onnxruntime")
+    runtime = needed("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -186,7 +207,7 @@ def _onnx_entries(session: Any) -> dict[str, str]:
 
 
 def _open_openvino(path: Path, threads: int) -> tuple[_Run, dict[str, str]]:
-    core = _needed("openvino").Core()
+    core = needed("openvino").Core()
     model = core.read_model(str(path))
     options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}  # the default may be bfloat16
     if threads:
@@ -205,7 +226,8 @@ def _openvino_entries(model: Any) -> dict[str, str]:
     return {key: str(value.value if hasattr(value, "value") else value) for key, value in entries.items()}
 
 
-def _needed(name: str) -> Any:
+def needed(name: str) -> Any:
+    """A package of the extra ``export``, or an error that says how to install it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

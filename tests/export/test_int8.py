@@ -1,0 +1,82 @@
+"""Files in 8-bit integers: they are written, their layers run in 8 bits, and what they cost is measured."""
+
+from pathlib import Path
+
+import pytest
+from detectron2.data import DatasetCatalog
+
+from panoptic_fpn_ext import model_zoo
+from panoptic_fpn_ext.categories import PanopticCategories
+from panoptic_fpn_ext.data import read_image
+from panoptic_fpn_ext.engine import PanopticPredictor
+from panoptic_fpn_ext.engine.setup import load_config
+from panoptic_fpn_ext.export.description import dataset_ids, describe
+from panoptic_fpn_ext.export.graph import PanopticGraph
+from panoptic_fpn_ext.export.int8 import choose_int8, layer_groups, write_int8
+from panoptic_fpn_ext.export.runtimes import write_onnx, write_openvino
+
+pytestmark = pytest.mark.slow
+openvino = pytest.importorskip("openvino")
+pytest.importorskip("onnx")
+pytest.importorskip("nncf")
+INT8 = "panoptic_fpn_ext.export.int8"
+STREET = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The released model, in float32; its datasets are registered."""
+    folder = tmp_path_factory.mktemp("float")
+    cfg = load_config(model_zoo.get_config_file(STREET), ["MODEL.WEIGHTS", model_zoo.get_checkpoint(STREET)], [])
+    predictor = PanopticPredictor(cfg)
+    categories = PanopticCategories.from_metadata(predictor.metadata)
+    graph = PanopticGraph(predictor.model, dataset_ids(categories), (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST))
+    write_onnx(graph.eval(), folder / "model.onnx", describe(graph, categories, cfg.INPUT.FORMAT))
+    write_openvino(folder / "model.onnx", folder / "model.xml")
+    return folder / "model.xml"
+
+
+def _precisions(path: Path) -> list[str]:
+    """Of the convolutions as they really run."""
+    core = openvino.Core()
+    running = core.compile_model(core.read_model(str(path)), "CPU").get_runtime_model()
+    infos = [node.get_rt_info() for node in running.get_ordered_ops()]
+    return [str(info["runtimePrecision"].value) for info in infos if "Convolution" in str(info["layerType"].value)]
+
+
+def test_layers_run_in_8_bits_and_pq_stays(source: Path, tmp_path: Path):
+    said: list[str] = []
+    choice = choose_int8(source, tmp_path / "int8.xml", "synthetic_street_val", num_images=12, say=said.append)
+    assert choice.float_groups == () and choice.float_pq - choice.pq <= 0.5
+    assert len(said) == 2
+    precisions = _precisions(tmp_path / "int8.xml")
+    assert {"u8", "i8"} & set(precisions) and sum(p in {"u8", "i8"} for p in precisions) >= 0.7 * len(precisions)
+    assert not {"u8", "i8"} & set(_precisions(source))
+    assert (tmp_path / "int8.bin").stat().st_size < 0.3 * source.with_suffix(".bin").stat().st_size
+
+
+def test_layers_that_cost_too_much_stay_float(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With a made-up measure: two groups cost two points of PQ each, nothing else costs anything."""
+    costly = {"rpn_head", "box_head"}
+    groups = layer_groups(source)
+    assert costly < set(groups) and sum(groups.values()) > 50
+    quantised: list[set[str]] = []
+    monkeypatch.setattr(
+        "panoptic_fpn_ext.export.int8.write_int8", lambda *args: quantised.append(set(groups) - set(args[4]))
+    )
+    monkeypatch.setattr(
+        f"{INT8}._pq",
+        lambda path, records: (80.0 - (2.0 * len(costly & quantised[-1]) if quantised else 0.0), [1] * len(records)),
+    )
+    choice = choose_int8(source, tmp_path / "int8.xml", "synthetic_street_val", num_images=2, say=lambda text: None)
+    assert set(choice.float_groups) == costly and choice.pq == 80.0
+    assert {group for group, pq in choice.pq_without.items() if pq > 76.0} == costly
+
+
+def test_chosen_groups_stay_float(source: Path, tmp_path: Path):
+    record = DatasetCatalog.get("synthetic_street_val")[0]
+    image = read_image(record["file_name"], "BGR")
+    backbone = [group for group in layer_groups(source) if group.startswith("backbone")]
+    write_int8(source, tmp_path / "int8.xml", [image], 1, backbone)
+    precisions = _precisions(tmp_path / "int8.xml")
+    assert sum(p == "f32" for p in precisions) >= sum(layer_groups(source)[group] for group in backbone)
