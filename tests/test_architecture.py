@@ -33,6 +33,7 @@ PURE = {
     "modeling/postprocessing/masks.py",
     "modeling/postprocessing/resize.py",
     "evaluation/panoptic_quality.py",
+    *(f"evaluation/errors/{name}.py" for name in ("causes", "costs", "shapes", "image", "strata", "bootstrap")),
     *(f"{name}.py" for name in FOUNDATIONS),
 }
 

@@ -30,14 +30,21 @@ class CommonRuns(NamedTuple):
         cells, shared = _histogram(self.keys, self.pixels, self.num_keys)
         return cells // self.width, cells % self.width, shared
 
-    def sums(
-        self, gt: npt.NDArray[np.intp], pred: npt.NDArray[np.intp], weights: npt.NDArray[Any]
-    ) -> npt.NDArray[np.float64]:
-        """Sum of the weights (M,) of each pair's runs, pairs as :meth:`overlaps` has them; empty runs weigh nothing."""
+    def without_empty(self) -> "CommonRuns":
+        """The same without runs that have no pixel."""
+        full = self.pixels > 0
+        if full.all():
+            return self
+        return self._replace(starts=self.starts[full], pixels=self.pixels[full], keys=self.keys[full])
+
+    def pair_of_run(self, gt: npt.NDArray[np.intp], pred: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Which of the pairs of :meth:`overlaps` each run is of, (M,); none may be empty."""
         pairs = gt * self.width + pred
-        if self.num_keys <= _MAX_CELLS:
-            return sum_by(self.keys, weights, self.num_keys)[pairs]
-        return sum_by(np.searchsorted(pairs, self.keys), weights, len(pairs))[: len(pairs)]
+        if self.num_keys > _MAX_CELLS:
+            return np.searchsorted(pairs, self.keys)
+        table = np.zeros(self.num_keys, np.intp)
+        table[pairs] = np.arange(len(pairs))
+        return table[self.keys]
 
 
 def common_runs(gt: SegmentMap, pred: SegmentMap) -> CommonRuns:

@@ -12,7 +12,9 @@ import numpy.typing as npt
 from ...categories import PanopticCategories
 from ..panoptic_quality import PQCounts
 from .causes import CAUSES, COLUMNS
+from .confusion import count_segments
 from .costs import GROUPS, Losses, segment_losses
+from .image import SEGMENT_DTYPE
 
 __all__ = ["ImageErrors", "PanopticErrors", "SegmentErrors"]
 
@@ -68,21 +70,34 @@ class ImageErrors:
 
 @dataclass(frozen=True, eq=False)
 class PanopticErrors:
-    """All images of an evaluation, in the order of the ground truth's JSON, and their counts for PQ."""
+    """All images of an evaluation, in the order of the ground truth's JSON, and their counts for PQ.
+
+    ``pixel_confusion``: see ``count_pixels``, int64 (C + 1, C + 1).
+    """
 
     categories: PanopticCategories
     images: tuple[ImageErrors, ...]
     counts: PQCounts
+    pixel_confusion: npt.NDArray[np.int64]
 
     @cached_property
     def losses(self) -> Losses:
         """Losses of all images by class and cause; ``losses.costs(group)`` are points of PQ."""
         return Losses.of(self.categories, self.rows)
 
-    @property
+    @cached_property
     def rows(self) -> npt.NDArray[np.void]:
         """The segments of all images, one after the other."""
-        return np.concatenate([image.rows for image in self.images])
+        return np.concatenate([np.empty(0, SEGMENT_DTYPE), *(image.rows for image in self.images)])
+
+    @property
+    def image_of_row(self) -> npt.NDArray[np.int64]:
+        """Index in ``images`` of each of :attr:`rows`."""
+        return np.repeat(np.arange(len(self.images)), [len(image.rows) for image in self.images])
+
+    def segment_confusion(self) -> npt.NDArray[np.int64]:
+        """See ``count_segments``, int64 (C + 1, C + 1)."""
+        return count_segments(self.rows, self.image_of_row, len(self.categories))
 
     def segments(self, image: ImageErrors) -> Iterator[SegmentErrors]:
         """The segments of an image, the ground truth's first."""

@@ -103,7 +103,8 @@ def _rules(
     pieces, covered = (sum_by(g[in_g], weights[in_g], len(gt.pixels)) for weights in (np.ones(len(g)), pixels))
     split = in_g & open_g & ((pieces >= 2) & (covered > _MOST * gt.pixels))[g]
     near, both_open = (iou > _NEAR) & (iou <= _MATCH), open_g & open_p
-    of_match = np.isin(g, compared.gt[compared.hit])
+    has_match = np.zeros(len(gt.pixels), np.bool_)
+    has_match[compared.gt[compared.hit]] = True
     others = ~same & both_open
     code = np.full(len(pairs), 0)
     wrong_class = _wrong_class_codes(isthing[gt.categories[g]], isthing[pred.categories[p]])
@@ -111,7 +112,7 @@ def _rules(
     last: _Rules = [(same & both_open & near, code + _CODE["boundary"]), (others & near, wrong_class)]
     parts: _Rules = [(merged & open_g, code + _CODE["merged"]), (split, code + _CODE["split"])]
     parts_pred: _Rules = [(merged & open_p, code + _CODE["merged"]), (split, code + _CODE["split"])]
-    duplicate = open_p & of_match & (in_g | (same & near))
+    duplicate = open_p & has_match[g] & (in_g | (same & near))
     return [*first, *parts, *last], [*first, *parts_pred, (duplicate, code + _CODE["duplicate"]), *last]
 
 

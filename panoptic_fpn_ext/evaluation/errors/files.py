@@ -1,21 +1,17 @@
 """Errors of predictions on disk, of any model, in COCO's panoptic format."""
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from ..files import StrPath, compare_files
 from ..ground_truth import GroundTruth
 from ..panoptic_quality import ImageCounts, compare_image
 from ..records import fold_records
 from ..segments import SegmentMap
-from .analysis import ImageErrors, PanopticErrors
-from .image import explain_image
+from .analysis import PanopticErrors
+from .records import ErrorRecords, join_records
 
-__all__ = ["explain_files", "set_scores"]
+__all__ = ["explain_files"]
 
 
 def explain_files(
@@ -37,32 +33,17 @@ def explain_files(
         FileNotFoundError: a JSON or folder is absent.
         ValueError: anything wrong with the data, in one message that counts the cases and shows the first ten.
     """
-    images: list[ImageErrors] = []
+    kept: list[ErrorRecords] = []
 
     def count(
         truth: GroundTruth, position: int, gt: SegmentMap, pred: SegmentMap, annotation: dict[str, Any]
     ) -> ImageCounts:
+        if not kept:
+            kept.append(ErrorRecords(truth))
         compared = compare_image(gt, pred)
-        rows = explain_image(gt, pred, compared, truth.isthing)
-        set_scores(rows, annotation["segments_info"])
-        names = truth.file_names[position], annotation["file_name"]
-        images.append(ImageErrors(truth.image_ids[position], gt.shape[0], gt.shape[1], rows, *names))
+        kept[0].add(position, (gt, pred), compared, annotation["segments_info"], annotation["file_name"])
         return compared.counts
 
     truth, records = compare_files(gt_json_file, pred_json_file, gt_folder, pred_folder, count, progress)
-    return PanopticErrors(truth.categories, tuple(images), fold_records([records], truth.categories))
-
-
-def set_scores(rows: npt.NDArray[np.void], segments: Sequence[Mapping[str, Any]]) -> None:
-    """Write the scores of predicted segments, where they have some, into the table of their image.
-
-    Raises:
-        ValueError: a score that is no finite number.
-    """
-    scores = {segment["id"]: segment["score"] for segment in segments if segment.get("score") is not None}
-    for id_, score in scores.items():
-        if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-            raise ValueError(f"prediction: the score of segment {id_} must be a number, got {score!r}")
-    if scores:
-        predicted = rows["predicted"]
-        rows["score"][predicted] = [scores.get(id_, np.nan) for id_ in rows["id"][predicted].tolist()]
+    counts = fold_records([records], truth.categories)
+    return join_records(truth, [errors.state_dict() for errors in kept], counts)

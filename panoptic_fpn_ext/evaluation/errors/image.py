@@ -3,7 +3,8 @@
 Shapes: N segments, the ground truth's and then the prediction's, each by ascending id.
 """
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from ..panoptic_quality import Comparison
 from ..segments import NO_CATEGORY, SegmentMap, sum_by
 from .causes import MATCHED, NONE, Causes, find_causes
-from .shapes import boxes, edge_band, label_map, neighbours, run_sums
+from .shapes import Edges, boxes, coordinates, edge_band, find_edges, join_boxes
 
 __all__ = ["SEGMENT_DTYPE", "explain_image"]
 
@@ -24,6 +25,7 @@ SEGMENT_DTYPE: Final = np.dtype(
         ("category", np.int32),
         ("id", np.int32),
         ("other", np.int32),
+        ("other_category", np.int32),
         ("bbox", np.int32, 4),
         ("pixels", np.float64),
         ("intersection", np.float64),
@@ -35,9 +37,10 @@ SEGMENT_DTYPE: Final = np.dtype(
 """One segment of the ground truth or of the prediction (``predicted``), with at least one pixel or a match to miss.
 
 ``category``: index, not id. ``cause``: code in ``CAUSES``. ``other``: id of the segment of the other map that shows the
-cause or is the match, 0 for none; ``intersection`` and ``union`` (px, as PQ counts them) are with it, 0 for none.
-``near_edge``: of a match, px that only one of the two has and that are near an edge of the ground truth, else 0.
-``touches_thing``: it is a thing beside or above another one. ``bbox``: [x, y, width, height]. ``score``: NaN if none.
+cause or is the match, 0 for none; ``other_category``: its category, -1 for none; ``intersection`` and ``union`` (px, as
+PQ counts them) are with it, 0 for none. ``near_edge``: of a match, px that only one of the two has and that are near an
+edge of the ground truth, else 0. ``touches_thing``: it is a thing beside or above another one. ``bbox``: [x, y, width,
+height]. ``score``: NaN if none.
 """
 
 
@@ -50,51 +53,79 @@ def explain_image(
         gt, pred: the maps.
         compared: ``compare_image`` of them.
         isthing: bool by category index.
+
+    Raises:
+        ValueError: an area in the ground truth's JSON gives a segment two matches or an IoU above 1.
     """
+    _check_areas(gt, compared)
     of_gt, of_pred = find_causes(gt, pred, compared, isthing)
-    labels = label_map(gt)
-    rows_gt = _rows(gt, compared, of_gt, np.append(pred.ids, 0)[compared.pred])
-    rows_pred = _rows(pred, compared, of_pred, np.append(gt.ids, 0)[compared.gt])
+    runs, width = compared.runs.without_empty(), gt.shape[1]
+    starts = coordinates(runs.starts, width)
+    edges = find_edges(gt, starts if gt.starts is runs.starts else coordinates(gt.starts, width))
+    pair_of_run = runs.pair_of_run(compared.gt, compared.pred)
+    sides = boxes(pair_of_run, len(compared.gt), starts, gt.shape)
+    near = sum_by(pair_of_run, edge_band(edges, gt.shape).run_sums(starts), len(compared.gt))
+
+    in_gt, in_pred = gt.listed_categories != NO_CATEGORY, pred.categories != NO_CATEGORY
+    rows = np.zeros(np.count_nonzero(in_gt) + np.count_nonzero(in_pred), SEGMENT_DTYPE)
+    rows_gt, rows_pred = rows[: np.count_nonzero(in_gt)], rows[np.count_nonzero(in_gt) :]
     rows_pred["predicted"] = True
-    near_edge = _near_edge(gt, compared, edge_band(labels))
-    for rows, causes in ((rows_gt, of_gt), (rows_pred, of_pred)):
-        matched = causes.code == MATCHED
-        rows["near_edge"][matched] = near_edge[causes.pair[matched]]
-    rows_gt["touches_thing"] = _touches_thing(gt, labels, isthing)
-    return np.concatenate([rows_gt[gt.listed_categories != NO_CATEGORY], rows_pred[pred.categories != NO_CATEGORY]])
-
-
-def _rows(
-    segments: SegmentMap, compared: Comparison, causes: Causes, others: npt.NDArray[np.int64]
-) -> npt.NDArray[np.void]:
-    """By label (U + 1); ``others``: ids in the other map, by pair."""
-    rows = np.zeros(len(segments.pixels), SEGMENT_DTYPE)
-    rows["id"][:-1] = segments.ids
-    rows["category"], rows["pixels"] = segments.listed_categories, segments.pixels
-    rows["crowd"] = (segments.categories == NO_CATEGORY) & (segments.listed_categories != NO_CATEGORY)
-    rows["bbox"], rows["cause"], rows["score"] = boxes(segments), causes.code, np.nan
-    known = causes.pair != NONE
-    pairs = causes.pair[known]
-    for name, column in (("other", others), ("intersection", compared.pixels), ("union", compared.union)):
-        rows[name][known] = column[pairs]
+    rows_gt["touches_thing"] = _touches_thing(gt, edges, isthing)[in_gt]
+    rows_gt["bbox"] = join_boxes(sides, compared.gt, len(in_gt))[in_gt]
+    rows_pred["bbox"] = join_boxes(sides, compared.pred, len(in_pred))[in_pred]
+    near_edge = _near_edge(gt, compared, near)
+    of_pair = compared.pixels, compared.union
+    others_gt = np.append(pred.ids, 0)[compared.pred], pred.categories[compared.pred], *of_pair
+    others_pred = np.append(gt.ids, 0)[compared.gt], gt.categories[compared.gt], *of_pair
+    _fill(rows_gt, gt, in_gt, of_gt, others_gt, near_edge)
+    _fill(rows_pred, pred, in_pred, of_pred, others_pred, near_edge)
     return rows
 
 
-def _near_edge(gt: SegmentMap, compared: Comparison, band: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """By pair: px near an edge that only one of the two segments has; void is nobody's."""
-    runs = compared.runs
-    in_pair = runs.sums(compared.gt, compared.pred, run_sums(band, runs.starts))
-    in_gt = sum_by(compared.gt, in_pair, len(gt.pixels))
-    in_pred = sum_by(compared.pred, in_pair * (compared.gt != 0), runs.width)
-    return in_gt[compared.gt] + in_pred[compared.pred] - 2 * in_pair
+def _check_areas(gt: SegmentMap, compared: Comparison) -> None:
+    hit = compared.gt[compared.hit]
+    iou = compared.iou[compared.hit]
+    if (len(hit) > 1 and (hit[1:] == hit[:-1]).any()) or (len(iou) and iou.max() > 1):
+        label = int(hit[iou > 1][0]) if iou.max() > 1 else int(hit[1:][hit[1:] == hit[:-1]][0])
+        raise ValueError(
+            f"ground truth: the area of segment {gt.ids[label]} is {gt.areas[label]:g} px in the JSON, and its mask "
+            f"has {gt.pixels[label]:g}, so that its losses cannot be told; correct the JSON"
+        )
 
 
-def _touches_thing(
-    gt: SegmentMap, labels: npt.NDArray[np.unsignedinteger], isthing: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
-    """By label: things that stand beside another thing."""
+def _fill(
+    rows: npt.NDArray[np.void],
+    segments: SegmentMap,
+    inside: npt.NDArray[np.bool_],
+    causes: Causes,
+    others: Sequence[npt.NDArray[Any]],
+    near_edge: npt.NDArray[np.float64],
+) -> None:
+    """Write what both maps' segments have; ``inside``: labels that have a row; ``others``: columns by pair."""
+    code, pair = causes.code[inside], causes.pair[inside]
+    rows["id"] = segments.ids[inside[:-1]]
+    rows["category"], rows["pixels"] = segments.listed_categories[inside], segments.pixels[inside]
+    rows["crowd"] = segments.categories[inside] == NO_CATEGORY
+    rows["cause"], rows["score"] = code, np.nan
+    known = pair != NONE
+    rows["other_category"] = -1
+    for name, column in zip(("other", "other_category", "intersection", "union"), others, strict=True):
+        rows[name][known] = column[pair[known]]
+    matched = code == MATCHED
+    rows["near_edge"][matched] = near_edge[pair[matched]]
+
+
+def _near_edge(gt: SegmentMap, compared: Comparison, near: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """By pair: px near an edge that only one of the two segments has; ``near``: those of each pair."""
+    in_gt = sum_by(compared.gt, near, len(gt.pixels))
+    in_pred = sum_by(compared.pred, near * (compared.gt != 0), compared.runs.width)
+    return in_gt[compared.gt] + in_pred[compared.pred] - 2 * near
+
+
+def _touches_thing(gt: SegmentMap, edges: Edges, isthing: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """By label: things beside or above another thing."""
     things = (gt.listed_categories != NO_CATEGORY) & isthing[gt.listed_categories]
-    pairs = neighbours(labels)
+    both = things[edges.first_labels] & things[edges.second_labels]
     result = np.zeros(len(things), np.bool_)
-    result[pairs[things[pairs].all(axis=1)]] = True
+    result[edges.first_labels[both]] = result[edges.second_labels[both]] = True
     return result

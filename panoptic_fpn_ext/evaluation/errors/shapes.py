@@ -1,96 +1,154 @@
-"""Where the segments of a map lie: boxes, neighbours, and how many pixels of a run are near an edge."""
+"""Where the segments of a map lie: boxes, neighbours, and how many pixels of a run are near an edge.
 
-from typing import Any
+Shapes: H, W image size, R runs of one map, M runs of two, P pairs of labels, E pairs of pixels with an edge between.
+Positions, rows and columns are int32, which is faster than int64; an image has less than 2³¹ pixels.
+"""
+
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..segments import SegmentMap
 
-__all__ = ["boxes", "edge_band", "label_map", "neighbours", "run_sums"]
+__all__ = ["EdgeBand", "Edges", "boxes", "coordinates", "edge_band", "find_edges", "join_boxes"]
 
 BAND_WIDTH = 0.02
 """Width of the band along edges, of the image's diagonal, as Boundary IoU has it (Cheng et al., CVPR 2021)."""
 
-
-def label_map(segments: SegmentMap) -> npt.NDArray[np.unsignedinteger]:
-    """The labels of all pixels, (H, W)."""
-    size = segments.shape[0] * segments.shape[1]
-    labels = np.repeat(segments.labels, np.diff(segments.starts, append=size))
-    return labels.reshape(segments.shape)
+_Ints = npt.NDArray[np.int32]
+_Coordinates = tuple[_Ints, _Ints]
 
 
-def boxes(segments: SegmentMap) -> npt.NDArray[np.int32]:
-    """``bbox`` as COCO has it, [x, y, width, height] in px, int32 by label (U + 1, 4); zeros without a pixel."""
-    height, width = segments.shape
-    ends = np.append(segments.starts[1:], height * width) - 1  # the last pixel of each run
-    (top, left), (bottom, right) = np.divmod(segments.starts, width), np.divmod(ends, width)
-    left, right = np.where(bottom > top, 0, left), np.where(bottom > top, width - 1, right)
-    size = len(segments.pixels)
-    low = np.full((2, size), max(height, width))
-    high = np.full((2, size), -1)
-    order = np.argsort(segments.labels, kind="stable")
-    labels = segments.labels[order]
-    first = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]]))
-    known = labels[first]
-    for row, (starts, ends_) in enumerate(((left, right), (top, bottom))):
-        low[row, known] = np.minimum.reduceat(starts[order], first)
-        high[row, known] = np.maximum.reduceat(ends_[order], first)
-    result = np.concatenate([low, high - low + 1]).T.astype(np.int32)
-    result[high[0] < 0] = 0
+def coordinates(positions: npt.NDArray[np.signedinteger], width: int) -> _Coordinates:
+    """Row and column of positions in a flattened map; faster than `np.divmod`."""
+    positions = positions.astype(np.int32, copy=False)
+    rows = positions // np.int32(width)
+    return rows, positions - rows * np.int32(width)
+
+
+def boxes(keys: npt.NDArray[np.intp], size: int, starts: _Coordinates, shape: tuple[int, ...]) -> _Ints:
+    """The box around the runs of each key: [left, top, -right, -bottom], int32 (4, size), the last two exclusive.
+
+    Args:
+        keys: of the runs (M,), in [0, size); each occurs.
+        size: how many keys there are.
+        starts: rows and columns where the runs start, row by row; together they fill the image.
+        shape: (H, W).
+    """
+    (height, width), (top, left) = shape, starts
+    bottom, right = np.append(top[1:], np.int32(height)), np.append(left[1:], np.int32(0))  # where the next one starts
+    at_end = right == 0
+    bottom = bottom - at_end
+    several = bottom > top  # these reach from border to border
+    result = np.zeros((4, size), np.int32)
+    np.minimum.at(result[0], keys, left - np.int32(width))  # below 0, so that the zeros do not count
+    np.maximum.at(result[2], keys, np.where(several | at_end, np.int32(width), right))
+    result[0] += np.int32(width)
+    result[0, keys[several]] = 0
+    result[1, keys[::-1]] = top[::-1]  # the last value stays: that of the first run
+    result[3, keys] = bottom + np.int32(1)
+    result[2:] *= -1
     return result
 
 
-def neighbours(labels: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.int64]:
-    """Pairs of labels of which a pixel of one is beside or above one of the other, int64 (·, 2), once each."""
-    pairs = [
-        (first[differs], second[differs])
-        for first, second in ((labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:]))
-        if (differs := first != second).any()
-    ]
-    if not pairs:
-        return np.empty((0, 2), np.int64)
-    first, second = (np.concatenate(side).astype(np.int64) for side in zip(*pairs, strict=True))
-    size = int(labels.max()) + 1
-    keys = np.unique(np.minimum(first, second) * size + np.maximum(first, second))
-    return np.stack([keys // size, keys % size], axis=1)
+def join_boxes(sides: _Ints, labels: npt.NDArray[np.intp], size: int) -> _Ints:
+    """``bbox`` as COCO has it, [x, y, width, height] in px, int32 (size, 4), zeros without a pixel.
 
-
-def edge_band(labels: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.bool_]:
-    """Bool (H, W): pixels at most d - 1 px (in x and in y) from one that is beside or above one of another label.
-
-    d is :data:`BAND_WIDTH` of the diagonal, at least 1 px; the image's border is no edge.
+    Args:
+        sides: :func:`boxes` of parts, (4, P).
+        labels: whose parts these are, (P,).
+        size: how many labels there are.
     """
-    height, width = labels.shape
-    distance = max(1, round(BAND_WIDTH * float(np.hypot(height, width))))
-    band = np.zeros(labels.shape, np.bool_)
-    for axis in (0, 1):
-        later, earlier = (_cut(labels, axis, part) for part in (slice(1, None), slice(None, -1)))
-        differs = later != earlier
-        for part in (slice(1, None), slice(None, -1)):
-            _cut(band, axis, part)[...] |= differs
-    for axis in (0, 1):
-        band = _widen(band, axis, distance - 1)
-    return band
+    joined = np.full((4, size), np.iinfo(np.int32).max, np.int32)
+    for side, part in zip(joined, sides, strict=True):
+        np.minimum.at(side, labels, part)
+    joined[:, joined[2] > 0] = 0
+    return np.concatenate([joined[:2], -joined[2:] - joined[:2]]).T
 
 
-def _widen(band: npt.NDArray[np.bool_], axis: int, distance: int) -> npt.NDArray[np.bool_]:
-    """Every pixel that has one of the band at most ``distance`` away along the axis; in steps that triple."""
+class Edges(NamedTuple):
+    """Pixels side by side, or one above the other, with different labels.
+
+    ``first``, ``second``: rows and columns, int32 (E,) each; ``first_labels``, ``second_labels``: (E,).
+    """
+
+    first: _Coordinates
+    second: _Coordinates
+    first_labels: npt.NDArray[np.unsignedinteger]
+    second_labels: npt.NDArray[np.unsignedinteger]
+
+
+def find_edges(segments: SegmentMap, starts: _Coordinates) -> Edges:
+    """All edges of a map; the image's border is none. ``starts``: rows and columns where its runs start."""
+    (height, width), labels = segments.shape, segments.labels
+    pixels = np.repeat(labels, np.diff(segments.starts, append=height * width))
+    beside = np.flatnonzero((labels[1:] != labels[:-1]) & (starts[1][1:] != 0))
+    above = np.flatnonzero(pixels[width:] != pixels[:-width])
+    rows, columns = starts[0][1:][beside], starts[1][1:][beside]
+    rows_above, columns_above = coordinates(above, width)
+    return Edges(
+        first=(np.concatenate([rows, rows_above]), np.concatenate([columns - np.int32(1), columns_above])),
+        second=(np.concatenate([rows, rows_above + np.int32(1)]), np.concatenate([columns, columns_above])),
+        first_labels=np.concatenate([labels[:-1][beside], pixels[above]]),
+        second_labels=np.concatenate([labels[1:][beside], pixels[above + width]]),
+    )
+
+
+class EdgeBand(NamedTuple):
+    """Pixels near an edge, by cells of ``side`` × ``side`` px; the last column is empty."""
+
+    cells: npt.NDArray[np.bool_]
+    side: int
+    shape: tuple[int, ...]
+
+    def run_sums(self, starts: _Coordinates) -> _Ints:
+        """How many pixels of each run are near an edge, int32 (M,); ``starts`` as :func:`boxes` has them."""
+        (height, width), side = self.shape, np.int32(self.side)
+        before = (np.cumsum(self.cells, axis=1, dtype=np.int32) - self.cells) * side  # px further left in the row
+        of_row = before[:, width // side] + width % side * self.cells[:, width // side]
+        of_rows = np.concatenate([[0], np.cumsum(np.repeat(of_row, side)[:height])]).astype(np.int32)
+        rows, columns = starts
+        cell_columns = columns // side
+        cells = rows // side * np.int32(self.cells.shape[1]) + cell_columns
+        inside = (columns - cell_columns * side) * self.cells.reshape(-1)[cells]
+        total = of_rows[rows] + before.reshape(-1)[cells] + inside
+        return np.asarray(np.diff(total, append=of_rows[-1:]), np.int32)
+
+
+def edge_band(edges: Edges, shape: tuple[int, ...]) -> EdgeBand:
+    """The pixels near an edge.
+
+    A pixel is near if one beside an edge is less than d px away, in x and in y; d is :data:`BAND_WIDTH` of the
+    diagonal, at least 1 px. Where d is 8 px or more this is found on cells of about d/4 px.
+
+    Args:
+        edges: of the map.
+        shape: (H, W).
+    """
+    distance = max(1, round(BAND_WIDTH * float(np.hypot(*shape))))
+    side = np.int32(max(1, distance // 4))
+    cells = np.zeros((-(-shape[0] // side), shape[1] // side + 2), np.bool_)
+    flat, width = cells.reshape(-1), np.int32(cells.shape[1])
+    for rows, columns in (edges.first, edges.second):
+        flat[rows // side * width + columns // side] = True
+    for axis in (0, 1):
+        cells = _widen(cells, axis, (distance - 1) // int(side))
+    cells[:, -(-shape[1] // side) :] = False
+    return EdgeBand(cells, int(side), shape)
+
+
+def _widen(cells: npt.NDArray[np.bool_], axis: int, distance: int) -> npt.NDArray[np.bool_]:
+    """Every cell that has a true one at most ``distance`` away along the axis; in steps that triple."""
     reached = 0
     while reached < distance:
         step = min(2 * reached + 1, distance - reached)
-        wider = band.copy()
-        _cut(wider, axis, slice(step, None))[...] |= _cut(band, axis, slice(None, -step))
-        _cut(wider, axis, slice(None, -step))[...] |= _cut(band, axis, slice(step, None))
-        band, reached = wider, reached + step
-    return band
+        wider = cells.copy()
+        _cut(wider, axis, slice(step, None))[...] |= _cut(cells, axis, slice(None, -step))
+        _cut(wider, axis, slice(None, -step))[...] |= _cut(cells, axis, slice(step, None))
+        cells, reached = wider, reached + step
+    return cells
 
 
 def _cut(array: npt.NDArray[Any], axis: int, part: slice) -> npt.NDArray[Any]:
     return array[part] if axis == 0 else array[:, part]
-
-
-def run_sums(band: npt.NDArray[np.bool_], starts: npt.NDArray[np.signedinteger]) -> npt.NDArray[np.int64]:
-    """How many pixels of each run are in the band; runs may be empty."""
-    total = np.concatenate([[0], np.cumsum(band.reshape(-1), dtype=np.int32)])
-    return np.diff(total[starts], append=total[-1]).astype(np.int64)
