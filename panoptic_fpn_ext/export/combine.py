@@ -15,7 +15,8 @@ from typing import NamedTuple
 import torch
 
 from .detector import least_float32
-from .tensors import Size, length, scripted
+from .program import claim_all_pixels, label_all_pixels
+from .tensors import Size, is_program, length, scripted
 
 __all__ = ["CombineSettings", "Things", "Thresholds", "claim_pixels", "free_labels", "stuff_segments"]
 
@@ -87,6 +88,8 @@ def claim_pixels(
         mask_threshold: probability from which a pixel belongs to an instance.
         overlap_threshold: float64 ().
     """
+    if is_program():
+        return Things(*claim_all_pixels(masks, boxes, height, width, mask_threshold, overlap_threshold))
     lower = (boxes[:, :2].floor() - 1).clamp(min=0)
     upper = torch.minimum(boxes[:, 2:].ceil() + 1, torch.stack([width, height]).to(boxes.dtype))
     windows = torch.cat([lower, upper], dim=1).long()
@@ -140,7 +143,7 @@ def free_labels(
     logits: torch.Tensor,
     stride: int,
     input_size: tuple[torch.Tensor, torch.Tensor],
-    output_size: tuple[torch.Tensor, torch.Tensor],
+    output_size: tuple[Size, Size],
 ) -> torch.Tensor:
     """Best class of each pixel: the argmax of logits that go up by ``stride``, are cut and resized, bilinearly.
 
@@ -153,6 +156,8 @@ def free_labels(
     Returns:
         int64 (H, W).
     """
+    if is_program():
+        return label_all_pixels(logits, stride, input_size, output_size)
     rows, cols = (
         _composed_taps(length(logits, dim), stride, crop, out)
         for dim, crop, out in zip((1, 2), input_size, output_size, strict=True)

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..modeling.branches import Features
 from .nms import non_maximum_suppression
-from .tensors import Size, length
+from .tensors import Size, at_most, length
 
 __all__ = ["Detections", "detect", "predict_masks", "propose"]
 
@@ -58,8 +58,7 @@ def _top_of_level(
     num_anchors = logits.shape[1]
     logits = logits[0].permute(1, 2, 0).flatten()
     deltas = deltas[0].unflatten(0, (int(num_anchors), 4)).permute(2, 3, 0, 1).flatten(0, 2)  # y * x * A, 4
-    count: Size = torch.clamp(length(logits, 0), max=rpn.pre_nms_topk[False])
-    scores, best = logits.topk(count)
+    scores, best = logits.topk(at_most(length(logits, 0), rpn.pre_nms_topk[False]))
     return rpn.box2box_transform.apply_deltas(deltas[best], anchors[best]), scores
 
 

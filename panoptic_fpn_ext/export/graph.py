@@ -7,7 +7,7 @@ Shapes: H, W image and output, h, w network input without padding, K candidates,
 C semantic classes, y, x logits.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +23,7 @@ from .combine import Thresholds, claim_pixels, free_labels, stuff_segments
 from .detector import Detections, clip, detect, predict_masks, propose
 from .parts import combine_settings, refuse_unknown_parts
 from .resize import network_input_size, resize_image
-from .tensors import length
+from .tensors import as_dimensions, is_program, length
 
 __all__ = ["RAW_NAMES", "SEGMENT_NAMES", "PanopticGraph", "RawInstances", "RawSemantics", "Segments"]
 
@@ -128,13 +128,16 @@ class PanopticGraph(nn.Module):
         overlap_threshold: torch.Tensor | None = None,
         stuff_area_threshold: torch.Tensor | None = None,
         output_size: torch.Tensor | None = None,
+        input_size: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
         """
         Args:
-            image: uint8 (H, W, 3), channels as ``INPUT.FORMAT`` has them; where the graph does not resize (h, w, 3).
+            image: uint8 (H, W, 3), channels as ``INPUT.FORMAT`` has them; where the graph does not resize (h, w, 3), in
+                `torch.export` padded below and on the right to what the backbone takes.
             instance_score_threshold, overlap_threshold, stuff_area_threshold: see :class:`.combine.Thresholds`; by
                 default the model's.
             output_size: int64 (2,), H and W; where the graph does not resize.
+            input_size: int64 (2,), h and w; in `torch.export` only.
 
         Returns:
             :class:`Segments` and, as ``output_names`` says, :class:`RawInstances` and :class:`RawSemantics`.
@@ -145,6 +148,8 @@ class PanopticGraph(nn.Module):
         height, width = length(image, 0), length(image, 1)
         if not self.resizes:
             assert output_size is not None
+            if input_size is not None:
+                height, width = input_size[0], input_size[1]
             return self._predict(image.int(), (height, width), (output_size[0], output_size[1]), thresholds)
         h, w = network_input_size(height, width, *self.resize)
         return self._predict(resize_image(image, h, w), (h, w), (height, width), thresholds)
@@ -166,16 +171,21 @@ class PanopticGraph(nn.Module):
             masks = predict_masks(self.model.roi_heads, instance_features, found.select(rows))
         if "sem_seg" in self.outputs:
             extra += RawSemantics(logits, torch.stack(input_size))
-        segments = self._segments(placed.select(rows), masks, logits, input_size, output_size, thresholds)
+        dimensions = as_dimensions(output_size)
+        segments = self._segments(placed.select(rows), masks, logits, input_size, dimensions, thresholds)
         return (*segments, *extra)
 
     def _features(self, image: torch.Tensor, input_size: Sides) -> tuple[Features, Features]:
         """What both branches see: normalised, then padded with zeros, as `preprocess_image` does it."""
         x = image.permute(2, 0, 1).float()
         x = ((x - self.model.pixel_mean) / self.model.pixel_std)[None]
-        divisor = max(1, self.model.backbone.size_divisibility)
-        down, right = ((divisor - side % divisor) % divisor for side in input_size)
-        x = F.pad(x, [0, right, 0, down])
+        if is_program():
+            within = (torch.arange(n) < side for n, side in zip(x.shape[2:], input_size, strict=True))
+            x = x * next(within)[:, None] * next(within)
+        else:
+            divisor = max(1, self.model.backbone.size_divisibility)
+            down, right = ((divisor - side % divisor) % divisor for side in input_size)
+            x = F.pad(x, [0, right, 0, down])
         if isinstance(self.model, PanopticFPNExt):
             return self.model._features(ImageList(x, []), BOTH)
         features = self.model.backbone(x)
@@ -196,17 +206,19 @@ class PanopticGraph(nn.Module):
         masks: torch.Tensor,
         logits: torch.Tensor,
         input_size: Sides,
-        output_size: Sides,
+        output_size: Sequence[Any],
         thresholds: Thresholds,
     ) -> Segments:
         """Of candidates in output pixels, their masks float (K, M, M), and logits float (C, y, x)."""
         settings = self.settings
         boxes, scores, classes = candidates
-        things = claim_pixels(masks, boxes, *output_size, settings.mask_threshold, thresholds.overlap_threshold)
+        things = claim_pixels(
+            masks, boxes, output_size[0], output_size[1], settings.mask_threshold, thresholds.overlap_threshold
+        )
         got = things.areas.nonzero()[:, 0]
         panoptic_seg, stuff, stuff_areas = stuff_segments(
             things.panoptic_seg,
-            free_labels(logits, settings.sem_seg_stride, input_size, output_size),
+            free_labels(logits, settings.sem_seg_stride, input_size, (output_size[0], output_size[1])),
             int(logits.shape[0]),
             length(got, 0),
             settings.thing_sem_seg_ids,

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torchvision.ops import batched_nms
 
-from .tensors import length
+from .program import suppress_in_program
+from .tensors import is_program, length
 
 __all__ = ["non_maximum_suppression"]
 
@@ -33,12 +34,15 @@ def non_maximum_suppression(
         num_classes: C.
         most: how many are wanted; negative: all.
     """
+    if is_program():
+        kept = suppress_in_program(boxes, scores, classes, threshold)
+        return kept if most < 0 else kept[:most]
     is_few = (4 * length(boxes, 0) <= _FEW_COORDINATES).to(torch.int64)
     largest = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).max()
     apart = boxes + (classes * is_few).to(boxes.dtype)[:, None] * (largest + 1)
     own = (classes * (1 - is_few))[None] == torch.arange(num_classes)[:, None]
     by_class = torch.where(own, scores[None], torch.full_like(scores, 2 * _LEAST_SCORE)[None])
-    kept: torch.Tensor = _Suppression.apply(apart, by_class, boxes, scores, classes, threshold, most)
+    kept = _Suppression.apply(apart, by_class, boxes, scores, classes, threshold, most)
     return kept if most < 0 else kept[:most]
 
 

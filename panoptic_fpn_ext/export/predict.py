@@ -17,6 +17,7 @@ THRESHOLDS = {"instance_score_threshold": "f4", "overlap_threshold": "f8", "stuf
 def load(path: str) -> tuple[Any, dict[str, Any]]:
     """A function of an image (uint8 (H, W, 3) in the file's channel order), and what the file says of itself."""
     if path.endswith(".xml"):
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it would send usage statistics
         import openvino
 
         model = openvino.Core().read_model(path)
@@ -29,7 +30,9 @@ def load(path: str) -> tuple[Any, dict[str, Any]]:
         ), description
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns that thresholds are inputs, which they are to be
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     entries = session.get_modelmeta().custom_metadata_map
     return lambda image: session.run(list(NAMES), {"image": image}), decode(entries)
 

@@ -4,10 +4,12 @@ import importlib
 import io
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -228,6 +230,8 @@ def _openvino_entries(model: Any) -> dict[str, str]:
 
 def needed(name: str) -> Any:
     """A package of the extra ``export``, or an error that says how to install it."""
+    if name == "openvino":  # which sends usage statistics when it is imported, where this package is there
+        sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
     try:
         return importlib.import_module(name)
     except ImportError as error:

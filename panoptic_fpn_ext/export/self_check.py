@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 __all__ = ["Agreement", "check_agreement", "check_images"]
 
@@ -65,7 +66,7 @@ def check_agreement(
             one.seconds.append(elapsed)
             one.images += 1
             one.pixels += expected.numel()
-            one.equal += int((panoptic_seg == expected).sum())
+            one.equal += int((_in_order_of(panoptic_seg, others, expected, infos) == expected).sum())
             one.same_segments += _same_segments(infos, others)
     return found, statistics.median(seconds)
 
@@ -76,17 +77,34 @@ def _timed(predictor: Predictor, image: Image) -> tuple[tuple[Any, list[dict[str
     return result, time.perf_counter() - start
 
 
+def _in_order_of(panoptic_seg: Any, infos: Sequence[Any], expected: Any, others: Sequence[Any]) -> Any:
+    """A map with the ids of another, if things with tied scores have changed places; else as it is."""
+    if _kinds(infos) == _kinds(others) or not _same_segments(others, infos):
+        return panoptic_seg
+    found = torch.zeros_like(panoptic_seg)
+    for one in infos:
+        mask = panoptic_seg == one["id"]
+        areas = {other["id"]: int((expected[mask] == other["id"]).sum()) for other in others if _are_twins(one, other)}
+        found[mask] = max(areas, key=lambda id_: areas[id_], default=0)
+    return found
+
+
+def _are_twins(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return _kinds([one]) == _kinds([other]) and abs(one.get("score", 1.0) - other.get("score", 1.0)) < _TIE
+
+
+def _kinds(segments: Sequence[Mapping[str, Any]]) -> list[tuple[bool, int]]:
+    return [(s["isthing"], s["category_id"]) for s in segments]
+
+
 def _same_segments(infos: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> bool:
     """Same categories in the same order; things with tied scores may have changed places."""
 
-    def kinds(segments: Sequence[Mapping[str, Any]]) -> list[tuple[bool, int]]:
-        return [(s["isthing"], s["category_id"]) for s in segments]
-
-    if kinds(infos) == kinds(others):
+    if _kinds(infos) == _kinds(others):
         return True
     scores = [s["score"] for s in infos if s["isthing"]]
     has_tie = any(a - b < _TIE for a, b in itertools.pairwise(scores))
-    return has_tie and sorted(kinds(infos)) == sorted(kinds(others))
+    return has_tie and sorted(_kinds(infos)) == sorted(_kinds(others))
 
 
 def check_images(photos: Sequence[Image] = ()) -> list[Image]:

@@ -1,11 +1,15 @@
 """The command that exports, on the released model."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from panoptic_fpn_ext.export import predict
 from panoptic_fpn_ext.export.__main__ import main
+from panoptic_fpn_ext.export.self_check import check_agreement
 
 NAME = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
 
@@ -29,3 +33,25 @@ def test_predict_py_needs_no_pytorch():
     source = Path(predict.__file__).read_text(encoding="utf-8")
     lines = [line.split() for line in source.splitlines() if line.strip().startswith(("import ", "from "))]
     assert {words[1] for words in lines} == {"json", "sys", "typing", "numpy", "PIL", "onnxruntime", "openvino"}
+
+
+def _predictor(panoptic_seg: list[list[int]], *segments: tuple[int, float]) -> Any:
+    infos = [{"id": i, "category_id": c, "isthing": True, "score": s} for i, (c, s) in enumerate(segments, start=1)]
+    return lambda image: {"panoptic_seg": (torch.tensor(panoptic_seg), infos)}
+
+
+def test_the_check_forgives_tied_scores_and_nothing_else():
+    image = np.zeros((2, 2, 3), dtype=np.uint8)
+    reference = _predictor([[1, 1], [2, 2]], (3, 0.9), (4, 0.9))
+    others = {
+        "tied": _predictor([[2, 2], [1, 1]], (4, 0.9), (3, 0.9)),
+        "another class": _predictor([[1, 1], [2, 2]], (3, 0.9), (5, 0.9)),
+        "another pixel": _predictor([[1, 1], [2, 1]], (3, 0.9), (4, 0.9)),
+    }
+    found, _ = check_agreement([image], reference, others)
+    assert {name: (one.equal, one.same_segments) for name, one in found.items()} == {
+        "tied": (4, 1),
+        "another class": (4, 0),
+        "another pixel": (3, 1),
+    }
+    assert [name for name, one in found.items() if one.is_good] == ["tied"]

@@ -1,0 +1,154 @@
+#!/usr/bin/env python
+"""A whole pipeline on a CPU, photo in, panoptic map out: detectron2's `PanopticFPN`, ours and exported files.
+
+    OMP_NUM_THREADS=2 python projects/benchmark/exported.py
+
+R50 in float32, a photo of 480×640 px, 800×1067 px inside, 100 detections, 20 of them above the score threshold; random
+weights as those of network.py. All sides alternate in one process; each peak of memory is of a process of its own that
+predicts the photo once. See README.md.
+"""
+
+import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
+
+# isort: split
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from alternation import Sides, alternate, print_rows
+from environment import environment
+from network import INPUT_SIZE, OUTPUT_SIZE, build, build_sides, read_inputs
+from PIL import Image
+from torch.nn import functional as F
+
+from panoptic_fpn_ext import optimize_for_inference
+from panoptic_fpn_ext.categories import PanopticCategories
+from panoptic_fpn_ext.command import command_parser
+from panoptic_fpn_ext.data.images import read_image, to_planes
+from panoptic_fpn_ext.data.nonempty import NonemptyResizeShortestEdge
+from panoptic_fpn_ext.export import ExportedPredictor, PanopticGraph, describe, predict, write_onnx, write_openvino
+from panoptic_fpn_ext.export.description import dataset_ids
+
+Array = npt.NDArray[Any]
+RESIZE = (800, 1333)
+FILES = {"onnxruntime": "model.onnx", "openvino": "model.xml"}
+
+
+def main() -> None:
+    """Measure, print the table and write it as JSON."""
+    args = parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.child:
+        return print_peak(args)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    photo = args.folder / "photo.png"
+    image = write_photo(args.image, photo)
+    models = build_models(args.folder, args.image)
+    threads = torch.get_num_threads()
+    predictors: dict[str, Any] = {
+        "detectron2": as_predictor(models["detectron2"]),
+        "ours": as_predictor(models["ours, panoptic_seg"]),
+        **{name: ExportedPredictor(args.folder / file, threads=threads) for name, file in FILES.items()},
+    }
+    maps: dict[str, Any] = {}
+
+    def side(name: str) -> Any:
+        return lambda _: maps.update({name: predictors[name](image)["panoptic_seg"]})
+
+    sides: Sides = {name: side(name) for name in predictors}
+    rows = alternate(sides, args.rounds, "cpu")
+    expected, segments = maps["detectron2"]
+    for row in rows:
+        found, others = maps[row["side"]]
+        row["faster"] = rows[0]["wall_s"] / row["wall_s"]
+        row["different_pixels"] = int((found != expected).sum())
+        row["segments"] = f"{len(others)} of {len(segments)}"
+        row["peak_mb"] = peak_memory(args, row["side"], photo)
+    print_rows(rows)
+    report = {"rows": rows, "rounds": args.rounds, "environment": environment("cpu", ("onnxruntime", "openvino"))}
+    (args.folder / "exported.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = command_parser(__doc__, "OMP_NUM_THREADS=2 python projects/benchmark/exported.py")
+    parser.add_argument("--image", type=Path, help="an image; without one, smooth colours and noise")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0, help="0 is PyTorch's own choice, for all sides")
+    parser.add_argument("--folder", type=Path, default=Path("output/benchmark/exported"), help="of files and figures")
+    parser.add_argument("--child", choices=("detectron2", "ours"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def write_photo(source: Path | None, path: Path) -> Array:
+    """The photo at output size as BGR, also as a file."""
+    small = F.interpolate(read_inputs(source)[0]["image"][None].float(), size=OUTPUT_SIZE, mode="bilinear")[0]
+    image = small.clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
+    Image.fromarray(np.ascontiguousarray(image[:, :, ::-1])).save(path)
+    return image
+
+
+def build_models(folder: Path, source: Path | None) -> dict[str, Any]:
+    """detectron2's and ours with the same random weights, and the files of these."""
+    models = build_sides(read_inputs(source))
+    theirs = models["detectron2"]
+    torch.save(theirs.state_dict(), folder / "weights.pth")
+    (folder / "threshold.json").write_text(json.dumps(theirs.combine_instances_score_thresh), encoding="utf-8")
+    rows = [{"id": i + 1, "name": str(i), "isthing": int(i < 80)} for i in range(80 + 53)]
+    categories = PanopticCategories(rows)
+    graph = PanopticGraph(theirs, dataset_ids(categories), RESIZE).eval()
+    write_onnx(graph, folder / FILES["onnxruntime"], describe(graph, categories, "BGR"))
+    write_openvino(folder / FILES["onnxruntime"], folder / FILES["openvino"])
+    return models
+
+
+def as_predictor(model: Any) -> Any:
+    """What resizes a photo as all sides do, and predicts it."""
+    resize = NonemptyResizeShortestEdge([RESIZE[0]] * 2, RESIZE[1])
+
+    def run(image: Array) -> Any:
+        tensor = to_planes(resize.get_transform(image).apply_image(image))
+        assert tuple(tensor.shape[1:]) == INPUT_SIZE
+        with torch.no_grad():
+            return model([{"image": tensor, "height": image.shape[0], "width": image.shape[1]}])[0]
+
+    return run
+
+
+def peak_memory(args: argparse.Namespace, side: str, photo: Path) -> float:
+    """Megabytes of a process that predicts the photo once; exported files with their own script."""
+    script = Path(predict.__file__) if side in FILES else Path(__file__)
+    own = [str(args.folder / FILES[side]), str(photo)] if side in FILES else ["--child", side, "--folder", args.folder]
+    program = "import sys, runpy; sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0].rpartition('/')[0])\n"
+    program += "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    program += "print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
+    command = [sys.executable, "-c", program, str(script), *map(str, own)]
+    environment_ = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment_)
+    return int(done.stdout.split()[-1]) / 1024
+
+
+def print_peak(args: argparse.Namespace) -> None:
+    """Predict the photo with one of the models, in a process of its own."""
+    model = build("PanopticFPN" if args.child == "detectron2" else "PanopticFPNExt")
+    model.load_state_dict(torch.load(args.folder / "weights.pth", weights_only=True))
+    threshold = json.loads((args.folder / "threshold.json").read_text(encoding="utf-8"))
+    if args.child == "detectron2":
+        model.combine_instances_score_thresh = threshold
+    else:
+        model.combiner.instance_score_threshold = threshold
+        model.outputs = frozenset(["panoptic_seg"])
+        model = optimize_for_inference(model)
+    as_predictor(model)(read_image(args.folder / "photo.png", "BGR"))
+
+
+if __name__ == "__main__":
+    main()
