@@ -9,12 +9,20 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.errors import COLUMNS
+from ..evaluation.errors.label_errors import find_label_errors
 from .costs import Costs
 from .sources import Source
 
-__all__ = ["Shown", "choose_images", "worst_segments"]
+__all__ = ["Shown", "choose_images", "suspected_labels", "worst_segments"]
 
 _MOST, _PER_CLASS = 6, 2
+_MOST_SUSPECTS = 60
+_SUSPICIONS = {
+    "class": "may be {}",
+    "missing": "a {} may be missing here",
+    "merged": "may be several of {}",
+    "border": "its border may be wrong",
+}
 
 Shown = dict[str, Any]
 """A segment to show: ``position`` of its image, ``model`` (None: the ground truth), ``index``, ``title``, ``text``."""
@@ -44,6 +52,19 @@ def worst_segments(source: Source, costs: Costs, model: int) -> dict[str, list[S
         for column, name in enumerate(COLUMNS)
     }
     return {name: segments for name, segments in found.items() if segments}
+
+
+def suspected_labels(source: Source, costs: Costs, model: int) -> list[Shown]:
+    """Segments whose label may be wrong, the most suspicious first; with ``suspicion`` and ``image``."""
+    starts = np.searchsorted(costs.image, np.arange(len(source.images)))
+    found = []
+    for suspect in find_label_errors(costs.errors, _MOST_SUSPECTS):
+        name = source.categories[suspect.predicted]["name"]
+        image, what = source.images[suspect.image].name, _SUSPICIONS[suspect.kind].format(name)
+        row = int(starts[suspect.image]) + suspect.row
+        segment = shown_segment(source, costs, model, row, f"{what} ({suspect.suspicion:.2f}), {image}")
+        found.append({**segment, "what": what, "suspicion": suspect.suspicion, "image": image})
+    return found
 
 
 def shown_segment(source: Source, costs: Costs, model: int, row: int, text: str = "") -> Shown:

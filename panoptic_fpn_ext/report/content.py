@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..evaluation.errors import COLUMNS
 from ..evaluation.report import json_report
@@ -16,17 +17,21 @@ from .sources import Source
 from .tables import Chart, Column, Series, Table, shown
 
 __all__ = [
+    "INTERVAL",
     "about_section",
+    "class_costs",
     "class_section",
-    "comparison_section",
     "headline",
     "images_section",
+    "labels_section",
     "lost_section",
     "segments_section",
 ]
 
 _MOST_BARS = 30
 _METRICS = ("pq", "sq", "rq")
+INTERVAL = "95 % interval of PQ, over images that are drawn again and again"
+"""Help of the columns that have its ends."""
 
 
 def headline(source: Source, costs: Sequence[Costs]) -> dict[str, Any]:
@@ -40,6 +45,9 @@ def headline(source: Source, costs: Sequence[Costs]) -> dict[str, Any]:
             if values["pq"] is not None:
                 sq, rq = (shown(100 * values[key], "percent") for key in ("sq", "rq"))
                 more = f"SQ {sq}, RQ {rq}, {report[group]['n']} classes"
+                low, high = (shown(value, "percent") for value in one.intervals.groups[group])
+                if low and high:
+                    more = f"95 %: {low} to {high}; {more}"
                 figures.append({"name": title + suffix, "value": shown(100 * values["pq"], "percent"), "more": more})
     strips = [_strip(name, one, len(costs) > 1) for name, one in zip(source.models, costs, strict=True)]
     return {"figures": figures, "strips": strips}
@@ -105,12 +113,13 @@ def _cause_table(costs: Costs, suffix: str, key: str) -> Table:
     return Table(f"causes{key}", f"Points of PQ lost by cause{suffix}", columns, rows, colors=colors, total=total)
 
 
-def _class_costs(costs: Costs) -> Any:
-    return costs.errors.losses.costs()
+def class_costs(costs: Costs) -> npt.NDArray[np.float64]:
+    """Points of PQ by class and column, (C, len(COLUMNS))."""
+    return np.asarray(costs.errors.losses.costs(), np.float64)
 
 
 def _cause_chart(costs: Costs, suffix: str, key: str) -> Chart:
-    table, causes = _class_costs(costs), cause_rows()
+    table, causes = class_costs(costs), cause_rows()
     order = [int(c) for c in np.argsort(-table.sum(axis=1), kind="stable") if table[c].sum() > 0][:_MOST_BARS]
     names = [costs.errors.categories.name(costs.errors.categories.dataset_ids[c]) for c in order]
     series = [
@@ -123,7 +132,7 @@ def _cause_chart(costs: Costs, suffix: str, key: str) -> Chart:
 
 
 def _class_causes(source: Source, costs: Costs, suffix: str, key: str) -> Table:
-    table, causes, used = _class_costs(costs), cause_rows(), _used(costs)
+    table, causes, used = class_costs(costs), cause_rows(), _used(costs)
     occurs = [int(c) for c in np.argsort(-table.sum(axis=1), kind="stable") if costs.errors.losses.sizes[c] > 0]
     categories = costs.errors.categories
     rows = [
@@ -149,8 +158,9 @@ def class_section(source: Source, costs: Sequence[Costs]) -> Section:
     columns = [Column("class"), Column("kind")]
     for name in named:
         columns += [Column(metric.upper() + name, "percent") for metric in _METRICS]
+        columns += [Column("from", "percent", INTERVAL), Column("to", "percent", INTERVAL)]
         columns += [Column(metric.upper() + name, "count") for metric in ("tp", "fp", "fn")]
-    rows = [[reports[0][i]["name"], _kind(source.categories[i]), *_class_values(reports, i)] for i in occurs]
+    rows = [[reports[0][i]["name"], _kind(source.categories[i]), *_class_values(reports, costs, i)] for i in occurs]
     kinds, colors = [_kind(source.categories[i]) for i in occurs], [source.colors[i] for i in occurs]
     table = Table("classes", "Quality by class, in percent, and segments", columns, rows, kinds, colors, filters=True)
     groups = _group_table(source, costs)
@@ -161,11 +171,12 @@ def class_section(source: Source, costs: Sequence[Costs]) -> Section:
     return Section("classes", "Classes", "Quality by class", [groups, table], text)
 
 
-def _class_values(reports: Sequence[Sequence[Mapping[str, Any]]], index: int) -> list[Any]:
+def _class_values(reports: Sequence[Sequence[Mapping[str, Any]]], costs: Sequence[Costs], index: int) -> list[Any]:
     values: list[Any] = []
-    for report in reports:
+    for report, one in zip(reports, costs, strict=True):
         row = report[index]
         values += [None if row[key] is None else 100 * row[key] for key in _METRICS]
+        values += [float(side) for side in one.intervals.per_class[index]]
         values += [row[key] for key in ("tp", "fp", "fn")]
     return values
 
@@ -183,34 +194,6 @@ def _group_table(source: Source, costs: Sequence[Costs]) -> Table:
         Column("number", "count"),
     ]
     return Table("groups", "Means over classes, in percent", columns, rows)
-
-
-def comparison_section(source: Source, costs: Sequence[Costs]) -> Section:
-    """What the second model gained and lost over the first, by cause and class."""
-    first, second = costs
-    causes, classes = cause_rows(), costs[0].errors.categories
-    by_cause: list[list[Any]] = [
-        [cause["name"], float(a), float(b), float(a - b)]
-        for cause, a, b in zip(causes, first.total, second.total, strict=True)
-        if a or b
-    ]
-    a, b = _class_costs(first).sum(axis=1), _class_costs(second).sum(axis=1)
-    by_class: list[list[Any]] = [
-        [classes.name(id_), float(a[i]), float(b[i]), float(a[i] - b[i])]
-        for i, id_ in enumerate(classes.dataset_ids)
-        if a[i] or b[i]
-    ]
-    named = [Column(f"lost by {name}", "points") for name in source.models]
-    gained = Column(f"gained by {source.models[1]}", "change")
-    tables = []
-    for key, rows in (("cause", by_cause), ("class", by_class)):
-        rows.sort(key=lambda row: -abs(row[3]))
-        total = ["all", *(sum(row[i] for row in rows) for i in (1, 2, 3))]
-        caption = f"Points of PQ gained and lost by {key}"
-        tables.append(Table(f"gained-by-{key}", caption, [Column(key), *named, gained], rows, total=total))
-    text = f"Points of PQ that {source.models[1]} gained over {source.models[0]} (+) or lost (−)."
-    title = f"{source.models[1]} against {source.models[0]}"
-    return Section("compared", "Compared", title, [*tables], text)
 
 
 def images_section(source: Source, num_shown: int) -> Section:
@@ -241,6 +224,18 @@ def segments_section(source: Source, worst: Sequence[Mapping[str, Sequence[Any]]
                 blocks.append(Block("heading", {"title": title, "text": causes[key]["text"]}))
                 blocks.append(Block("tiles", {"id": f"{key}-{number}"}))
     return Section("segments", "Segments", "Worst segments by cause", blocks, "The segments that cost most.")
+
+
+def labels_section(suspects: Sequence[Mapping[str, Any]]) -> Section:
+    """Suspected errors of the ground truth."""
+    rows = [[one["title"], one["what"], float(one["suspicion"]), one["image"]] for one in suspects]
+    columns = [Column("segment"), Column("suspicion"), Column("how strong", "points", "0 to 1"), Column("image")]
+    table = Table("label-errors", "Labels that may be wrong", columns, rows, opens="suspects")
+    text = (
+        "Segments where a confident prediction, of a class that the model knows well, disagrees with the ground truth "
+        "in a way that is rare for the class. Look before you change anything: the model may be wrong."
+    )
+    return Section("labels", "Labels", "Suspected label errors", [table, Block("tiles", {"id": "suspects"})], text)
 
 
 def about_section(source: Source, notes: Sequence[tuple[str, str]] = ()) -> Section:

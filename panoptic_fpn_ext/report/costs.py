@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..evaluation.errors import CAUSES, COLUMNS, PanopticErrors
+from ..evaluation.errors import CAUSES, COLUMNS, Intervals, PanopticErrors, bootstrap
 from ..evaluation.errors.costs import segment_losses
 
 __all__ = ["Costs"]
@@ -44,6 +45,11 @@ class Costs:
         by_image = np.zeros((len(errors.images), len(COLUMNS)))
         np.add.at(by_image, (image[:, None], column), parts)
         return cls(errors, rows, image, parts, column.astype(np.int64), by_image)
+
+    @cached_property
+    def intervals(self) -> Intervals:
+        """95 % intervals of PQ, over images that are drawn again and again."""
+        return bootstrap(self.errors)
 
     @property
     def total(self) -> npt.NDArray[np.float64]:

@@ -42,6 +42,10 @@ class Table:
     most: int = 0
     type: str = field(default="table", init=False)
 
+    def __post_init__(self) -> None:
+        """Values that are not finite are none."""
+        object.__setattr__(self, "rows", [[_finite(value) for value in row] for row in self.rows])
+
     def csv(self) -> str:
         """The rows as CSV, unrounded."""
         out = StringIO()
@@ -53,7 +57,7 @@ class Table:
     def records(self) -> list[dict[str, Any]]:
         """The rows for a JSON file."""
         names = [column.name for column in self.columns]
-        return [dict(zip(names, map(_finite, row), strict=True)) for row in self.rows]
+        return [dict(zip(names, row, strict=True)) for row in self.rows]
 
 
 @dataclass(frozen=True)

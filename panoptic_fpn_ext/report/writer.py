@@ -6,15 +6,17 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import IO, Any
 
 import numpy as np
 from tqdm import tqdm
 
 from ..evaluation.errors import explain_files
-from . import content
+from . import content, measures
 from .causes import SHAPE, cause_rows
-from .choice import Shown, choose_images, worst_segments
+from .choice import Shown, choose_images, suspected_labels, worst_segments
+from .comparison import comparison_section
 from .costs import Costs
 from .gallery import Budget, encoded_images
 from .page import Section, write_page, write_tables
@@ -89,7 +91,9 @@ def _write(
     spool: IO[str],
 ) -> list[str]:
     worst = [worst_segments(source, one, model) for model, one in enumerate(costs)]
+    suspects = suspected_labels(source, costs[0], 0) if costs else []
     every = [segment for found in worst for segments in found.values() for segment in segments]
+    every = [segment for pair in zip_longest(every, suspects) for segment in pair if segment is not None]
     chosen = list(range(len(source.images)))[: budget.images]
     if costs:
         chosen = choose_images(costs, every, len(source.images), budget.images)
@@ -100,6 +104,7 @@ def _write(
         for model, found in enumerate(worst)
         for key, segments in found.items()
     }
+    lists["suspects"] = _numbered(suspects, numbers)
     sections = _sections(source, costs, kept, lists, worst, more)
     os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
     write_page(output, _context(source, costs, sections, title), _data(source, costs, kept, lists), _lines(spool))
@@ -157,12 +162,16 @@ def _sections(
     if costs:
         sections.append(content.lost_section(source, costs))
         if len(costs) == 2:
-            sections.insert(0, content.comparison_section(source, costs))
+            sections.insert(0, comparison_section(source, costs))
         sections.append(content.class_section(source, costs))
+        sections.append(measures.confusion_section(source, costs))
+        sections.append(measures.strata_section(source, costs))
+        sections += measures.calibration_section(source, costs)
     sections.append(content.images_section(source, len(kept)))
     if costs:
         drawn = [{key: lists[f"{key}-{model}"] for key in found} for model, found in enumerate(worst)]
         sections.append(content.segments_section(source, drawn))
+        sections.append(content.labels_section(lists["suspects"]))
     return [*sections, *more, content.about_section(source)]
 
 
@@ -192,7 +201,7 @@ def _data(
         "shape": SHAPE,
         "images": [_image(source, costs, position) for position in kept],
         "segments": lists,
-        "confusion": None,
+        "confusion": measures.confusion_data(source, costs) if costs else None,
     }
 
 
