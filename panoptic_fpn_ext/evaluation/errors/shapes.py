@@ -4,6 +4,7 @@ Shapes: H, W image size, R runs of one map, M runs of two, P pairs of labels, E 
 Positions, rows and columns are int32, which is faster than int64; an image has less than 2³¹ pixels.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,7 +127,7 @@ def edge_band(edges: Edges, shape: tuple[int, ...]) -> EdgeBand:
         edges: of the map.
         shape: (H, W).
     """
-    distance = max(1, round(BAND_WIDTH * float(np.hypot(*shape))))
+    distance = max(1, round(BAND_WIDTH * math.hypot(*shape)))
     side = np.int32(max(1, distance // 4))
     cells = np.zeros((-(-shape[0] // side), shape[1] // side + 2), np.bool_)
     flat, width = cells.reshape(-1), np.int32(cells.shape[1])

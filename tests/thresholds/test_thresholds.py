@@ -1,0 +1,86 @@
+"""Recounted thresholds are those of real evaluations; the command writes the best as a config."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import inference_on_dataset
+
+from panoptic_fpn_ext import model_zoo
+from panoptic_fpn_ext.engine import PanopticPredictor, Trainer
+from panoptic_fpn_ext.engine.setup import read_config
+from panoptic_fpn_ext.evaluation import PanopticQualityEvaluator
+from panoptic_fpn_ext.evaluation.ground_truth import GroundTruth
+from panoptic_fpn_ext.evaluation.model_ids import ModelIds
+from panoptic_fpn_ext.thresholds import CombinerInputs, Grid, ThresholdCounts, record, recount
+from panoptic_fpn_ext.thresholds.__main__ import main
+
+STREET = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
+GRID = Grid((0.0, 0.5), (0.1, 0.5, 0.9), (0.0, 900.0))
+
+
+@pytest.fixture
+def cfg(street_datasets: tuple[str, str], tmp_path: Path) -> CfgNode:
+    """The released model, on small images."""
+    cfg = read_config(model_zoo.get_config_file(STREET), [])
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE = model_zoo.get_checkpoint(STREET), "cpu"
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = street_datasets[:1], street_datasets[1:]
+    cfg.INPUT.MIN_SIZE_TEST, cfg.DATALOADER.NUM_WORKERS = 128, 0
+    cfg.OUTPUT_DIR = str(tmp_path / "output")
+    return cfg
+
+
+def test_every_setting_is_what_an_evaluation_with_it_gives(cfg: CfgNode, tmp_path: Path):
+    model = PanopticPredictor(cfg).model
+    name = cfg.DATASETS.TEST[0]
+    loader = Trainer.build_test_loader(cfg, name)
+    combiner = model.combiner
+    stored = list(record(model, loader, str(tmp_path), min(GRID.score)))
+    assert model.combiner is combiner
+    metadata = MetadataCatalog.get(name)
+    truth = GroundTruth(metadata.panoptic_json, metadata.panoptic_root)
+    counts = ThresholdCounts(GRID, truth.categories)
+    for image_id, path in stored:
+        position = truth.position(image_id)
+        recount(counts, CombinerInputs.load(path), truth, position, ModelIds(metadata), combiner.thing_sem_seg_ids)
+    found = counts.pq()
+    assert len(np.unique(found)) > 4  # the thresholds matter here
+    evaluator = PanopticQualityEvaluator(name)
+    for at in itertools.product(*(range(len(values)) for values in GRID)):
+        combiner.overlap_threshold, combiner.instance_score_threshold, combiner.stuff_area_threshold = (
+            values[index] for values, index in zip(GRID, at, strict=True)
+        )
+        assert found[at] == pytest.approx(
+            inference_on_dataset(model, loader, evaluator)["panoptic_seg"]["PQ"], abs=1e-9
+        )
+
+
+def test_command_finds_the_best_setting_and_infers_once(
+    cfg: CfgNode, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    config, output = tmp_path / "config.yaml", tmp_path / "out"
+    config.write_text(cfg.dump())
+    command = [str(config), cfg.MODEL.WEIGHTS, str(output), "--scores", "0.1", "0.3", "--areas", "0", "100"]
+    main([*command, "--overlaps", "0.2"])
+    content = json.loads((output / "thresholds.json").read_text())
+    assert len(content["settings"]) == 2 * 3 * 3
+    best = max(content["settings"], key=lambda row: row["PQ"])
+    chosen = CfgNode.load_cfg((output / "best.yaml").read_text()).MODEL.PANOPTIC_FPN.COMBINE
+    row = next(r for r in content["settings"] if all(r[k] == content["best"][k] for k in ("overlap", "score", "area")))
+    assert row["PQ"] == best["PQ"]
+    assert (row["overlap"], row["score"]) == (chosen.OVERLAP_THRESH, chosen.INSTANCES_CONFIDENCE_THRESH)
+    assert row["area"] == chosen.STUFF_AREA_LIMIT
+    assert "Best of 18" in capsys.readouterr().out
+
+    monkeypatch.setattr("panoptic_fpn_ext.thresholds.__main__.record", lambda *_: pytest.fail("inferred again"))
+    main([*command, "--overlaps", "0.3", "--category", "road"])
+    assert "PQ of road" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"no category 'rod'; it has .*road"):
+        main([*command, "--category", "rod"])
+    with pytest.raises(ValueError, match=r"--overlaps takes numbers from 0 to 1"):
+        main([*command, "--overlaps", "50"])
