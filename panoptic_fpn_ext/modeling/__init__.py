@@ -5,6 +5,7 @@ from .acceleration import accelerate_training, optimize_for_inference
 from .combiner import PANOPTIC_COMBINER_REGISTRY, DINCombiner, HeuristicCombiner, build_panoptic_combiner
 from .deform_conv import use_torchvisions_operator
 from .panoptic_fpn import PanopticFPNExt
+from .rounded_anchors import RoundedAnchorGenerator
 from .sem_seg_head import PanopticFPNSemSegHead
 from .separate_networks import SeparatePanopticNetworks
 
@@ -14,6 +15,7 @@ __all__ = [
     "HeuristicCombiner",
     "PanopticFPNExt",
     "PanopticFPNSemSegHead",
+    "RoundedAnchorGenerator",
     "SeparatePanopticNetworks",
     "accelerate_training",
     "backbone",
