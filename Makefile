@@ -13,7 +13,7 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint typecheck format clean
+.PHONY: help setup demo test test-fast lint typecheck docs format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ lint: setup  ## check style and formatting
 
 typecheck: setup  ## check types
 	$(VENV_PYTHON) -m mypy
+
+docs: setup  ## build the documentation site into output/site
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(VENV_PYTHON) -m mkdocs build --strict --quiet
+	@echo "The site is in output/site: open output/site/index.html"
 
 format: setup  ## format, and mend what ruff can mend
 	$(VENV_PYTHON) -m ruff check --fix

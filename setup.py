@@ -74,6 +74,8 @@ setup(
         # AP on Cityscapes is what its own script computes.
         "cityscapes": ["cityscapesscripts"],
         "dev": ["kornia_rs", "mypy", "pytest", "pytest-xdist", "ruff"],
+        # Builds the documentation site.
+        "docs": ["mkdocs-material>=9,<10", "mkdocs-same-dir", "mkdocstrings[python]"],
         # Writes a model as one file for ONNX Runtime or OpenVINO, and runs it.
         "export": ["onnx>=1.15", "onnxruntime>=1.17", "openvino>=2024.4"],
         "int8": ["nncf>=2.14"],

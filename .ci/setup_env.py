@@ -262,7 +262,7 @@ def install_everything(build: str) -> None:
     pip("what detectron2 needs", *DETECTRON2_NEEDS)
     if not can_import(PYTHON, "cv2"):
         pip("OpenCV", "opencv-python-headless")
-    pip("panoptic_fpn_ext and its tools", "--no-build-isolation", "--editable", f"{ROOT}[dev]")
+    pip("panoptic_fpn_ext and its tools", "--no-build-isolation", "--editable", f"{ROOT}[dev,docs]")
     if not can_import(PYTHON, "panopticapi.evaluation"):
         pip("panopticapi", "--no-deps", PANOPTICAPI)
     if not can_import(PYTHON, "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling"):
