@@ -75,6 +75,13 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     # Checkpoints with an iteration for a name that are kept, the newest ones; 0 keeps all.
     _set_default(cfg.SOLVER, "CHECKPOINTS_TO_KEEP", 0)
 
+    # The weights with the best figure so far are kept as model_best.pth: a name as metrics.json has it, such as
+    # panoptic_seg/PQ (before it, the dataset's where several are evaluated), "" keeps none; and whether the largest or
+    # the smallest is the best, "max" or "min".
+    _set_default(cfg.SOLVER, "BEST_CHECKPOINTER", CfgNode())
+    _set_default(cfg.SOLVER.BEST_CHECKPOINTER, "METRIC", "")
+    _set_default(cfg.SOLVER.BEST_CHECKPOINTER, "MODE", "max")
+
     # Different images that may turn out to be unreadable while training before it stops; others take their place.
     _set_default(cfg.DATALOADER, "MAX_UNREADABLE_IMAGES", 10)
 

@@ -16,3 +16,6 @@ train.clip_gradients = {"enabled": False, "clip_type": "norm", "clip_value": 1.0
 
 # As SOLVER.MAX_NONFINITE_STEPS.
 train.max_nonfinite_steps = 10
+
+# As SOLVER.BEST_CHECKPOINTER: the figure whose best weights are kept as model_best.pth, such as "panoptic_seg/PQ".
+train.best_checkpointer = {"val_metric": "", "mode": "max"}

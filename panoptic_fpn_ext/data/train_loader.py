@@ -1,6 +1,8 @@
 """The training loader: batches that depend on the seed and the iteration alone."""
 
+import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -61,6 +63,8 @@ class TrainLoader:
                 f"number of processes, {processes}, got {total_batch_size}: "
                 f"take {-(-max(total_batch_size, 1) // processes) * processes}."
             )
+        self.identity = {"images": len(dataset), "dataset": _hash(dataset), "batch_size": total_batch_size}
+        """What the order of samples depends on beside the seed."""
         self._dicts = DatasetFromList(dataset, copy=False)
         self._mapper = mapper
         self._batch_size = total_batch_size
@@ -114,6 +118,16 @@ class TrainLoader:
         except UnreadableFileError as error:
             bound = f"DATALOADER.MAX_UNREADABLE_IMAGES allows {self._max_unreadable}"
             raise UnreadableFileError(f"{error} {bound}; repair or remove these files.") from None
+
+
+def _hash(dataset: Sequence[dict[str, Any]]) -> str:
+    """Of which images there are, in which order, with how many segments; folders may be others on another machine."""
+    digest = hashlib.sha256()
+    for one in dataset:
+        segments = len(one.get("segments_info", one.get("annotations", ())))
+        name, size = os.path.basename(one.get("file_name", "")), (one.get("height"), one.get("width"))
+        digest.update(repr((name, one.get("image_id"), size, segments)).encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def _as_it_is(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:

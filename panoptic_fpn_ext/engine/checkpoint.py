@@ -84,8 +84,13 @@ class PanopticCheckpointer(DetectionCheckpointer):
         result: dict[str, Any] = super().load(path, *args, **kwargs)
         return result
 
-    def save(self, name: str, **kwargs: Any) -> None:
+    def save(self, name: str, *, is_last: bool = True, **kwargs: Any) -> None:
         """As the base class, with the model's categories under :data:`RECORD`, and all of it or nothing.
+
+        Args:
+            name: of the file, without ``.pth``.
+            is_last: whether it is the one that a run goes on from.
+            kwargs: what else to save.
 
         Raises:
             OSError: the disk is full or not there; the checkpoints so far are as they were.
@@ -100,7 +105,8 @@ class PanopticCheckpointer(DetectionCheckpointer):
         try:
             with whole_file(path, "wb") as f:
                 torch.save({**content, **kwargs}, f)
-            self.tag_last_checkpoint(f"{name}.pth")
+            if is_last:
+                self.tag_last_checkpoint(f"{name}.pth")
         except (OSError, RuntimeError) as error:  # of PyTorch's writer, when the file refuses to be written
             reason = error if isinstance(error, OSError) else error.__context__
             if not isinstance(reason, OSError):

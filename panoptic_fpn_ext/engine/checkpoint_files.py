@@ -4,9 +4,10 @@ import logging
 import os
 import re
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from .weight_files import read_weight_file
 
@@ -64,36 +65,58 @@ def _warn_once(text: str) -> None:
     logger.warning(text)
 
 
-def _candidates(folder: str) -> list[tuple[str, str]]:
+def _candidates(folder: str) -> Iterator[tuple[str, str]]:
     """Names, the best first, each with what is wrong with the name itself."""
-    others = sorted(Path(folder).glob("model_*.pth"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    names = [path.name for path in others]
-    note = Path(folder, _NOTE)
-    if not note.is_file():
-        return [(name, "") for name in names]
-    last = note.read_text(encoding="utf-8", errors="replace").strip()
-    problem = "" if last and os.path.basename(last) == last else f"{_NOTE} names no file of this folder"
-    return [(last, problem), *((name, "") for name in names if name != last)]
+    note, last = Path(folder, _NOTE), ""
+    if note.exists():
+        last = note.read_text(encoding="utf-8", errors="replace").strip() if note.is_file() else ""
+        yield last, "" if last and os.path.basename(last) == last else f"{_NOTE} names no file of this folder"
+    # By what they say themselves: clocks are set back, and copies have new dates.
+    others = [path.name for path in Path(folder).glob("model_*.pth") if path.name != last]
+    yield from ((name, "") for name in sorted(others, key=lambda name: _reached(folder, name), reverse=True))
+
+
+def _reached(folder: str, name: str) -> tuple[int, bool]:
+    """The iteration of a checkpoint, -1 of one that cannot be read, and whether its name says so."""
+    if _NUMBERED.fullmatch(name):
+        return int(name[6:-4]), True
+    return _content(os.path.join(folder, name)).iteration, False
 
 
 def what_is_wrong(path: str, needed: Collection[str] = ("model",)) -> str:
     """Why a file is no sound checkpoint, "" if it is one; all of it is read."""
+    found = _content(path)
+    missing = [key for key in needed if key not in found.keys]
+    lacking = f"it is no checkpoint of such a run: it lacks {', '.join(missing)}" if missing else ""
+    return found.problem or lacking
+
+
+class _Content(NamedTuple):
+    problem: str
+    keys: frozenset[str] = frozenset()
+    iteration: int = -1
+
+
+def _content(path: str) -> _Content:
     try:
         stat = os.stat(path)
     except (OSError, ValueError) as error:
-        return f"there is no such file ({type(error).__name__})"
-    return _what_is_wrong(path, tuple(needed), stat.st_mtime_ns, stat.st_size)
+        return _Content(f"there is no such file ({type(error).__name__})")
+    return _read(path, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=64)
-def _what_is_wrong(path: str, needed: tuple[str, ...], modified: int, size: int) -> str:
+def _read(path: str, modified: int, size: int) -> _Content:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 if (record := archive.testzip()) is not None:
-                    return f"its record {record} is damaged"
+                    return _Content(f"its record {record} is damaged")
         content = read_weight_file(path)
     except Exception as error:  # each reader has its own types
-        return f"it cannot be read ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
-    missing = [key for key in needed if key not in content] if isinstance(content, Mapping) else list(needed)
-    return f"it is no checkpoint of such a run: it lacks {', '.join(missing)}" if missing else ""
+        reason = str(error).splitlines()[0] if str(error) else ""
+        return _Content(f"it cannot be read ({type(error).__name__}: {reason})")
+    if not isinstance(content, Mapping):
+        return _Content("")
+    iteration = content.get("iteration")
+    return _Content("", frozenset(map(str, content)), iteration if isinstance(iteration, int) else -1)

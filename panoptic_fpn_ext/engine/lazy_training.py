@@ -23,6 +23,7 @@ from .interruption import with_stop
 from .lazy_config import dataset_names
 from .model_categories import agree_on_categories, model_source, set_model_source
 from .nonfinite import NonFiniteSteps
+from .periodic_evaluation import Best, PeriodicEvaluation
 from .progress import ProgressWriter
 from .reproducible import ReproducibleIterations
 from .resume import Resumable
@@ -129,16 +130,18 @@ def _hooks(
         results.update(evaluate_lazily(cfg, trainer.model))
         return results
 
+    kept = cfg.train.get("best_checkpointer") or {}
+    best = Best(kept.get("val_metric") or "", kept.get("mode", "max"))
     found: list[hooks.HookBase | None] = [
         hooks.IterationTimer(),
         hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
-        hooks.EvalHook(cfg.train.eval_period, evaluate),
+        PeriodicEvaluation(cfg.train.eval_period, evaluate, checkpointer, best),
     ]
     found.insert(0, NonFiniteSteps(trainer, checkpointer, cfg.train.get("max_nonfinite_steps", 10)))
     loader = trainer.data_loader
     if isinstance(loader, TrainLoader):
         loader.seed = loader.seed if cfg.train.get("seed", -1) < 0 else cfg.train.seed
-        found.insert(0, ReproducibleIterations(loader))
+        found.insert(0, ReproducibleIterations(loader, trainer.model))
     if comm.is_main_process():
         os.makedirs(cfg.train.output_dir, exist_ok=True)
         # Before the evaluation, which an interruption may cut short.

@@ -211,6 +211,20 @@ def _expected_results(cfg: CfgNode) -> Found:
             yield key, rows, f"a row is [task, metric, value, tolerance], the task one of {', '.join(tasks)}"
 
 
+def _best_checkpoint(cfg: CfgNode) -> Found:
+    metric, tasks = (
+        cfg.SOLVER.get("BEST_CHECKPOINTER", {}).get("METRIC", ""),
+        ("panoptic_seg", "sem_seg", "bbox", "segm"),
+    )
+    if metric and not set(tasks).intersection(metric.split("/")[:-1]):
+        known = ", ".join(f"{task}/…" for task in tasks)
+        yield (
+            "SOLVER.BEST_CHECKPOINTER.METRIC",
+            metric,
+            f"it must be the name of a figure in metrics.json ({known}), such as panoptic_seg/PQ",
+        )
+
+
 COMBINATIONS: Final[tuple[Callable[[CfgNode], Found], ...]] = (
     _images,
     _train_sizes,
@@ -223,4 +237,5 @@ COMBINATIONS: Final[tuple[Callable[[CfgNode], Found], ...]] = (
     _semantic_head,
     _solver,
     _expected_results,
+    _best_checkpoint,
 )

@@ -47,6 +47,7 @@ _CHOICES: Final[dict[str, tuple[Any, ...]]] = {
     "MODEL.ROI_MASK_HEAD.POOLER_TYPE": (*_POOLERS, ""),  # none, where the head looks at the maps itself
     "MODEL.RPN.BBOX_REG_LOSS_TYPE": _BOX_LOSSES,
     "MODEL.SEM_SEG_HEAD.NORM": _NORMS,
+    "SOLVER.BEST_CHECKPOINTER.MODE": ("max", "min"),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", "norm"),
     "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"),
     "SOLVER.OPTIMIZER": ("SGD", "ADAMW"),

@@ -19,7 +19,7 @@ from ..data.train_loader import TrainLoader
 from .data_descriptions import add_data_argument, registrations_of
 from .lazy_config import load_lazy_config
 from .lazy_training import build_lazy_model, build_lazy_optimizer
-from .reproducible import seed_iteration
+from .reproducible import IterationSeeds
 from .setup import add_register_argument, load_config
 from .train_step import TrainStep, choose_train_step
 from .trainer import Trainer
@@ -46,13 +46,15 @@ def replay(step: TrainStep, saved: dict[str, Any]) -> list[tuple[dict[str, float
     batch = next(iter(loader))
     share = len(batch) // saved["processes"]
     found = []
+    seeds = IterationSeeds(model)
     for rank in range(saved["processes"]):
-        seed_iteration(loader.seed, loader.start_iter, rank)
+        seeds.begin(loader.seed, loader.start_iter, rank, share)
         step.optimizer.zero_grad()
         with EventStorage(loader.start_iter):
             losses = step.forward_backward(batch[rank * share : (rank + 1) * share])
         gradients = [n for n, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
         found.append(({name: float(loss) for name, loss in losses.items()}, gradients))
+    seeds.remove()
     return found
 
 

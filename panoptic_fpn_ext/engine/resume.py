@@ -1,12 +1,14 @@
 """Going on with a training whose optimizer has changed since the checkpoint was written."""
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from detectron2.solver import LRMultiplier
 
-__all__ = ["Resumable", "fitting_state"]
+__all__ = ["Resumable", "fitting_state", "follow_schedule"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,27 @@ def fitting_state(state: Mapping[str, Any], trainer: Any) -> dict[str, Any]:
         )
     found = {**state, "_trainer": step} if "_trainer" in state else step
     return {**found, "hooks": hooks} if hooks else found
+
+
+def follow_schedule(optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
+    """Bring the learning rates of a checkpoint to where the schedule of the config is; a warning says so.
+
+    Without this, the first iteration after a change of the schedule would be one of the old one.
+
+    Args:
+        optimizer: changed in place.
+        scheduler: at the iteration to go on with; any but detectron2's `LRMultiplier` is left alone.
+    """
+    if not isinstance(scheduler, LRMultiplier):
+        return
+    former, rates = optimizer.param_groups[0]["lr"], scheduler.get_lr()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    if not math.isclose(former, rates[0], rel_tol=1e-9):
+        logger.warning(
+            f"The learning rate is {rates[0]:g} from here on, as the schedule of the config has it; in the checkpoint "
+            f"it was {former:g}, as of another schedule (SOLVER.MAX_ITER, SOLVER.STEPS, …)."
+        )
 
 
 class Resumable:

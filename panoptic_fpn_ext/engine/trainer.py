@@ -38,9 +38,10 @@ from .model_categories import agree_on_categories, model_source, set_model_sourc
 from .model_files import is_exported, last_checkpoint
 from .nonfinite import NonFiniteSteps
 from .options import check_options
+from .periodic_evaluation import Best, PeriodicEvaluation
 from .progress import ProgressWriter
 from .reproducible import ReproducibleIterations
-from .resume import fitting_state
+from .resume import fitting_state, follow_schedule
 from .runs import PROGRESS
 from .schedule import build_fixed_gamma_scheduler, scale_schedule
 from .silent_settings import warn_of_segments, warn_of_settings
@@ -89,14 +90,18 @@ class Trainer(DefaultTrainer):
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
         """detectron2's, one that resumes exactly, one that ends a training on request, and one for whoever watches."""
-        found: list[hooks.HookBase | None] = with_stop(super().build_hooks(), self.checkpointer)
+        best = Best(*(self.cfg.SOLVER.get("BEST_CHECKPOINTER", {}).get(key, "") for key in ("METRIC", "MODE")))
+        found: list[hooks.HookBase | None] = [
+            PeriodicEvaluation(hook._period, self._or_go_on(hook._func), self.checkpointer, best)
+            if isinstance(hook, hooks.EvalHook)
+            else hook
+            for hook in super().build_hooks()
+        ]
+        found = with_stop(found, self.checkpointer)
         most = self.cfg.SOLVER.get("MAX_NONFINITE_STEPS", 10)
         found.insert(0, NonFiniteSteps(self._trainer, self.checkpointer, most))
         if isinstance(self.data_loader, TrainLoader):
-            found.insert(0, ReproducibleIterations(self.data_loader))
-        for hook in found:
-            if isinstance(hook, hooks.EvalHook):
-                hook._func = self._or_go_on(hook._func)
+            found.insert(0, ReproducibleIterations(self.data_loader, self.model))
         if comm.is_main_process():
             found.append(hooks.PeriodicWriter([ProgressWriter(self.max_iter)], period=1))
         return found
@@ -118,6 +123,7 @@ class Trainer(DefaultTrainer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As the parent's; see :func:`~panoptic_fpn_ext.engine.resume.fitting_state` for an optimizer that changed."""
         super().load_state_dict(fitting_state(state_dict, self))
+        follow_schedule(self.optimizer, self.scheduler)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:

@@ -80,6 +80,8 @@ _PATHS: Final[dict[str, str]] = {
     "MODEL.SEM_SEG_HEAD.NUM_CLASSES": f"{_HEAD}.num_classes",
     "MODEL.WEIGHTS": "train.init_checkpoint",
     "SOLVER.BASE_LR": "optimizer.lr",
+    "SOLVER.BEST_CHECKPOINTER.METRIC": "train.best_checkpointer.val_metric",
+    "SOLVER.BEST_CHECKPOINTER.MODE": "train.best_checkpointer.mode",
     "SOLVER.CHECKPOINT_PERIOD": "train.checkpointer.period",
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": "train.clip_gradients.clip_type",
     "SOLVER.IMS_PER_BATCH": "dataloader.train.total_batch_size",

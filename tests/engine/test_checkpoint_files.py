@@ -131,6 +131,38 @@ def test_goes_on_from_the_newest_sound_checkpoint(damage: str, tmp_path: Path, c
     assert all("model_0000003.pth: " in text and text.endswith("model_0000002.pth.") for text in warnings)
 
 
+def test_a_checkpoint_that_is_cut_anywhere_is_not_sound(tmp_path: Path):
+    _save(tmp_path, 1, 2)
+    path = tmp_path / "model_0000002.pth"
+    data = path.read_bytes()
+    for length in (0, 1, 3, 4, 30, 1000, len(data) // 2, len(data) - 23, len(data) - 1):
+        path.write_bytes(data[:length])
+        assert _resumed(tmp_path) == 1, length
+
+
+@pytest.mark.parametrize(
+    "note", [b"", b"\n", b"\xff\x00\x80model", b"/model_0000001.pth", b"model_0000009.pth", b"folder"]
+)
+def test_a_last_checkpoint_that_says_nothing(note: bytes, tmp_path: Path, caplog):
+    """Then the iterations decide: clocks are set back, and copies have new dates."""
+    _save(tmp_path, 10, 11, 12)
+    _checkpointer(tmp_path, 11).save("model_best", is_last=False, iteration=11)
+    _checkpointer(tmp_path, 13).save("model_final", is_last=False, iteration=13)
+    names = ["model_final.pth", "model_0000012.pth", "model_0000011.pth", "model_best.pth", "model_0000010.pth"]
+    for age, name in enumerate(names):
+        os.utime(tmp_path / name, (age, age))  # the newest has the oldest date
+    path = tmp_path / "last_checkpoint"
+    if note == b"folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes(note)
+    for expected in (13, 12, 11):
+        assert _resumed(tmp_path) == expected
+        assert f"The newest sound one is taken: {names[0]}" in caplog.text
+        (tmp_path / names.pop(0)).unlink()
+
+
 def test_nothing_sound_is_an_error(tmp_path: Path):
     assert not _checkpointer(tmp_path).has_checkpoint()
     _save(tmp_path, 1, 2)

@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from small_models import built
+from small_models import tiny_cfg as small_cfg
 
+from panoptic_fpn_ext.data.train_loader import TrainLoader
 from panoptic_fpn_ext.engine import Trainer
+from panoptic_fpn_ext.engine.reproducible import IterationSeeds, ReproducibleIterations
 from panoptic_fpn_ext.structures import UnreadableFileError
 
 
@@ -73,6 +77,44 @@ def test_killed_between_checkpoints_and_resumed(options, tiny_cfg, tmp_path, mon
     assert sorted({iteration for iteration, _ in all_seen}) == [2, 3, 4, 5]
     assert last_seen == [(iteration, ids) for iteration, ids in all_seen if iteration > 3]
     assert all(torch.equal(resumed[key], undisturbed[key]) for key in undisturbed)
+
+
+def test_what_is_drawn_for_an_image_is_the_same_in_any_process():
+    model = built(small_cfg())
+    labels = torch.randint(-1, 2, (4, 3000), generator=torch.Generator().manual_seed(0)).to(torch.int8)
+
+    def drawn(rank: int, share: int) -> list[torch.Tensor]:
+        seeds.begin(7, 5, rank, share)
+        torch.rand(rank)  # nothing else matters
+        mine = labels[rank * share : (rank + 1) * share]
+        return [model.proposal_generator._subsample_labels(one.clone()) for one in mine]
+
+    seeds = IterationSeeds(model)
+    one, two = drawn(0, 4), [*drawn(0, 2), *drawn(1, 2)]
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert not torch.equal(drawn(0, 1)[0], drawn(1, 1)[0])
+    seeds.remove()
+    assert "_subsample_labels" not in vars(model.proposal_generator)
+
+
+def test_other_training_data_than_before_are_said(caplog):
+    def hook(*names: str, batch_size: int = 1) -> ReproducibleIterations:
+        dicts = [{"file_name": f"/data/{n}.jpg", "image_id": n, "height": 4, "width": 5} for n in names]
+        loader = TrainLoader(dicts, dict, total_batch_size=batch_size, seed=1)
+        return ReproducibleIterations(loader, torch.nn.Linear(1, 1))
+
+    state = hook("a", "b").state_dict()
+    hook("a", "b").load_state_dict(state)
+    hook("a", "b").load_state_dict({"seed": 1})  # of an earlier version
+    assert not caplog.records
+    for other, words in (
+        (hook("a", "b", "c"), "there were 2 images, now there are 3"),
+        (hook("a", "c"), "there were other images"),
+        (hook("a", "b", batch_size=2), "SOLVER.IMS_PER_BATCH was 1 and is 2"),
+    ):
+        other.load_state_dict(state)
+        assert words in caplog.records[-1].getMessage()
+    assert len(caplog.records) == 3
 
 
 def test_an_unreadable_image_in_training_is_replaced_up_to_a_bound(tiny_cfg, tmp_path, caplog, monkeypatch):

@@ -86,3 +86,26 @@ def test_parameters_of_another_shape_with_the_same_number(caplog):
     state["optimizer"]["state"][0]["exp_avg"] = torch.zeros(5, 5)
     Resumable(new).load_state_dict(state)
     assert "other shapes" in caplog.text
+
+
+def test_a_schedule_that_was_changed_holds_at_once(tiny_cfg, caplog):
+    """From the first iteration on, the rates are those of a run that always had it."""
+
+    def after_four_iterations(max_iter: int) -> Trainer:
+        tiny_cfg.SOLVER.LR_SCHEDULER_NAME, tiny_cfg.SOLVER.MAX_ITER = "WarmupCosineLR", max_iter
+        trainer = Trainer(tiny_cfg)
+        trainer.optimizer.step()
+        for _ in range(4):
+            trainer.scheduler.step()
+        return trainer
+
+    short, long = after_four_iterations(10), after_four_iterations(20)
+    rates = [[group["lr"] for group in one.optimizer.param_groups] for one in (short, long)]
+    assert rates[0] != rates[1]
+    long.load_state_dict(short.state_dict())
+    assert [group["lr"] for group in long.optimizer.param_groups] == rates[1]
+    assert "as of another schedule (SOLVER.MAX_ITER" in caplog.text
+    caplog.clear()
+    short.load_state_dict(short.state_dict())
+    assert [group["lr"] for group in short.optimizer.param_groups] == rates[0]
+    assert "another schedule" not in caplog.text
