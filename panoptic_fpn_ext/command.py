@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 import textwrap
+import threading
 import traceback
 from collections.abc import Callable
 from types import FrameType
@@ -72,6 +73,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     console.start_console()
     os.environ[_TYPED] = json.dumps([sys.orig_argv, sys.argv[1:]])  # for processes that this one starts
     signal.signal(signal.SIGTERM, _terminate)
+    threading.excepthook = _end_thread
     try:
         status = main() or 0
         sys.stdout.flush()
@@ -86,6 +88,14 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 
 def _terminate(number: int, _: FrameType | None) -> None:
     raise Interrupted(number)
+
+
+def _end_thread(ended: threading.ExceptHookArgs) -> None:
+    """Of TensorBoard's thread, which cannot write: its traceback is for the log, the main thread gets the error too."""
+    if isinstance(ended.exc_value, OSError):
+        console.log_traceback(ended.exc_value)
+    else:
+        threading.__excepthook__(ended)
 
 
 def report(error: Exception) -> int:
@@ -103,17 +113,18 @@ def describe_error(error: Exception) -> tuple[str, int]:
     text, status = _own_words(error)
     if not text:
         text = f"{type(error).__name__}: {error}\n{''.join(traceback.format_exception(error))}".rstrip()
+    console.log_traceback(error)
     path = console.log_file()
     if path is None:
         return text, status
-    console.log_traceback(error)
     return f"{text} (The traceback is in {path}.)" if status == MISTAKE or _is_limit(error) else text, status
 
 
 def _own_words(error: Exception) -> tuple[str, int]:
     """The text of a mistake or of a limit that was met; "" of a fault of the program."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}", MISTAKE
+        name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+        return f"{name}: {error.strerror}", MISTAKE
     said = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if isinstance(error, _MISTAKES) and said.startswith("Caught ") and "Original Traceback" in said:
         # A worker process of a data loader met it.

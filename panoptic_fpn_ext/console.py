@@ -46,12 +46,31 @@ class _Console(logging.Handler):
             stream.flush()
 
 
+class _LogFile(logging.StreamHandler):  # type: ignore[type-arg]  # generic from Python 3.11 on
+    """Says once that nothing can be written any more, as on a full disk, instead of a traceback a record."""
+
+    def __init__(self, path: str, stream: IO[str]) -> None:
+        super().__init__(stream)
+        self._path = path
+        self.has_failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """As the base class, but for errors of the file."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.has_failed:
+            self.has_failed = True
+            reason = f"{self._path} cannot be written ({error.strerror}): what follows is missing there."
+            print(f"{paint('warning', sys.stderr)}: {reason}", file=sys.stderr)  # noqa: T201 - not to the log
+
+
 class _Log(logging.handlers.MemoryHandler):
     """``log.txt``: keeps the records until it is known where that is."""
 
     def __init__(self) -> None:
         super().__init__(capacity=1, flushLevel=logging.NOTSET)
-        self.path: str | None = None
+        self._path: str | None = None
         self.last_error = 0
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -60,12 +79,18 @@ class _Log(logging.handlers.MemoryHandler):
             self.last_error = id(record.exc_info[1])  # the error itself would keep what its frames hold
         super().emit(record)
 
+    @property
+    def path(self) -> str | None:
+        """The file, None where there is none yet or any more, or where it cannot be written."""
+        is_lost = isinstance(self.target, _LogFile) and self.target.has_failed
+        return None if self._path is None or is_lost or not os.path.exists(self._path) else self._path
+
     def write_to(self, path: str, stream: IO[str]) -> None:
         """Write what was kept, and what comes, to a file."""
-        file = logging.StreamHandler(stream)
+        file = _LogFile(path, stream)
         file.setFormatter(logging.Formatter("[%(asctime)s] %(name)s %(levelname)s: %(message)s", "%m/%d %H:%M:%S"))
         self.flush()
-        self.path = path
+        self._path = path
         self.setTarget(file)
         self.flush()
 
@@ -118,7 +143,7 @@ def open_log(folder: str, rank: int = 0) -> str:
 
 
 def log_file() -> str | None:
-    """Path of this process's ``log.txt``, None before :func:`open_log`."""
+    """Path of this process's ``log.txt``, None before :func:`open_log` and where it is lost."""
     return _log.path if _log is not None else None
 
 

@@ -1,6 +1,7 @@
 """What the real commands print, return and leave untouched, run as processes on a tiny dataset."""
 
 import contextlib
+import logging
 import os
 import shlex
 import signal
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from bad_input_data import CONFIG, OPTS, REPOSITORY, TinyDataset
+
+from panoptic_fpn_ext import console
 
 TRAIN_NET = REPOSITORY / "projects/panoptic_fpn/train_net.py"
 LAZY_CONFIG = REPOSITORY / "configs/SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow.py"
@@ -205,3 +208,18 @@ def test_a_wrong_file_is_named(tmp_path: Path):
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ") and str(text) in line
+
+
+def test_a_log_on_a_full_disk_is_one_line(capsys, monkeypatch):
+    log, record = console._Log(), logging.LogRecord("a", logging.INFO, "", 0, "text", (), None)
+    monkeypatch.setattr(console, "_log", log)
+    stream = open("/dev/full", "a", buffering=1)  # noqa: SIM115
+    log.write_to("/dev/full", stream)
+    assert console.log_file() == "/dev/full"
+    for _ in range(3):
+        log.handle(record)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "/dev/full cannot be written (No space left on device)" in said
+    assert console.log_file() is None
+    with contextlib.suppress(OSError):
+        stream.close()
