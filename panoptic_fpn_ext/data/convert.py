@@ -14,7 +14,9 @@ import json
 import os
 import re
 import shlex
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from iopath.common.file_io import file_lock
@@ -170,7 +172,13 @@ def _convert(
 
 def _read(format_name: str, arguments: Mapping[str, Any]) -> Source:
     try:
-        return FORMATS[format_name](**arguments)
+        source = FORMATS[format_name](**arguments)
+        twice = [id_ for id_, times in Counter(c["id"] for c in source.categories).items() if times > 1]
+        if twice:
+            raise ValueError(
+                f"{next(iter(arguments.values()))}: categories share the ids {twice[:5]}. Give each its own."
+            )
+        return replace(source, categories=[{**c, "name": str(c["name"])} for c in source.categories])
     except (ValueError, OSError, ImportError):
         raise
     except MALFORMED as error:
@@ -207,7 +215,8 @@ def _grouping(source: Source, group: str) -> str:
 
 def _record(description: Description, source: Source) -> dict[str, Any]:
     """What the result depends on: the description, the annotation files and the images, by size and time."""
-    files = sorted({*source.files, *(image.path for image in source.images)})
+    of_images = (path for image in source.images for path in (image.path, *image.files))
+    files = sorted({*source.files, *of_images})
     stamps = [[path, *_stamp(path)] for path in files]
     ignored = {"output", "processes"}
     options = {key: value for key, value in vars(description).items() if key not in ignored}

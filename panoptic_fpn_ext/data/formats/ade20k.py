@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -50,7 +50,8 @@ def read_ade20k(root: str) -> Source:
     for split, folder in split_folders(root, {"train": "training", "val": "validation"}, "annotations").items():
         instances = os.path.join(root, "annotations_instance", folder)
         regions = partial(_Ade20kRegions, known=known, instances=instances)
-        images += paired(f"{root}/images/{folder}", f"{root}/annotations/{folder}", "", "", split, regions)
+        both = paired(f"{root}/images/{folder}", f"{root}/annotations/{folder}", "", "", split, regions)
+        images += [replace(i, files=(*i.files, *(f"{instances}/{stem(f)}.png" for f in i.files))) for i in both]
     return Source(categories, images, [], things_by_default=False)
 
 
@@ -65,7 +66,15 @@ def _read_full(root: str) -> Source:
         split = next((part_name(part) for part in name.split("/") if part in ("training", "validation")), None)
         result_name = f"{split}/{os.path.basename(name)}" if split else os.path.basename(name)
         _add_names(f"{base}.json", names)
-        found.append(SourceImage(os.path.join(root, name), result_name, _FullRegions(f"{base}_seg.png"), split=split))
+        found.append(
+            SourceImage(
+                os.path.join(root, name),
+                result_name,
+                _FullRegions(f"{base}_seg.png"),
+                split=split,
+                files=(f"{base}_seg.png", f"{base}.json"),
+            )
+        )
     if not found:
         raise ValueError(f"{root} has neither objectInfo150.txt nor images with _seg.png: it is no ADE20K.")
     notes = ["parts of objects (_parts_1.png and so on) are not read"]
@@ -86,7 +95,9 @@ def _add_names(path: str, names: dict[int, str]) -> None:
             taken = name in names.values() and names.get(number) != name
             names.setdefault(number, f"{name} {number}" if taken else name)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no JSON of ADE20K: it has no annotation.object ({error!r}).") from error
+        raise ValueError(
+            f"{path} is no JSON of ADE20K: it has no annotation.object ({error}). Unpack it again."
+        ) from error
 
 
 @dataclass(frozen=True)

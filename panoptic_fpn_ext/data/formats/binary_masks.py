@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
+
+import numpy as np
 
 from .files import images_below, read_ids, stem
 from .regions import Region, Source, SourceImage, mask_of_array
@@ -44,7 +47,8 @@ def read_masks(
             found.append(SourceImage(base, folder, problem=f"there is no image for the masks in {base}"))
             continue
         name = f"{folder}{os.path.splitext(candidates[0])[1]}"
-        found.append(SourceImage(candidates[0], name, partial(_mask_regions, masks=masks)))
+        paths = tuple(path for path, _ in masks)
+        found.append(SourceImage(candidates[0], name, partial(_mask_regions, masks=masks), files=paths))
     if not ids:
         raise ValueError(f"There is no folder with masks in {root}.")
     return Source([{"id": i, "name": name} for name, i in ids.items()], found, [root])
@@ -61,13 +65,16 @@ def _label(path: str, expression: re.Pattern[str]) -> str:
 
 def _mask_regions(size: tuple[int, int], masks: Sequence[tuple[str, int]]) -> tuple[list[Region], Mapping[str, int]]:
     regions = []
-    empty = 0
+    dropped: Counter[str] = Counter()
     for path, category in masks:
         pixels = read_ids(path)
         if pixels.shape[:2] != size:
             raise ValueError(f"{path} has (height, width) {pixels.shape[:2]}, the image {size}")
-        mask = mask_of_array((pixels if pixels.ndim == 2 else pixels.max(axis=2)) > 0)
-        empty += mask is None
+        values = pixels if pixels.ndim == 2 else pixels.max(axis=2)
+        is_binary = len(np.unique(values)) <= 2
+        dropped["mask with shades between two values, cut at half the highest"] += not is_binary
+        mask = mask_of_array(values > 0 if is_binary else values > values.max() / 2)
+        dropped["empty mask"] += mask is None
         if mask is not None:
             regions.append(Region(category, mask))
-    return regions, {"empty mask": empty} if empty else {}
+    return regions, +dropped

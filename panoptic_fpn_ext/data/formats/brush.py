@@ -24,15 +24,13 @@ def decode_brush(rle: Sequence[int], size: tuple[int, int]) -> npt.NDArray[np.bo
         ValueError: the code is broken, or of another size.
     """
     try:
-        values = _unpack(bytes(rle))
+        values = _unpack(bytes(rle), size[0] * size[1] * 4)
     except (TypeError, ValueError, IndexError) as error:
         raise ValueError(f"a brush mask that cannot be decoded ({error})") from error
-    if values.size != size[0] * size[1] * 4:
-        raise ValueError(f"a brush mask of {values.size // 4} px in an image of {size[0] * size[1]} px")
     return values.reshape(*size, 4)[..., 3] > 0
 
 
-def _unpack(data: bytes) -> npt.NDArray[np.uint8]:
+def _unpack(data: bytes, expected: int) -> npt.NDArray[np.uint8]:
     """32 bits: number of words. 5 bits: bits a word, less 1. Four times 4 bits: bits of a run's length, less 1. Then
     runs: 1 bit (repeat or not), 2 bits (which length), the length less 1, and one word or as many as the length says.
     """
@@ -47,6 +45,8 @@ def _unpack(data: bytes) -> npt.NDArray[np.uint8]:
         return int(bits[position - count : position], 2)
 
     total, word = take(32), take(5) + 1
+    if total != expected:
+        raise ValueError(f"it is of {total // 4} px, the image has {expected // 4}")
     lengths = [take(4) + 1 for _ in range(4)]
     out = np.zeros(total, np.uint8)
     done = 0

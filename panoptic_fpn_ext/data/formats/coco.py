@@ -9,11 +9,23 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from ...coco_fields import IMAGE, INSTANCE, INSTANCE_CATEGORY
 from ...coco_json import image_key, load_json
 from ...coco_records import convert_rows, naming
 from .files import ImageIndex, read_ids
-from .regions import MapRow, Region, Source, SourceImage, mask_of_polygons, mask_of_rle, regions_of_ids
+from .regions import (
+    BEYOND,
+    MapRow,
+    Region,
+    Source,
+    SourceImage,
+    is_beyond,
+    mask_of_polygons,
+    mask_of_rle,
+    regions_of_ids,
+)
 from .splits import join_parts
 
 __all__ = ["read_coco", "region_of_annotation"]
@@ -118,8 +130,10 @@ def _image(
         path = index.find(name)
     except ValueError as error:
         return SourceImage(name, _inside(name), problem=str(error))
-    regions = partial(_regions, rows=rows, known=known, stuff_map=_map_of(name, maps))
-    return SourceImage(path, _inside(name), regions, size, image_id=row["id"])
+    stuff_map = _map_of(name, maps)
+    regions = partial(_regions, rows=rows, known=known, stuff_map=stuff_map)
+    files = () if stuff_map is None else (stuff_map,)
+    return SourceImage(path, _inside(name), regions, size, image_id=row["id"], files=files)
 
 
 def _inside(name: str) -> str:
@@ -184,6 +198,7 @@ def region_of_annotation(
             usable = [p for p in polygons if len(p) >= 6]
             dropped["polygon of fewer than three points"] += len(polygons) - len(usable)
             mask = mask_of_polygons(usable, size)
+            dropped[BEYOND] += any(is_beyond(np.reshape(p, (-1, 2)), size) for p in usable)
     except (ValueError, TypeError) as error:
         raise ValueError(f"annotation {row.get('id')}: {error}") from error
     if mask is None:

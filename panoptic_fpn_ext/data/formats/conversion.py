@@ -32,8 +32,10 @@ MALFORMED = (ValueError, OSError, KeyError, TypeError, IndexError, AttributeErro
 
 
 def said(error: Exception) -> str:
-    """An error for people: its own sentence, or its kind where it has none."""
-    return str(error) if isinstance(error, (ValueError, OSError)) and str(error) else f"it is malformed ({error!r})"
+    """An error for people: its own sentence, or what it is about."""
+    if isinstance(error, (ValueError, OSError)) and str(error):
+        return str(error)
+    return f"it lacks {error}" if isinstance(error, KeyError) else f"it is malformed ({error or type(error).__name__})"
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,10 @@ def convert(source: Source, conversion: Conversion, output: str) -> dict[str, Re
         whole = Report()
         for report in reports.values():
             whole.add(report)
-        raise ValueError(f"No image has a segment: {_reasons(whole) or 'the annotations are empty'}.")
+        raise ValueError(
+            f"No image has a segment, such as {source.images[0].path}: {_reasons(whole) or 'nothing is annotated'}. "
+            "Are these its annotations, and is the table of labels theirs?"
+        )
     return reports
 
 

@@ -47,7 +47,8 @@ def _read_xml(path: str, images: str | None) -> Source:
     except OSError as error:
         raise ValueError(f"{path} cannot be opened: {error.strerror}.") from error
     except (ElementTree.ParseError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is no XML of CVAT for images 1.1: {error!r}.") from error
+        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{path} is no sound XML of CVAT for images 1.1 ({what}). Export it again.") from error
     if not found:
         raise ValueError(f"{path} lists no images: export the task as 'CVAT for images 1.1'.")
     return Source(names.categories, found, [path])

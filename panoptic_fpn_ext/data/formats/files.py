@@ -102,15 +102,17 @@ def _without_repeats(paths: Sequence[str]) -> list[str]:
     return list({os.path.realpath(path): path for path in paths}.values())
 
 
-def read_ids(path: str) -> npt.NDArray[np.int32]:
+def read_ids(path: str, *, deep: bool = False) -> npt.NDArray[np.int32]:
     """A PNG of ids: int32 (H, W) for gray and palette images, uint8 (H, W, C) channels for colours.
 
     Raises:
-        ValueError: the file is missing or broken.
+        ValueError: the file is missing or broken, or has 8 bits where ``deep`` says that there must be more.
     """
     try:
         with Image.open(path) as image:
             image.load()
+            if deep and image.mode in ("1", "L", "P"):
+                raise ValueError("it has 8 bits a pixel, where 16 are needed: it was saved anew by another program")
             if image.mode in ("RGB", "RGBA"):
                 return np.asarray(image.convert("RGB"))
             pixels = np.asarray(image)

@@ -94,7 +94,7 @@ class MapRegions:
 
     def read(self, path: str, size: tuple[int, int], encoding: str) -> tuple[Ids, Ids | None]:
         """Semantic and instance ids of a PNG; ``ValueError`` for another size than the image's."""
-        pixels = read_ids(path)
+        pixels = read_ids(path, deep=encoding.startswith("value/"))
         if pixels.shape[:2] != size:
             raise ValueError(f"{path} has (height, width) {pixels.shape[:2]}, the image {size}")
         try:
@@ -120,7 +120,9 @@ def is_void(name: str) -> bool:
 def paired(
     image_root: str, map_root: str, image_suffix: str, map_suffix: str, split: str | None, regions: Callable[[str], Any]
 ) -> list[SourceImage]:
-    """Images and their maps: same path below both roots but for the suffixes (endings that do not matter are "")."""
+    """Images and their maps: same path below both roots but for the suffixes (endings that do not matter are ""); one
+    without the other has a problem.
+    """
     maps = {_cut(name, map_suffix): name for name in images_below(map_root) if name.endswith(map_suffix)}
     found = []
     for name in images_below(image_root):
@@ -129,12 +131,16 @@ def paired(
         key, path = _cut(name, image_suffix), os.path.join(image_root, name)
         result_name = name if split is None else f"{split}/{name}"
         if key in maps:
-            found.append(SourceImage(path, result_name, regions(os.path.join(map_root, maps[key])), split=split))
+            map_file = os.path.join(map_root, maps.pop(key))
+            found.append(SourceImage(path, result_name, regions(map_file), split=split, files=(map_file,)))
         else:
             missing = f"it has no map {key}{map_suffix or '.png'} in {map_root}"
             found.append(SourceImage(path, result_name, split=split, problem=missing))
     if not found:
         raise ValueError(f"There is no image *{image_suffix or '.*'} in {image_root}.")
+    for name in maps.values():
+        path = os.path.join(map_root, name)
+        found.append(SourceImage(path, name, split=split, problem=f"there is no image for it in {image_root}"))
     return found
 
 
@@ -205,4 +211,5 @@ def _with_instances(image: SourceImage, semantic: str, instances: Mapping[str, s
     key = os.path.splitext(os.path.relpath(image.regions.map_file, semantic).replace(os.sep, "/"))[0]
     if key not in instances:
         return replace(image, regions=None, problem=f"it has no instance PNG {key}.png")
-    return replace(image, regions=replace(image.regions, instance_file=instances[key]))
+    both = replace(image.regions, instance_file=instances[key])
+    return replace(image, regions=both, files=(*image.files, instances[key]))

@@ -65,7 +65,7 @@ def _labelme_image(path: str, content: Mapping[str, Any], folder: str, index: Im
         size = _size(content)
         shapes = [_labelme_shape(shape, names) for shape in content["shapes"]]
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        return SourceImage(path, result_name, problem=f"it has a shape that is none of labelme's ({error!r})")
+        return SourceImage(path, result_name, problem=f"a shape is none of labelme's ({error})")
     regions = partial(regions_of_shapes, shapes=shapes, ids=names.ids)
     ending = os.path.splitext(name if embedded else image_path)[1]
     content_of = partial(_embedded_image, path) if embedded else None
@@ -105,9 +105,9 @@ def _decoded_mask(encoded: str, box: tuple[int, int], size: tuple[int, int]) -> 
     """A mask that labelme keeps as a PNG in base64: of the shape's box (h, w), whose far corner counts."""
     try:
         with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
-            mask = np.asarray(image.convert("L")) > 0
+            own = image.height, image.width
+            if any(not 0 <= side - pixels <= 1 for side, pixels in zip(box, own, strict=True)):
+                raise ValueError(f"it has (height, width) {own}, its box {box}")
+            return np.asarray(image.convert("L")) > 0
     except Exception as error:  # base64's and Pillow's
         raise ValueError(f"a shape of type mask cannot be decoded ({error})") from error
-    if any(not 0 <= side - pixels <= 1 for side, pixels in zip(box, mask.shape, strict=True)):
-        raise ValueError(f"a shape of type mask has (height, width) {mask.shape}, its box {box}")
-    return mask

@@ -18,11 +18,13 @@ from pycocotools import mask as coco_mask
 from ...coco_fields import runs_of_text
 
 __all__ = [
+    "BEYOND",
     "BoxMask",
     "MapRow",
     "Region",
     "Source",
     "SourceImage",
+    "is_beyond",
     "mask_of_array",
     "mask_of_polygons",
     "mask_of_rle",
@@ -31,7 +33,12 @@ __all__ = [
 ]
 
 _MOST_UNLISTED = 10
+_MARGIN = 0.05
+_FAR = 10_000  # px; pycocotools walks along the outline, outside the image too
 _UNLISTED = "void, because it is no category, in the map of an image"
+
+BEYOND = "part of a polygon that lies outside the image"
+"""What is said of polygons that :func:`is_beyond`; of less, the tools themselves are not exact."""
 
 MapRow = tuple[int, bool] | str | None
 """What a value of a map is: a category (dataset id) and whether it is a crowd; None for void; what to call a value that
@@ -80,7 +87,8 @@ class SourceImage:
     the image's regions and counts of what it dropped, by reason; it runs in another process, so it can be pickled.
     ``size`` is (H, W) as the annotation says, if it does. ``split`` is the source's own, if it has one. An image with a
     ``problem`` is left out, and the problem is reported. ``content`` gives the bytes of an image that ``path`` holds
-    among other things; it can be pickled, too.
+    among other things; it can be pickled, too. ``files`` are those of its annotation alone, as maps are, by whose
+    change the conversion is seen to be out of date; they need not exist.
     """
 
     path: str
@@ -91,6 +99,7 @@ class SourceImage:
     image_id: int | str | None = None
     problem: str | None = None
     content: Callable[[], bytes] | None = None
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,13 +140,17 @@ def mask_of_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int])
         None if there is no pixel inside.
 
     Raises:
-        ValueError: a polygon of fewer than three points, or a coordinate that is no finite number.
+        ValueError: a polygon of fewer than three points, a coordinate that is no finite number, or one so far outside
+            that its outline alone would fill the memory.
     """
     points = [np.asarray(p, dtype=np.float64).reshape(-1) for p in polygons]
     if any(len(p) < 6 or len(p) % 2 or not np.isfinite(p).all() for p in points):
         raise ValueError("a polygon needs three points or more, each of two finite numbers.")
     if not points:
         return None
+    far = max(float(np.abs(p).max()) for p in points)
+    if far > 10 * max(size) + _FAR:
+        raise ValueError(f"a polygon with a coordinate of {far:g} in an image of (height, width) {size}.")
     xs, ys = np.concatenate([p[::2] for p in points]), np.concatenate([p[1::2] for p in points])
     # Only the polygons' own box is filled, with a pixel to spare: a move by whole pixels changes nothing inside it.
     x0, y0 = (max(0, math.floor(c.min()) - 1) for c in (xs, ys))
@@ -147,6 +160,12 @@ def mask_of_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int])
     moved = [(p.reshape(-1, 2) - (x0, y0)).reshape(-1).tolist() for p in points]
     rle = coco_mask.merge(coco_mask.frPyObjects(moved, y1 - y0, x1 - x0))
     return mask_of_array(coco_mask.decode(rle).astype(bool), x0, y0)
+
+
+def is_beyond(points: npt.NDArray[np.float64], size: tuple[int, int]) -> bool:
+    """Whether points (P, 2), x and y in px, lie outside an image by more than a twentieth of it."""
+    share = points / np.array([size[1], size[0]])
+    return bool(len(points) and (share.min() < -_MARGIN or share.max() > 1 + _MARGIN))
 
 
 def mask_of_rle(rle: Mapping[str, Any], size: tuple[int, int]) -> BoxMask | None:
@@ -182,8 +201,16 @@ def _mask_of_counts(counts: Sequence[Any], size: tuple[int, int], column_by_colu
     return pixels.reshape(size[::-1]).T if column_by_column else pixels.reshape(size)
 
 
-def mask_of_row_runs(counts: Sequence[int], x: int, y: int, size: tuple[int, int]) -> BoxMask | None:
-    """A mask of runs row by row, as CVAT writes them: of a box (h, w) = ``size`` whose upper left pixel is (x, y)."""
+def mask_of_row_runs(
+    counts: Sequence[int], x: int, y: int, size: tuple[int, int], image_size: tuple[int, int]
+) -> BoxMask | None:
+    """A mask of runs row by row, as CVAT writes them: of a box (h, w) = ``size`` whose upper left pixel is (x, y).
+
+    Raises:
+        ValueError: it is broken, or larger than the image.
+    """
+    if min(size) < 0 or size[0] > image_size[0] or size[1] > image_size[1]:
+        raise ValueError(f"a mask of (height, width) {size} in an image of {image_size}.")
     return mask_of_array(_mask_of_counts(counts, size, column_by_column=False), x, y)
 
 

@@ -49,7 +49,8 @@ def read_registered(name: str, module: str | None = None) -> Source:
     listed = {row["id"] for row in categories}
     categories += [_row(c, metadata.stuff_classes[i], False) for i, c in stuff.items() if c not in listed]
     images = [_registered_image(d, things, stuff, void) for d in dicts]
-    return Source(categories, images, [])
+    files = filter(None, (metadata.get(key) for key in ("json_file", "panoptic_json", "instances_json")))
+    return Source(categories, images, [str(path) for path in files])
 
 
 def _class_ids(metadata: Any, kind: str, first: int = 1) -> dict[int, int]:
@@ -71,7 +72,8 @@ def _registered_image(
     regions = _RegisteredRegions(row.get("annotations") or (), row.get("sem_seg_file_name"), things, stuff, void)
     size = (int(row["height"]), int(row["width"])) if row.get("height") else None
     path = str(row["file_name"])
-    return SourceImage(path, os.path.basename(path), regions, size, image_id=row.get("image_id"))
+    files = tuple(map(str, filter(None, [row.get("sem_seg_file_name")])))
+    return SourceImage(path, os.path.basename(path), regions, size, image_id=row.get("image_id"), files=files)
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,10 @@ def read_panoptic(annotations: str, pngs: str, images: str) -> Source:
         if annotation is None:
             found.append(SourceImage(name, name, problem="it has no annotation"))
             continue
-        regions = partial(_panoptic_regions, os.path.join(pngs, annotation["file_name"]), annotation["segments_info"])
+        png = os.path.join(pngs, annotation["file_name"])
+        regions = partial(_panoptic_regions, png, annotation["segments_info"])
         try:
-            found.append(SourceImage(index.find(name), name, regions, image_id=row["id"]))
+            found.append(SourceImage(index.find(name), name, regions, image_id=row["id"], files=(png,)))
         except ValueError as error:
             found.append(SourceImage(name, name, problem=str(error)))
     return Source(categories, found, [annotations])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .regions import BoxMask, Region, mask_of_array, mask_of_polygons, mask_of_row_runs
+from .regions import BEYOND, BoxMask, Region, is_beyond, mask_of_array, mask_of_polygons, mask_of_row_runs
 
 __all__ = ["Names", "Shape", "ellipse_points", "regions_of_shapes", "result_name"]
 
@@ -55,11 +55,14 @@ def regions_of_shapes(
             dropped[f"{shape['kind']} (it has no mask)"] += 1
             continue
         mask = _MASKS[shape["kind"]](shape, size, relative)
+        if shape["kind"] == "polygon":
+            points = np.asarray(shape["points"], dtype=np.float64).reshape(-1, 2)
+            dropped[BEYOND] += is_beyond(points * size[::-1] if relative else points, size)
         if mask is None:
             dropped["shape without a pixel in the image"] += 1
             continue
         regions.append(Region(ids[shape["label"]], mask, z=shape.get("z", 0.0), group=shape.get("group")))
-    return regions, dropped
+    return regions, +dropped
 
 
 def _polygon_mask(shape: Mapping[str, Any], size: tuple[int, int], relative: bool) -> BoxMask | None:
@@ -70,7 +73,7 @@ def _polygon_mask(shape: Mapping[str, Any], size: tuple[int, int], relative: boo
 
 
 def _rows_mask(shape: Mapping[str, Any], size: tuple[int, int], relative: bool) -> BoxMask | None:
-    mask = mask_of_row_runs(shape["counts"], shape["x"], shape["y"], shape["size"])
+    mask = mask_of_row_runs(shape["counts"], shape["x"], shape["y"], shape["size"], size)
     return None if mask is None else _clipped(mask, size)
 
 

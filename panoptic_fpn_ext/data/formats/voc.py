@@ -39,10 +39,27 @@ def read_voc(root: str, images: str | None = None) -> Source:
     listed = paired(images or f"{root}/JPEGImages", f"{root}/SegmentationClass", "", "", None, regions)
     annotated = [image for image in listed if image.problem is None]
     splits = _voc_splits(root)
-    found = [replace(image, split=splits.get(os.path.splitext(image.name)[0])) for image in annotated]
+    found = [
+        replace(i, split=splits.get(os.path.splitext(i.name)[0]), files=(*i.files, *map(_objects_file, i.files)))
+        for i in annotated
+    ]
     left_out = len(listed) - len(annotated)
-    notes = [f"{left_out} images without SegmentationClass"] if left_out else []
+    notes = [f"{left_out} images without SegmentationClass, or the other way round"] if left_out else []
+    notes += _list_notes(splits.keys(), {os.path.splitext(image.name)[0] for image in annotated})
     return Source(categories, found, [table] if os.path.isfile(table) else [], notes=notes)
+
+
+def _list_notes(listed: Collection[str], annotated: Collection[str]) -> list[str]:
+    """What is in the lists and not annotated, and the other way round."""
+    if not listed:
+        return []
+    gone, more = sorted(set(listed) - set(annotated)), sorted(set(annotated) - set(listed))
+    notes = [f"{len(gone)} names in ImageSets/Segmentation without annotation, such as {gone[0]!r}"] if gone else []
+    if more:
+        notes.append(
+            f"nothing, but {len(more)} images are in none of its lists, so in a part of their own: {more[0]!r}"
+        )
+    return notes
 
 
 _VOC = [
@@ -118,6 +135,11 @@ def _voc_splits(root: str) -> dict[str, str]:
     return splits
 
 
+def _objects_file(classes_file: str) -> str:
+    before, _, after = classes_file.rpartition("SegmentationClass")
+    return f"{before}SegmentationObject{after}"
+
+
 @dataclass(frozen=True)
 class _VocRegions:
     """Classes by colour, or by index where the PNG has a palette; objects by whatever value their PNG has."""
@@ -128,8 +150,7 @@ class _VocRegions:
 
     def __call__(self, size: tuple[int, int]) -> tuple[list[Region], Mapping[str, int]]:
         keys = _palette_pixels(self.map_file, size) * 2**24
-        before, _, after = self.map_file.rpartition("SegmentationClass")
-        objects_file = f"{before}SegmentationObject{after}"
+        objects_file = _objects_file(self.map_file)
         if not os.path.isfile(objects_file):
             regions, dropped = regions_of_ids(keys, self._row)
             return regions, {**dropped, "image without SegmentationObject, so its things are crowds": 1}

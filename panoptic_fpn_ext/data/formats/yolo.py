@@ -34,11 +34,22 @@ def read_yolo(description: str, images: str | None = None) -> Source:
     rows: dict[Any, Any] = dict(names.items() if isinstance(names, Mapping) else enumerate(names))
     labels = {str(i): str(name) for i, name in rows.items()}
     ids = {name: int(i) + 1 for i, name in labels.items()}
-    found = _images(content, description, images, partial(_regions_of_file, names=labels, ids=ids))
+    found, notes = _images(content, description, images, partial(_regions_of_file, names=labels, ids=ids))
     files = [path for path in (_labels_of(image.path) for image in found) if os.path.isfile(path)]
     if not files:
         raise ValueError(f"{description}: no image has labels: there is no {_labels_of(found[0].path)}, for example.")
-    return Source([{"id": i, "name": name} for name, i in ids.items()], found, [description, *files])
+    alone = _labels_without_image(files)
+    notes += [f"{len(alone)} label files without an image, such as {alone[0]}"] if alone else []
+    return Source([{"id": i, "name": name} for name, i in ids.items()], found, [description, *files], notes=notes)
+
+
+def _labels_without_image(used: Sequence[str]) -> list[str]:
+    """Label files beside those of the images; classes.txt and the like are none."""
+    folders = sorted({os.path.dirname(path) for path in used})
+    paths = [os.path.join(folder, name) for folder in folders for name in os.listdir(folder) if name.endswith(".txt")]
+    return sorted(
+        p for p in set(paths) - set(used) if os.path.basename(p) not in ("classes.txt", "train.txt", "val.txt")
+    )
 
 
 def _description(path: str) -> str:
@@ -61,22 +72,25 @@ def _content(description: str) -> Any:
 
 def _images(
     content: Mapping[str, Any], description: str, images: str | None, regions: Callable[..., Any]
-) -> list[SourceImage]:
-    """Images of all parts; the name of a part is a folder of the result where there are several."""
+) -> tuple[list[SourceImage], list[str]]:
+    """Images of all parts, and what is missing; where there are several, a part is a folder of the result."""
     root = images or _yolo_root(description, content)
     folder = os.path.dirname(os.path.abspath(description))
     parts = {part: content[part] for part in ("train", "val", "valid", "test") if content.get(part)}
     parts = parts or {"all": images or os.path.join(folder, "images")}  # as Label Studio and supervision write it
-    found = []
+    found, notes = [], []
     for part, entries in parts.items():
         split = part_name(part)
-        for path, relative in _yolo_images(entries, root, folder):
+        listed = _yolo_images(entries, root, folder)
+        if not listed:
+            notes.append(f"{part}: there is no image in {entries}")
+        for path, relative in listed:
             name = relative if len(parts) == 1 else f"{split}/{relative}"
             own = partial(regions, path=_labels_of(path))
             found.append(SourceImage(path, name, own, split=split if len(parts) > 1 else None))
     if not found:
-        raise ValueError(f"{description} names no folder with images (train, val, test).")
-    return found
+        raise ValueError(f"{description} names no folder with images (train, val, test). {'; '.join(notes)}".strip())
+    return found, notes
 
 
 def _yolo_root(description: str, content: Mapping[str, Any]) -> str:
@@ -102,7 +116,7 @@ def _yolo_images(entries: Any, root: str, folder: str) -> list[tuple[str, str]]:
                 lines = [line.strip() for line in f if line.strip()]
             paths = [os.path.normpath(os.path.join(os.path.dirname(place), line)) for line in lines]
             result += [(path, os.path.basename(path)) for path in paths]
-        else:
+        elif os.path.isdir(place):
             result += [(os.path.join(place, name), name) for name in images_below(place)]
     return result
 

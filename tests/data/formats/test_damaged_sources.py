@@ -1,0 +1,212 @@
+"""Damaged and hostile sources: a sentence that names the file, or a count of what was left out; nothing outside."""
+
+import json
+import random
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_tool_layouts import BOXES, CLASSES, ON_TOP, H, W, areas, converted, corners, drawn, image, save, write_labelme
+
+from panoptic_fpn_ext.data.formats.brush import decode_brush
+from panoptic_fpn_ext.data.formats.regions import mask_of_polygons, mask_of_row_runs
+
+
+def write_cvat(root: Path, name: str = "a.png", extra: str = "") -> None:
+    image(root / "images" / "a.png")
+    labels = "".join(f"<label><name>{n}</name></label>" for n in CLASSES)
+    shapes = [
+        f'<polygon label="{n}" z_order="{i}" points="{";".join(f"{x},{y}" for x, y in corners(b))}"/>'
+        for i, (n, b) in enumerate(BOXES)
+    ]
+    (root / "annotations.xml").write_text(
+        f"<annotations><meta><task><labels>{labels}</labels></task></meta>"
+        f'<image id="0" name="{name}" width="{W}" height="{H}">{"".join(shapes)}{extra}</image></annotations>'
+    )
+
+
+def write_yolo(root: Path) -> None:
+    image(root / "images" / "a.png")
+    (root / "data.yaml").write_text(f"train: images\nnames: [{', '.join(CLASSES)}]\n")
+    (root / "labels").mkdir()
+    rows = [
+        f"{CLASSES.index(n)} " + " ".join(str(v) for v in (np.array(corners(b)) / (W, H)).ravel()) for n, b in BOXES
+    ]
+    (root / "labels" / "a.txt").write_text("\n".join(rows))
+
+
+def write_mapillary(root: Path) -> None:
+    semantic, instance = drawn()
+    image(root / "training" / "images" / "a.jpg")
+    save(root / "training" / "v2.0" / "instances" / "a.png", semantic.astype(np.uint16) * 256 + instance)
+    labels = [{"name": "v", "evaluate": False}, *({"name": n, "instances": n != "road"} for n in CLASSES)]
+    (root / "config_v2.0.json").write_text(json.dumps({"labels": labels}))
+
+
+def write_labelme_folder(root: Path) -> None:
+    image(root / "a.png")
+    write_labelme(root / "a.json", imagePath="a.png")
+
+
+SOURCES = {
+    "labelme": (write_labelme_folder, f"labelme {{root}} {ON_TOP}"),
+    "cvat": (write_cvat, "cvat {root} --things car,person"),
+    "yolo": (write_yolo, f"yolo {{root}} {ON_TOP}"),
+    "mapillary": (write_mapillary, "mapillary {root}"),
+}
+WORDS = ["", "-1", "x", "nan", "1e9", "99999999999", "../../x", "0", "inf", "é"]
+
+
+def damage(root: Path, rng: random.Random) -> str:
+    """Change one file so that no reader can take it for sound but by chance; gives what was done."""
+    path = rng.choice(sorted(p for p in root.rglob("*") if p.is_file()))
+    if path.suffix in (".png", ".jpg"):
+        kind = rng.choice(["gone", "cut", "empty", "1 bit"])
+        data = path.read_bytes()
+        if kind == "1 bit":
+            Image.open(path).convert("1").resize((W, H + 1)).save(path)
+        elif kind == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(data[: len(data) // 2] if kind == "cut" else b"")
+        return f"{path.name}: {kind}"
+    text = path.read_text()
+    kind = rng.choice(["word", "word", "word", "cut", "nul"])
+    at = rng.randrange(len(text))
+    if kind != "word":
+        path.write_text(text[:at] + ("\0" + text[at:] if kind == "nul" else ""))
+        return f"{path.name}: {kind} at {at}"
+    found, word = rng.choice(list(re.finditer(r"[\w.\-]+", text))), rng.choice(WORDS)
+    path.write_text(text[: found.start()] + word + text[found.end() :])
+    return f"{path.name}: {found.group()!r} at {found.start()} is {word!r}"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_damage_is_a_sentence_or_counted(name, tmp_path):
+    write, text = SOURCES[name]
+    write(tmp_path / "sound")
+    lines: list[str] = []
+    sound = converted(f"{text.format(root=tmp_path / 'sound')} --output {tmp_path}/out", lines)
+    assert [*sound.values()] == [[areas()]] and "Dropped" not in "\n".join(lines)
+    for seed in range(15):
+        shutil.rmtree(tmp_path / "damaged", ignore_errors=True)
+        shutil.copytree(tmp_path / "sound", tmp_path / "damaged")
+        done = damage(tmp_path / "damaged", random.Random(f"{name} {seed}"))
+        lines.clear()
+        try:
+            converted(f"{text.format(root=tmp_path / 'damaged')} --output {tmp_path}/out", lines)
+        except (ValueError, OSError) as error:
+            assert len(str(error)) > 30 and not re.search(r"Error\(", str(error)), f"{done}: {error}"
+
+
+@pytest.mark.parametrize("far", [1e6, 1e9, 1e300])
+def test_a_polygon_that_is_far_outside_does_not_fill_the_memory(far):
+    with pytest.raises(ValueError, match=r"a coordinate of 1e\+"):
+        mask_of_polygons([[0, 0, far, 0, far, far]], (H, W))
+
+
+def test_masks_that_say_they_are_larger_than_the_image():
+    with pytest.raises(ValueError, match=r"a mask of \(height, width\) \(100000, 100000\) in an image"):
+        mask_of_row_runs([10**10], 0, 0, (10**5, 10**5), (H, W))
+    with pytest.raises(ValueError, match=r"it is of 1073741823 px, the image has 192"):
+        decode_brush([255] * 16, (H, W))
+
+
+def test_entities_of_xml_do_not_grow(tmp_path):
+    write_cvat(tmp_path)
+    text = (tmp_path / "annotations.xml").read_text()
+    entities = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10))
+    bomb = f'<!DOCTYPE annotations [<!ENTITY a0 "{"x" * 1000}">{entities}]>{text.replace("<task>", "<task>&a9;")}'
+    (tmp_path / "annotations.xml").write_text(bomb)
+    with pytest.raises(ValueError, match="is no sound XML of CVAT"):
+        converted(f"cvat {tmp_path}")
+
+
+@pytest.mark.parametrize("name", ["../../evil.png", "/tmp/evil.png", "..\\..\\evil.png"])
+def test_names_do_not_lead_outside(name, tmp_path):
+    image(tmp_path / "evil.png")
+    write_cvat(tmp_path / "a" / "cvat", name)
+    shutil.copy(tmp_path / "evil.png", tmp_path / "a" / "cvat" / "images" / "evil.png")
+    before = {p for p in tmp_path.rglob("*") if p.is_file()}
+    try:
+        converted(f"cvat {tmp_path}/a/cvat --output {tmp_path}/a/out --copy")
+    except ValueError as error:
+        assert "outside the output folder" in str(error)
+    assert {p for p in tmp_path.rglob("*") if p.is_file() and tmp_path / "a" / "out" not in p.parents} == before
+
+
+def test_maps_and_images_that_are_alone(tmp_path):
+    write_mapillary(tmp_path)
+    maps = tmp_path / "training" / "v2.0" / "instances"
+    shutil.copy(maps / "a.png", maps / "b.png")
+    lines: list[str] = []
+    converted(f"mapillary {tmp_path}", lines)
+    assert re.search(r"image left out: 1, such as \S+b\.png: there is no image for it", "\n".join(lines))
+    save(maps / "a.png", drawn()[0])  # 8 bits
+    with pytest.raises(ValueError, match="it has 8 bits a pixel, where 16 are needed"):
+        converted(f"mapillary {tmp_path}")
+
+
+def test_what_is_missing_beside_yolo(tmp_path):
+    write_yolo(tmp_path)
+    with (tmp_path / "data.yaml").open("a") as f:
+        f.write("test: ../test/images\n")
+    shutil.copy(tmp_path / "labels" / "a.txt", tmp_path / "labels" / "b.txt")
+    (tmp_path / "labels" / "a.txt").write_text("0 -0.5 0 1 0 1 1 0 1")
+    lines: list[str] = []
+    converted(f"yolo {tmp_path} --things car", lines)
+    text = "\n".join(lines)
+    assert "1 label files without an image" in text and "test: there is no image in ../test/images" in text
+    assert "part of a polygon that lies outside the image: 1" in text
+
+
+def test_masks_with_shades_are_cut_at_half(tmp_path):
+    mask = np.zeros((H, W), np.uint8)
+    mask[2:6, 3:9] = 255
+    image(tmp_path / "a.png")
+    save(
+        tmp_path / "a" / "cell_1.png",
+        np.where(mask > 0, 250, 3).astype(np.uint8) + (mask > 0) * (np.arange(W) % 3 == 0),
+    )
+    lines: list[str] = []
+    assert converted(f"masks {tmp_path} --output {tmp_path}/out", lines) == {"all": [[("cell", 24)]]}
+    assert "mask with shades between two values" in "\n".join(lines)
+
+
+def test_categories_that_share_an_id(tmp_path):
+    image(tmp_path / "a.png")
+    categories = [{"id": 1, "name": "car"}, {"id": 1, "name": "bus"}]
+    rows = [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0, 0, 5, 0, 5, 5]]}]
+    content = {"images": [{"id": 1, "file_name": "a.png", "height": H, "width": W}], "annotations": rows}
+    (tmp_path / "a.json").write_text(json.dumps({**content, "categories": categories}))
+    with pytest.raises(ValueError, match=r"a\.json: categories share the ids \[1\]"):
+        converted(f"coco {tmp_path}/a.json")
+
+
+def test_crowds_only_are_said(tmp_path):
+    semantic, _ = drawn()
+    image(tmp_path / "leftImg8bit" / "train" / "a_leftImg8bit.png")
+    save(tmp_path / "gtFine" / "train" / "a_gtFine_instanceIds.png", semantic)
+    (tmp_path / "label_colors.txt").write_text("0 0 0 background\n1 1 1 road\n2 2 2 car\n3 3 3 person\n")
+    lines: list[str] = []
+    converted(f"cityscapes {tmp_path} --things car,person --output {tmp_path}/out", lines)
+    assert re.search(r"Crowds only, so .*: car, person\.", "\n".join(lines))
+
+
+def test_maps_that_change_are_converted_again(tmp_path):
+    semantic, instance = drawn()
+    image(tmp_path / "images" / "a.jpg")
+    save(tmp_path / "sem" / "a.png", semantic)
+    save(tmp_path / "ins" / "a.png", instance)
+    (tmp_path / "labels.csv").write_text("id,name,isthing\n1,road,0\n2,car,1\n3,person,1\n")
+    paths = " ".join(f"{tmp_path}/{name}" for name in ("images", "sem", "ins", "labels.csv"))
+    text = f"semantic-instance {paths} --output {tmp_path}/out"
+    assert converted(text) == {"all": [areas()]}
+    for folder, pixels in (("sem", np.full_like(semantic, 1)), ("ins", np.full((H, W), 7, np.uint16))):
+        save(tmp_path / folder / "a.png", pixels)
+        lines: list[str] = []
+        converted(text, lines)
+        assert not any("up to date" in line for line in lines)
