@@ -1,4 +1,6 @@
-"""Write a panoptic model as one file that needs no PyTorch: an image of any size in, its panoptic map and segments out.
+"""Write a panoptic model as one file: an image of any size in, its panoptic map and segments out.
+
+ONNX and OpenVINO files need no PyTorch; a program of torch.export (pt2) needs PyTorch and torchvision.
 
 Beside the file come ``predict.py``, which runs it, and a README. Then the file is checked: the same images go through
 PyTorch and through it. Exit status 1: they disagree.
@@ -30,10 +32,11 @@ from ..engine.images import find_images
 from ..engine.model_outputs import model_outputs
 from ..engine.setup import add_register_argument, load_config, load_prediction_config
 from . import predict
-from .description import dataset_ids, describe
+from .description import Description, dataset_ids, describe
 from .graph import PanopticGraph
 from .int8 import choose_int8
 from .predictor import ExportedPredictor
+from .program_files import write_program
 from .runtimes import FORMATS, write_onnx, write_openvino
 from .self_check import Agreement, check_agreement, check_images
 
@@ -47,11 +50,14 @@ _README = """# A panoptic model
 Input `image`: uint8 (height, width, 3) of any size, channels {input_format}. Outputs: `panoptic_seg` int32 (height,
 width), the segment of each pixel, 0 is void; and of each segment `segment_id`, `category_id` (of the dataset),
 `isthing`, `score` (1 for stuff), `area` (pixels), `box` (x0, y0, x1, y1 of things, 0 for stuff). The file's metadata
-hold categories with names and colours, thresholds, versions and the config, each as JSON.
+hold categories with names and colours, thresholds, versions and the config, each as JSON. `predict.py` shows how to
+run each format; thresholds are inputs too, and a `.pt2` takes the image resized and padded.
 
 Written by panoptic_fpn_ext {version} from {weights}.
 """
 
+
+_RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "pt2": "torch torchvision"}
 
 # Runs a script and prints the most memory it had, in kB; `getrusage` would count that of the parent process too.
 _MEASURED = """
@@ -146,16 +152,15 @@ def _write(predictor: PanopticPredictor, cfg: CfgNode, folder: Path, formats: Se
     graph = PanopticGraph(predictor.model, dataset_ids(categories), resize, outputs=outputs).eval()
     description = describe(graph, categories, cfg.INPUT.FORMAT, cfg.dump())
     files = {name: folder / f"model{FORMATS[name]}" for name in formats}
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        onnx_path = Path(scratch) / "model.onnx"
-        _show("Writing the graph ...")
-        write_onnx(graph, onnx_path, description)
-        if "openvino" in files:
-            write_openvino(onnx_path, files["openvino"])
-        if "onnx" in files:
-            onnx_path.replace(files["onnx"])
+    _show("Writing the graph ...")
+    if set(files) & {"onnx", "openvino"}:
+        _write_from_onnx(graph, files, folder, description)
+    if "pt2" in files:
+        ids = dataset_ids(categories)
+        program = PanopticGraph(predictor.model, ids, resize, resizes=False, outputs=outputs).eval()
+        write_program(program, files["pt2"], describe(program, categories, cfg.INPUT.FORMAT, cfg.dump()))
     shutil.copyfile(predict.__file__, folder / "predict.py")
-    runtimes = " ".join({"onnx": "onnxruntime", "openvino": "openvino"}[name] for name in formats)
+    runtimes = " ".join(_RUNTIMES[name] for name in formats)
     text = _README.format(
         files="\n".join(f"- `{path.name}`: {name}" for name, path in files.items()),
         runtimes=runtimes,
@@ -166,6 +171,16 @@ def _write(predictor: PanopticPredictor, cfg: CfgNode, folder: Path, formats: Se
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
     return files
+
+
+def _write_from_onnx(graph: PanopticGraph, files: dict[str, Path], folder: Path, description: Description) -> None:
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        onnx_path = Path(scratch) / "model.onnx"
+        write_onnx(graph, onnx_path, description)
+        if "openvino" in files:
+            write_openvino(onnx_path, files["openvino"])
+        if "onnx" in files:
+            onnx_path.replace(files["onnx"])
 
 
 def _check(predictor: PanopticPredictor, files: dict[str, Path], folder: Path, photos: list[Any]) -> bool:

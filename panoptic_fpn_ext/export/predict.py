@@ -1,10 +1,11 @@
 """Predict an image with an exported panoptic model: python predict.py model.onnx photo.jpg [overlay.png].
 
-Needs numpy, Pillow and onnxruntime (.onnx) or openvino (.xml), nothing else.
+Needs numpy, Pillow and onnxruntime (.onnx), openvino (.xml) or torch and torchvision (.pt2), nothing else.
 """
 
 import json
 import sys
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -28,13 +29,43 @@ def load(path: str) -> tuple[Any, dict[str, Any]]:
         return lambda image: (lambda found: [found[n] for n in NAMES])(
             compiled({"image": image, **thresholds})
         ), description
+    if path.endswith(".pt2"):
+        return load_program(path)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns that thresholds are inputs, which they are to be
+    options.enable_mem_pattern = False  # it keeps a plan of memory for each size of image
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     entries = session.get_modelmeta().custom_metadata_map
     return lambda image: session.run(list(NAMES), {"image": image}), decode(entries)
+
+
+def load_program(path: str) -> tuple[Any, dict[str, Any]]:
+    """As :func:`load`, for a program of torch.export, which takes resized and padded images."""
+    import torch
+    import torchvision  # noqa: F401 - its operators are part of the program
+
+    with zipfile.ZipFile(path) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("/description.json"))
+        description = json.loads(archive.read(name))
+    module: Any = torch.export.load(path).module()
+    thresholds = [np.array(description["thresholds"][name], dtype) for name, dtype in THRESHOLDS.items()]
+    shortest, longest = description["resize"]
+
+    def run(image: Any) -> list[Any]:
+        size = np.array(image.shape[:2], dtype=np.float64)
+        scaled = np.where(size == size.min(), shortest, shortest / size.min() * size) if shortest else size
+        scaled = scaled * (longest / scaled.max()) if shortest and scaled.max() > longest else scaled
+        height, width = np.maximum(scaled + 0.5, 1).astype(int).tolist()
+        resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+        divisor = description["divisor"]
+        padded = np.pad(resized, ((0, -height % divisor), (0, -width % divisor), (0, 0)))
+        arrays = [padded, *thresholds, np.array(image.shape[:2]), np.array([height, width])]
+        with torch.no_grad():
+            return [one.numpy() for one in module(*map(torch.from_numpy, arrays))[: len(NAMES)]]
+
+    return run, description
 
 
 def decode(entries: dict[str, str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import torch
 from .combine import Thresholds
 from .description import Description
 from .graph import RAW_NAMES, SEGMENT_NAMES, PanopticGraph
+from .program_files import open_program, read_program_description
 
 __all__ = [
     "FORMATS",
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 OPSET = 20
-FORMATS = {"onnx": ".onnx", "openvino": ".xml"}
+FORMATS = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 """What can be written, and the ending of its file."""
 
 Outputs = dict[str, npt.NDArray[Any]]
@@ -141,8 +142,8 @@ def open_session(path: str | Path, threads: int = 0) -> tuple[Session, Descripti
     """A file, ready to run on the CPU, and its description.
 
     Args:
-        path: ``.onnx`` or ``.xml``.
-        threads: at most so many; 0: all cores.
+        path: ``.onnx``, ``.xml`` or ``.pt2``.
+        threads: at most so many; 0: all cores. A ``.pt2`` runs with as many as PyTorch is set to.
 
     Raises:
         FileNotFoundError: no such file.
@@ -150,8 +151,13 @@ def open_session(path: str | Path, threads: int = 0) -> tuple[Session, Descripti
         ValueError: another ending, or a file that this package did not write.
     """
     path = _known_path(path)
-    run, entries = (_open_onnx if path.suffix == ".onnx" else _open_openvino)(path, threads)
-    description = _decoded(entries, path)
+    run: _Run
+    if path.suffix == ".pt2":
+        description = read_description(path)
+        run = open_program(path)
+    else:
+        run, entries = (_open_onnx if path.suffix == ".onnx" else _open_openvino)(path, threads)
+        description = _decoded(entries, path)
     names, defaults = output_names(description), threshold_inputs(description["thresholds"])
     return lambda inputs: run({**defaults, **inputs}, names), description
 
@@ -161,6 +167,8 @@ def read_description(path: str | Path) -> Description:
     path = _known_path(path)
     if path.suffix == ".onnx":
         return _decoded(_onnx_entries(_onnx_session(path, 1, is_optimized=False)), path)
+    if path.suffix == ".pt2":
+        return _known_description(read_program_description(path), path)
     return _decoded(_openvino_entries(needed("openvino").Core().read_model(str(path))), path)
 
 
@@ -174,9 +182,13 @@ def _known_path(path: str | Path) -> Path:
 
 
 def _decoded(entries: Mapping[str, str], path: Path) -> Description:
-    if "sem_seg_space" not in entries:
+    return _known_description({key: json.loads(value) for key, value in entries.items()}, path)
+
+
+def _known_description(description: Description, path: Path) -> Description:
+    if "sem_seg_space" not in description:
         raise ValueError(f"{path} says nothing of its classes: write it with python -m panoptic_fpn_ext.export.")
-    return {key: json.loads(value) for key, value in entries.items()}
+    return description
 
 
 _Run = Callable[[dict[str, npt.NDArray[Any]], list[str]], Outputs]
@@ -196,6 +208,7 @@ def _onnx_session(path: Path, threads: int, is_optimized: bool = True) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    options.enable_mem_pattern = False  # it keeps a plan of memory for each size of image
     if not is_optimized:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:

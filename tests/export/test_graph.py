@@ -1,6 +1,7 @@
 """One graph for images of all sizes, against the eager model."""
 
 import copy
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +17,11 @@ from panoptic_fpn_ext.categories import ALL_CLASSES, THINGS_AS_OTHER, PanopticCa
 from panoptic_fpn_ext.data.image_predictor import FailedImagesError
 from panoptic_fpn_ext.data.images import to_planes
 from panoptic_fpn_ext.data.nonempty import NonemptyResizeShortestEdge
-from panoptic_fpn_ext.export import ExportedPredictor, PanopticGraph, describe, write_onnx, write_openvino
+from panoptic_fpn_ext.export import ExportedPredictor, PanopticGraph, describe, predict, write_onnx, write_openvino
 from panoptic_fpn_ext.export.combine import _composed_taps
 from panoptic_fpn_ext.export.description import dataset_ids
 from panoptic_fpn_ext.export.detector import least_float32
+from panoptic_fpn_ext.export.program_files import write_program
 from panoptic_fpn_ext.export.resize import network_input_size, resize_image
 from panoptic_fpn_ext.export.runtimes import open_session
 from panoptic_fpn_ext.modeling.panoptic_fpn import OUTPUTS
@@ -236,6 +238,32 @@ def test_resized_input(tmp_path):
         found = predictor._file.session({"image": _resized(image), "output_size": np.array(size)})
         _assert_same(found, model, image, categories)
         assert np.array_equal(predictor(image)["panoptic_seg"][0], found["panoptic_seg"])
+
+
+@pytest.mark.slow
+def test_a_program_of_torch_export_gives_the_same_segments(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "RESIZE", (96, 160))
+    monkeypatch.setattr(torch.export, "load", functools.cache(torch.export.load))  # which takes long
+    small = ("MODEL.BACKBONE.NAME", "build_narrow_resnet_fpn_backbone", "MODEL.RESNETS.DEPTH", 18)
+    model, categories = _model(*small), PanopticCategories(ROWS)
+    graph = _graph(model, categories, resizes=False)
+    path = tmp_path / "model.pt2"
+    write_program(graph, path, describe(graph, categories, "BGR"))
+    predictor = ExportedPredictor(path)
+    script, description = predict.load(str(path))
+    assert description == predictor.description
+    for seed, size in enumerate(((64, 64), (80, 150), (130, 70))):
+        image = _image(*size, seed)
+        found = predictor._file.session({"image": _resized(image), "output_size": np.array(size)})
+        assert _assert_same(found, model, image, categories) > 1
+        for name, one in zip(predict.NAMES, script(image), strict=True):
+            np.testing.assert_allclose(one, found[name], atol=1e-4)
+    strict = ExportedPredictor(path, thresholds={"instance_score_threshold": 1.0})  # no candidate
+    assert not any(info["isthing"] for info in strict(image)["panoptic_seg"][1])
+    with pytest.raises(ValueError, match="more than 64 px a side"):
+        predictor(_image(20, 160))
+    with pytest.raises(ValueError, match="cannot express the resizing"):
+        write_program(_graph(model, categories), path, {})
 
 
 def test_what_cannot_be_exported_is_named(tmp_path):
