@@ -106,6 +106,15 @@ class ExportedPredictor(ImagePredictor):
         shortest, longest = self.description["resize"]
         self._resize = None if self.description["resizes"] else NonemptyResizeShortestEdge([shortest] * 2, longest)
 
+    def takes(self, image: npt.NDArray[np.uint8]) -> bool:
+        """Whether an image is not too narrow for the file; only programs of `torch.export` mind."""
+        if self._resize is None or "least_side" not in self.description:
+            return True
+        transform: Any = self._resize.get_transform(image)
+        sides = (getattr(transform, "new_h", image.shape[0]), getattr(transform, "new_w", image.shape[1]))
+        divisor = self.description["divisor"]
+        return all(-(-side // divisor) * divisor >= self.description["least_side"] for side in sides)
+
     def _predict(self, image: npt.NDArray[np.uint8]) -> dict[str, Any]:
         size = (image.shape[0], image.shape[1])
         image = to_input_format(image, self.description["input_format"])

@@ -34,7 +34,8 @@ class Agreement:
     @property
     def is_good(self) -> bool:
         """Whether enough pixels and all segments are equal."""
-        return self.equal >= LEAST_EQUAL * self.pixels and self.same_segments == self.images
+        is_equal = self.equal >= LEAST_EQUAL * self.pixels and self.same_segments == self.images
+        return is_equal and self.images > 0
 
     @property
     def median_seconds(self) -> float:
@@ -50,7 +51,7 @@ def check_agreement(
     Args:
         images: uint8 (H, W, 3) each, BGR.
         reference: the eager model's.
-        files: predictors by name.
+        files: predictors by name; images that one of them does not take are left out for it.
 
     Returns:
         The agreement of each with the reference, and the median seconds of the reference.
@@ -61,6 +62,8 @@ def check_agreement(
         (expected, infos), elapsed = _timed(reference, image)
         seconds.append(elapsed)
         for name, predictor in files.items():
+            if not getattr(predictor, "takes", _takes_all)(image):
+                continue
             (panoptic_seg, others), elapsed = _timed(predictor, image)
             one = found[name]
             one.seconds.append(elapsed)
@@ -69,6 +72,10 @@ def check_agreement(
             one.equal += int((_in_order_of(panoptic_seg, others, expected, infos) == expected).sum())
             one.same_segments += _same_segments(infos, others)
     return found, statistics.median(seconds)
+
+
+def _takes_all(image: Image) -> bool:
+    return True
 
 
 def _timed(predictor: Predictor, image: Image) -> tuple[tuple[Any, list[dict[str, Any]]], float]:

@@ -41,6 +41,7 @@ RESIZE = (800, 1333)
 FILES = {"onnxruntime": "model.onnx", "openvino": "model.xml"}
 
 
+@torch.no_grad()
 def main() -> None:
     """Measure, print the table and write it as JSON."""
     args = parse_args()

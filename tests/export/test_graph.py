@@ -260,6 +260,7 @@ def test_a_program_of_torch_export_gives_the_same_segments(tmp_path, monkeypatch
             np.testing.assert_allclose(one, found[name], atol=1e-4)
     strict = ExportedPredictor(path, thresholds={"instance_score_threshold": 1.0})  # no candidate
     assert not any(info["isthing"] for info in strict(image)["panoptic_seg"][1])
+    assert predictor.takes(image) and not predictor.takes(_image(20, 160))
     with pytest.raises(ValueError, match="more than 64 px a side"):
         predictor(_image(20, 160))
     with pytest.raises(ValueError, match="cannot express the resizing"):
