@@ -8,6 +8,7 @@ from .panoptic_fpn import PanopticFPNExt
 from .rounded_anchors import RoundedAnchorGenerator
 from .sem_seg_head import PanopticFPNSemSegHead
 from .separate_networks import SeparatePanopticNetworks
+from .test_time_augmentation import PanopticFPNWithTTA
 
 __all__ = [
     "PANOPTIC_COMBINER_REGISTRY",
@@ -15,6 +16,7 @@ __all__ = [
     "HeuristicCombiner",
     "PanopticFPNExt",
     "PanopticFPNSemSegHead",
+    "PanopticFPNWithTTA",
     "RoundedAnchorGenerator",
     "SeparatePanopticNetworks",
     "accelerate_training",

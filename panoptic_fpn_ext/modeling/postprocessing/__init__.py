@@ -3,7 +3,7 @@
 from .instances import PlacedInstances, Placement, place_instances, postprocess_instances
 from .labels import label_free_pixels, row_strips
 from .masks import paste_mask, paste_masks, paste_probs, paste_windows
-from .resize import Taps, composed_taps, upsample_sem_seg_logits
+from .resize import Taps, composed_taps, sem_seg_logits_of_rows, upsample_sem_seg_logits
 
 __all__ = [
     "PlacedInstances",
@@ -18,5 +18,6 @@ __all__ = [
     "place_instances",
     "postprocess_instances",
     "row_strips",
+    "sem_seg_logits_of_rows",
     "upsample_sem_seg_logits",
 ]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ..graph_capture import is_capturing_graph
 
-__all__ = ["MAX_TAPS", "Taps", "composed_taps", "upsample_sem_seg_logits"]
+__all__ = ["MAX_TAPS", "Taps", "composed_taps", "sem_seg_logits_of_rows", "upsample_sem_seg_logits"]
 
 MAX_TAPS = 3
 """Neighbours in the upsampled grid are at most one logit apart, so what they are made of spans three logits."""
@@ -74,6 +74,17 @@ def upsample_sem_seg_logits(
     x = logits.float().transpose(1, 2)  # C, w, h
     x = _resize_rows(x, composed_taps(w, stride, image_size[1], output_size[1], x.device))  # C, W, h
     return _resize_rows(x.transpose(1, 2), composed_taps(h, stride, image_size[0], output_size[0], x.device))
+
+
+def sem_seg_logits_of_rows(
+    logits: torch.Tensor, stride: int, image_size: tuple[int, int], output_size: tuple[int, int], rows: slice
+) -> torch.Tensor:
+    """Some rows of what :func:`upsample_sem_seg_logits` gives, whose other arguments these are; float32 (C, n, W)."""
+    _, h, w = logits.shape
+    all_rows = composed_taps(h, stride, image_size[0], output_size[0], logits.device)
+    x = _resize_rows(logits.float(), Taps(all_rows.source[rows], all_rows.weight[rows])).transpose(1, 2)  # C, w, n
+    columns = composed_taps(w, stride, image_size[1], output_size[1], logits.device)
+    return _resize_rows(x, columns).transpose(1, 2)
 
 
 def _upsample_in_two_steps(

@@ -1,0 +1,293 @@
+"""Panoptic FPN with test-time augmentation: one image seen at several sizes and mirrored, one prediction.
+
+A view is a resized, perhaps mirrored, copy of the image. Shapes: K detections, M mask side, C semantic classes, h, w
+logits of a view, H, W the grid on which the views' probabilities meet.
+"""
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data.transforms import (
+    HFlipTransform,
+    NoOpTransform,
+    ResizeShortestEdge,
+    ResizeTransform,
+    TransformList,
+)
+from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
+from detectron2.structures import Boxes, Instances, pairwise_iou
+from torch import nn
+
+from .panoptic_fpn import PanopticFPNExt
+from .postprocessing import postprocess_instances, sem_seg_logits_of_rows, upsample_sem_seg_logits
+from .sem_seg_head import logits_stride
+
+__all__ = ["PanopticFPNWithTTA", "Views"]
+
+_STRIP_LOGITS = 2**21
+_UNDONE = (HFlipTransform, NoOpTransform, ResizeTransform)
+
+
+class Views:
+    """The views that ``TEST.AUG`` describes, as detectron2's `DatasetMapperTTA` makes them, but one by one.
+
+    The largest come first: what is gathered of the views grows while they shrink, and the memory with it does not.
+    """
+
+    @configurable
+    def __init__(self, *, min_sizes: Sequence[int], max_size: int, flip: bool) -> None:
+        """
+        Args:
+            min_sizes: of the shorter side, px.
+            max_size: of the longer side, px.
+            flip: whether each size is seen mirrored too.
+
+        Raises:
+            ValueError: no size, or one below 1.
+        """
+        if not min_sizes or min(min_sizes) < 1 or max_size < 1:
+            raise ValueError(
+                f"TEST.AUG.MIN_SIZES and MAX_SIZE must be sizes of 1 px or more, got {min_sizes}, {max_size}."
+            )
+        self.min_sizes = sorted(min_sizes, reverse=True)
+        self.max_size = max_size
+        self.flip = flip
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Arguments from ``cfg.TEST.AUG``."""
+        aug = cfg.TEST.AUG
+        return {"min_sizes": aug.MIN_SIZES, "max_size": aug.MAX_SIZE, "flip": aug.FLIP}
+
+    def __call__(self, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Views of one image.
+
+        Args:
+            inputs: ``image``, float or uint8 (3, h, w), best at its own size; ``height`` and ``width`` of the output.
+
+        Yields:
+            As ``inputs``, with the view's ``image`` and ``transforms``, from the output to the view.
+        """
+        image = inputs["image"].permute(1, 2, 0).cpu().numpy()
+        height, width = image.shape[:2]
+        to_input = ResizeTransform(inputs.get("height", height), inputs.get("width", width), height, width)
+        for size in self.min_sizes:
+            new_size = ResizeShortestEdge.get_output_shape(height, width, size, self.max_size)
+            new_h, new_w = (max(1, side) for side in new_size)
+            resize = ResizeTransform(height, width, new_h, new_w)
+            resized = resize.apply_image(image)
+            mirror = HFlipTransform(new_w)
+            yield _view(inputs, resized, [to_input, resize])
+            if self.flip:
+                yield _view(inputs, mirror.apply_image(resized), [to_input, resize, mirror])
+
+
+def _view(inputs: Mapping[str, Any], image: Any, transforms: list[Any]) -> dict[str, Any]:
+    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    return {**inputs, "image": tensor, "transforms": TransformList(transforms)}
+
+
+class _Semantics(NamedTuple):
+    """What one view says of the image: logits float (C, h, w), padding included; (height, width) of the view without
+    it; whether the view is mirrored."""
+
+    logits: torch.Tensor
+    image_size: tuple[int, int]
+    mirrored: bool
+
+
+class PanopticFPNWithTTA(nn.Module):
+    """A :class:`~panoptic_fpn_ext.modeling.PanopticFPNExt` that sees each image in several views; called as the model.
+
+    As detectron2's `GeneralizedRCNNWithTTA` does it, the boxes of all views go through one suppression, and the masks
+    of what is left are averaged over the views. Semantic probabilities are averaged, pixel by pixel, once each view is
+    brought back to the image. Only then instances and semantics are combined, once.
+
+    One view is in memory at a time, so all views take little more than the largest one alone; for that, each is seen
+    twice, once for the boxes and once for the rest. Where equal scores compete, as those of both halves of a symmetric
+    image do, the box is their mean; detectron2 keeps the first.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        tta_mapper: Callable[[Mapping[str, Any]], Iterable[dict[str, Any]]],
+    ) -> None:
+        """From a config: ``PanopticFPNWithTTA(cfg, model)``.
+
+        Args:
+            model: a trained `PanopticFPNExt` or a class derived from it; of ``DistributedDataParallel`` what it wraps.
+            tta_mapper: gives the views of an image, as :class:`Views` or detectron2's `DatasetMapperTTA` do; only
+                resizes and horizontal flips.
+
+        Raises:
+            ValueError: another kind of model.
+        """
+        super().__init__()
+        model = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+        if not isinstance(model, PanopticFPNExt):
+            raise ValueError(f"PanopticFPNWithTTA needs a PanopticFPNExt, got a {type(model).__name__}.")
+        if not hasattr(model.combiner, "sem_seg_stride"):
+            name = type(model.combiner).__name__
+            raise ValueError(f"PanopticFPNWithTTA needs a combiner with a `sem_seg_stride`, and {name} has none.")
+        self.model = model
+        self.tta_mapper = tta_mapper
+
+    @classmethod
+    def from_config(
+        cls,
+        cfg: CfgNode,
+        model: nn.Module,
+        tta_mapper: Callable[[Mapping[str, Any]], Iterable[dict[str, Any]]] | None = None,
+    ) -> dict[str, Any]:
+        """Arguments from a config, which gives the views, and a model."""
+        return {"model": model, "tta_mapper": tta_mapper or Views(cfg)}
+
+    @torch.no_grad()
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """As the model's, in inference. ``image`` is best given at its own size: it is resized for each view."""
+        return [self._predict(inputs) for inputs in batched_inputs]
+
+    def _predict(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        height, width = inputs["image"].shape[1:]
+        output_size = int(inputs.get("height", height)), int(inputs.get("width", width))
+        inputs = {**inputs, "height": output_size[0], "width": output_size[1]}
+        if (view := self._only_view(inputs)) is not None:
+            output: dict[str, Any] = self.model.inference([_plain(view)])[0]
+            return output
+        instances = self._detect(inputs, output_size)
+        masks: torch.Tensor | None = None
+        seen: list[_Semantics] = []
+        for view in self._views(inputs):
+            view_masks, semantics = self._look_at(view, instances)
+            masks = view_masks if masks is None else masks.add_(view_masks)
+            seen.append(semantics)
+        assert masks is not None
+        instances.pred_masks = masks.div_(len(seen))
+        return self._postprocess(instances, seen, output_size)
+
+    def _only_view(self, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The view of which the model's own result is the average: the only one, not mirrored. None otherwise."""
+        views = list(itertools.islice(self._views(inputs), 2))
+        return views[0] if len(views) == 1 and not _is_mirrored(views[0]) else None
+
+    def _views(self, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        for view in self.tta_mapper(inputs):
+            if unknown := [t for t in view["transforms"].transforms if not isinstance(t, _UNDONE)]:
+                raise ValueError(f"PanopticFPNWithTTA can undo resizes and horizontal flips, not {unknown[0]}.")
+            yield view
+
+    def _detect(self, inputs: Mapping[str, Any], output_size: tuple[int, int]) -> Instances:
+        """Detections of all views in output pixels, without masks."""
+        found: list[Instances] = []
+        with _without_masks(self.model.roi_heads):
+            for view in self._views(inputs) if self.model.outputs != {"sem_seg"} else ():
+                (detected,) = self.model.inference([_plain(view)], do_postprocess=False)
+                found.append(_moved(detected, view["transforms"].inverse(), output_size))
+        if not found:
+            none = torch.zeros(0, device=self.model.device)
+            fields = {"pred_boxes": Boxes(none.view(0, 4)), "scores": none, "pred_classes": none.long()}
+            return Instances(output_size, **fields)
+        union = Instances.cat(found)
+        union.pred_boxes.clip(output_size)
+        return self._merge(union[union.pred_boxes.nonempty()], output_size)
+
+    def _merge(self, found: Instances, output_size: tuple[int, int]) -> Instances:
+        """One suppression over the detections of all views."""
+        predictor = self.model.roi_heads.box_predictor
+        predictor = predictor[-1] if isinstance(predictor, nn.ModuleList) else predictor  # the last stage of a cascade
+        boxes, scores, classes = found.pred_boxes.tensor, found.scores, found.pred_classes
+        by_class = scores.new_zeros(len(found), self.model.roi_heads.num_classes + 1)
+        by_class[torch.arange(len(found), device=scores.device), classes] = scores
+        threshold = predictor.test_nms_thresh
+        kept, _ = fast_rcnn_inference_single_image(
+            boxes, by_class, output_size, 1e-8, threshold, predictor.test_topk_per_image
+        )
+        overlap = pairwise_iou(kept.pred_boxes, found.pred_boxes) > threshold
+        equal = (kept.scores[:, None] == scores) & (kept.pred_classes[:, None] == classes) & overlap
+        alone = equal.sum(dim=1, keepdim=True) <= 1
+        mean = equal.to(boxes) @ boxes / equal.sum(dim=1, keepdim=True).clamp(min=1)
+        kept.pred_boxes = Boxes(torch.where(alone, kept.pred_boxes.tensor, mean))
+        return kept
+
+    def _look_at(self, view: dict[str, Any], instances: Instances) -> tuple[torch.Tensor, _Semantics]:
+        """Masks of known detections, float (K, 1, M, M), and the semantics of a view."""
+        size = (view["image"].shape[1], view["image"].shape[2])
+        raw = self.model.raw_outputs([_plain(view)], [_moved(instances, view["transforms"], size)])
+        masks, mirrored = raw.instances[0].pred_masks.float(), _is_mirrored(view)
+        return masks.flip(dims=[3]) if mirrored else masks, _Semantics(raw.sem_seg_logits[0], size, mirrored)
+
+    def _postprocess(
+        self, instances: Instances, seen: Sequence[_Semantics], output_size: tuple[int, int]
+    ) -> dict[str, Any]:
+        """The outputs that the model gives, from averages."""
+        outputs, result = self.model.outputs, {}
+        if "instances" in outputs:
+            result["instances"] = postprocess_instances(instances, output_size)
+        if outputs == {"instances"}:
+            return result
+        # The grid has no more pixels than the network has seen: the output may be a photograph of many megapixels.
+        grid = min(output_size, max((view.image_size for view in seen), key=math.prod), key=math.prod)
+        logits = _averaged(seen, logits_stride(self.model.sem_seg_head), grid)
+        if "sem_seg" in outputs:
+            same = grid == output_size
+            result["sem_seg"] = logits if same else upsample_sem_seg_logits(logits, 1, grid, output_size)
+        if "panoptic_seg" in outputs:
+            combiner: Any = copy.copy(self.model.combiner)
+            combiner.sem_seg_stride = 1
+            prediction = combiner(instances, logits, grid, output_size)
+            result["panoptic_seg"] = (prediction.panoptic_seg, prediction.segments_info)
+        return result
+
+
+def _averaged(seen: Sequence[_Semantics], stride: int, grid: tuple[int, int]) -> torch.Tensor:
+    """Logarithm of the mean probabilities on a grid of (H, W), float32 (C, H, W); labels are those of logits.
+
+    Rows are made some at a time, classes last in memory: so there is one map of that size and no second one.
+    """
+    num_classes = len(seen[0].logits)
+    mean = seen[0].logits.new_zeros((*grid, num_classes), dtype=torch.float32)
+    step = max(1, _STRIP_LOGITS // (num_classes * grid[1]))
+    for start in range(0, grid[0], step):
+        rows = slice(start, min(start + step, grid[0]))
+        for view in seen:
+            logits = sem_seg_logits_of_rows(view.logits, stride, view.image_size, grid, rows)
+            probs = logits.softmax(dim=0).permute(1, 2, 0)
+            mean[rows] += probs.flip(dims=[1]) if view.mirrored else probs
+    mean.div_(len(seen)).clamp_(min=torch.finfo(torch.float32).tiny).log_()
+    return mean.permute(2, 0, 1)
+
+
+def _plain(view: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in view.items() if key != "transforms"}
+
+
+def _is_mirrored(view: Mapping[str, Any]) -> bool:
+    return sum(isinstance(t, HFlipTransform) for t in view["transforms"].transforms) % 2 == 1
+
+
+def _moved(instances: Instances, transforms: TransformList, size: tuple[int, int]) -> Instances:
+    """Boxes through transforms, with classes and scores; size (height, width) of the image where they then are."""
+    boxes = instances.pred_boxes.tensor
+    moved = torch.from_numpy(transforms.apply_box(boxes.cpu().numpy())).to(boxes)
+    return Instances(size, pred_boxes=Boxes(moved), scores=instances.scores, pred_classes=instances.pred_classes)
+
+
+@contextmanager
+def _without_masks(roi_heads: Any) -> Iterator[None]:
+    """The mask branch is off for a while, as `GeneralizedRCNNWithTTA` has it."""
+    former = roi_heads.mask_on
+    roi_heads.mask_on = False
+    try:
+        yield
+    finally:
+        roi_heads.mask_on = former
