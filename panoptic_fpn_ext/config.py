@@ -90,6 +90,12 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     _set_default(cfg.DATASETS, "CHECKED_IMAGES", 50)
     _set_default(cfg.DATASETS, "ALLOW_ERRORS", False)
 
+    # A running average of the weights, which is what is evaluated and what a checkpoint has as its model. DECAY 0.999
+    # averages over about the last thousand iterations; at the beginning of a training over fewer.
+    _set_default(cfg.SOLVER, "EMA", CfgNode())
+    _set_default(cfg.SOLVER.EMA, "ENABLED", False)
+    _set_default(cfg.SOLVER.EMA, "DECAY", 0.999)
+
     # "SGD" as in the paper, or "ADAMW", which learns faster from scratch in short runs.
     _set_default(cfg.SOLVER, "OPTIMIZER", "SGD")
 

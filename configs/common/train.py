@@ -19,3 +19,10 @@ train.max_nonfinite_steps = 10
 
 # As SOLVER.BEST_CHECKPOINTER: the figure whose best weights are kept as model_best.pth, such as "panoptic_seg/PQ".
 train.best_checkpointer = {"val_metric": "", "mode": "max"}
+
+# As TEST.AUG: evaluations, and the one that ends a training, also see each image in these views.
+train.test_aug = {"enabled": False, "min_sizes": [400, 500, 600, 700, 800, 900, 1000, 1100, 1200]}
+train.test_aug.update({"max_size": 4000, "flip": True})
+
+# As SOLVER.EMA: a running average of the weights is what is evaluated, and the model of every checkpoint.
+train.ema = {"enabled": False, "decay": 0.999}

@@ -29,6 +29,7 @@ from .model_categories import (
 )
 from .model_files import checkpoint_path, is_exported
 from .predictor_reuse import Reuse, without_foreign_predictors
+from .weight_average import WeightAverage
 from .weight_files import RefusedWeightsError, read_weight_file
 
 __all__ = ["PanopticCheckpointer", "recorded_source"]
@@ -49,16 +50,23 @@ class PanopticCheckpointer(DetectionCheckpointer):
 
     Files are written as a whole or not at all, read without running what they hold, and the newest sound one of
     ``save_dir`` is what a run is resumed from. With ``keep`` above 0, only so many of those with an iteration for a
-    name stay; older ones go when a newer one was read back and found sound.
+    name stay; older ones go when a newer one was read back and found sound. With ``average`` that is what is saved as
+    the model.
     """
 
     def __init__(
-        self, model: nn.Module, save_dir: str = "", *, complete: bool = False, keep: int = 0, **checkpointables: Any
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        complete: bool = False,
+        keep: int = 0,
+        average: WeightAverage | None = None,
+        **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, **checkpointables)
-        self._complete = complete
-        self._keep = keep
-        self._path = ""
+        self._complete, self._keep, self._path = complete, keep, ""
+        self._weights = average.model_state if average is not None else self.model.state_dict
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As the base class.
@@ -98,7 +106,7 @@ class PanopticCheckpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         source = model_source(self.model)
-        content = {"model": self.model.state_dict(), **{k: v.state_dict() for k, v in self.checkpointables.items()}}
+        content = {"model": self._weights(), **{k: v.state_dict() for k, v in self.checkpointables.items()}}
         content |= {RECORD: category_record(source.categories)} if source else {}
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")

@@ -1,5 +1,6 @@
 """Training and evaluating what a LazyConfig describes, as detectron2's ``lazyconfig_train_net.py`` does."""
 
+import contextlib
 import copy
 import os
 from typing import Any
@@ -15,6 +16,7 @@ from torch import nn
 
 from ..data.panoptic_catalog import is_panoptic
 from ..data.train_loader import TrainLoader
+from .augmented_evaluation import as_augmented, augmented_model
 from .checkpoint import PanopticCheckpointer
 from .device import distribute
 from .evaluation_pages import write_to_board
@@ -29,6 +31,7 @@ from .reproducible import ReproducibleIterations
 from .resume import Resumable
 from .silent_settings import warn_of_segments, warn_of_settings
 from .train_step import TrainStep, choose_train_step
+from .weight_average import WeightAverage
 from .yacs_view import yacs_view
 
 __all__ = ["build_lazy_model", "build_lazy_optimizer", "evaluate_lazily", "train_lazily"]
@@ -60,10 +63,22 @@ def evaluate_lazily(cfg: DictConfig, model: nn.Module, progress_folder: str | No
         return {}
     if (source := model_source(model)) is not None:
         agree_on_categories((), dataset_names(cfg, "test"), source)
-    test_loader, evaluator = _build_loader(cfg, "test"), instantiate(cfg.dataloader.evaluator)
-    results = evaluate_dataset(model, test_loader, evaluator, progress_folder)
-    write_to_board(evaluator)
+    loader, evaluator = _build_loader(cfg, "test"), instantiate(cfg.dataloader.evaluator)
+    results = _evaluate(model, loader, evaluator, progress_folder)
+    if cfg.train.get("test_aug", {}).get("enabled", False):
+        described = copy.deepcopy(cfg.dataloader.evaluator)
+        described.output_folder = f"{described.output_folder}_TTA"
+        progress = os.path.join(progress_folder, "TTA") if progress_folder else None
+        loader = _build_loader(cfg, "test", at_own_size=True)  # each view is made of the image itself
+        augmented = augmented_model(yacs_view(cfg).cfg, model)
+        results |= as_augmented(_evaluate(augmented, loader, instantiate(described), progress))
     forget_progress(progress_folder)
+    return results
+
+
+def _evaluate(model: nn.Module, loader: Any, evaluator: Any, progress_folder: str | None) -> dict[str, Any]:
+    results = evaluate_dataset(model, loader, evaluator, progress_folder)
+    write_to_board(evaluator)
     if results and comm.is_main_process():
         print_csv_format(results)
     return results
@@ -92,23 +107,30 @@ def train_lazily(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
         accumulate_steps=cfg.train.get("accumulate_steps", 1),
         mixed_precision=cfg.train.amp.enabled,
     )
+    ema = cfg.train.get("ema", {})
+    average = WeightAverage(model, ema.decay) if ema.get("enabled", False) else None
     checkpointer = PanopticCheckpointer(
         model,
         cfg.train.output_dir,
         keep=cfg.train.checkpointer.get("max_to_keep") or 0,
+        average=average,
         trainer=Resumable(trainer),
     )
     results: dict[str, Any] = {}
-    trainer.register_hooks(_hooks(cfg, trainer, checkpointer, results))
+    trainer.register_hooks(_hooks(cfg, trainer, checkpointer, average, results))
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
     resumed = resume and checkpointer.has_checkpoint()
     trainer.train(trainer.iter + 1 if resumed else 0, cfg.train.max_iter)
     return results
 
 
-def _build_loader(cfg: DictConfig, split: str) -> Any:
-    """``dataloader.train`` or ``dataloader.test``, with a warning of settings that do not fit its datasets."""
-    described, names, view = cfg.dataloader[split], dataset_names(cfg, split), yacs_view(cfg)
+def _build_loader(cfg: DictConfig, split: str, *, at_own_size: bool = False) -> Any:
+    """``dataloader.train`` or ``dataloader.test``, with a warning of settings that do not fit its datasets;
+    ``at_own_size`` leaves out the augmentations.
+    """
+    described, names, view = copy.deepcopy(cfg.dataloader[split]), dataset_names(cfg, split), yacs_view(cfg)
+    if at_own_size:
+        described.mapper.augmentations = []
     warn_of_settings(view.cfg, names, training=split == "train", names=view.names)
     if "dataset" not in described or not any(map(is_panoptic, names)):
         return instantiate(described)
@@ -120,14 +142,19 @@ def _build_loader(cfg: DictConfig, split: str) -> Any:
 
 
 def _hooks(
-    cfg: DictConfig, trainer: TrainStep, checkpointer: PanopticCheckpointer, results: dict[str, Any]
+    cfg: DictConfig,
+    trainer: TrainStep,
+    checkpointer: PanopticCheckpointer,
+    average: WeightAverage | None,
+    results: dict[str, Any],
 ) -> list[hooks.HookBase | None]:
     """detectron2's hooks in its order; ``results`` get those of the last evaluation."""
 
     def evaluate() -> dict[str, Any]:
         """As the hook calls it."""
         results.clear()
-        results.update(evaluate_lazily(cfg, trainer.model))
+        with average.applied() if average is not None else contextlib.nullcontext():
+            results.update(evaluate_lazily(cfg, trainer.model))
         return results
 
     kept = cfg.train.get("best_checkpointer") or {}
@@ -138,6 +165,8 @@ def _hooks(
         PeriodicEvaluation(cfg.train.eval_period, evaluate, checkpointer, best),
     ]
     found.insert(0, NonFiniteSteps(trainer, checkpointer, cfg.train.get("max_nonfinite_steps", 10)))
+    if average is not None:
+        found.insert(0, average)
     loader = trainer.data_loader
     if isinstance(loader, TrainLoader):
         loader.seed = loader.seed if cfg.train.get("seed", -1) < 0 else cfg.train.seed

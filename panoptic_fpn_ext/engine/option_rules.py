@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from detectron2.config import CfgNode
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.modeling.roi_heads import ROI_BOX_HEAD_REGISTRY
 from fvcore.common.registry import Registry
 
+from ..modeling import PanopticFPNExt
 from ..structures import IGNORE_LABEL, LARGE_IGNORE_LABEL
 from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
 
@@ -201,11 +203,44 @@ def _solver(cfg: CfgNode) -> Found:
         yield "SOLVER.REFERENCE_WORLD_SIZE", solver.REFERENCE_WORLD_SIZE, f"it must divide SOLVER.IMS_PER_BATCH, {size}"
 
 
+def _average(cfg: CfgNode) -> Found:
+    ema = cfg.SOLVER.get("EMA")
+    if ema is not None and ema.ENABLED and not 0 <= ema.DECAY < 1:
+        yield "SOLVER.EMA.DECAY", ema.DECAY, "it must be at least 0 and below 1"
+    if ema is not None and ema.ENABLED and cfg.TEST.PRECISE_BN.ENABLED:
+        fits = "SOLVER.EMA.ENABLED averages the statistics of batch norms too, set one of the two to False"
+        yield "TEST.PRECISE_BN.ENABLED", True, fits
+
+
+def _augmentation(cfg: CfgNode) -> Found:
+    aug, name = cfg.TEST.AUG, cfg.MODEL.META_ARCHITECTURE
+    if not aug.ENABLED:
+        return
+    architecture = META_ARCH_REGISTRY.get(name) if name in META_ARCH_REGISTRY else None
+    if (
+        architecture is not None
+        and architecture is not GeneralizedRCNN
+        and not issubclass(architecture, PanopticFPNExt)
+    ):
+        yield (
+            "TEST.AUG.ENABLED",
+            True,
+            f"it is for PanopticFPNExt and for GeneralizedRCNN, not for {name}; set it to False",
+        )
+    sizes = list(aug.MIN_SIZES)
+    if not sizes or not all(isinstance(size, int) and size >= 1 for size in sizes):
+        yield "TEST.AUG.MIN_SIZES", sizes, "it needs at least one size, in whole px"
+    if aug.MAX_SIZE < 1:
+        yield "TEST.AUG.MAX_SIZE", aug.MAX_SIZE, "it must be at least 1"
+
+
 def _expected_results(cfg: CfgNode) -> Found:
     key, rows = "TEST.EXPECTED_RESULTS", cfg.TEST.EXPECTED_RESULTS
     if rows and len(cfg.DATASETS.TEST) != 1:
         yield key, rows, f"it needs one dataset in DATASETS.TEST, there are {len(cfg.DATASETS.TEST)}"
-    tasks = ("bbox", "segm", "sem_seg", "panoptic_seg")
+    tasks: tuple[str, ...] = ("bbox", "segm", "sem_seg", "panoptic_seg")
+    if cfg.TEST.AUG.ENABLED:
+        tasks += tuple(f"{task}_TTA" for task in tasks)
     for row in rows:
         if not isinstance(row, list | tuple) or len(row) != 4 or row[0] not in tasks:
             yield key, rows, f"a row is [task, metric, value, tolerance], the task one of {', '.join(tasks)}"
@@ -236,6 +271,8 @@ COMBINATIONS: Final[tuple[Callable[[CfgNode], Found], ...]] = (
     _timm,
     _semantic_head,
     _solver,
+    _average,
+    _augmentation,
     _expected_results,
     _best_checkpoint,
 )

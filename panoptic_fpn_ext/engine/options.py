@@ -103,7 +103,6 @@ _IMPOSSIBLE: Final[dict[tuple[str, Any], str]] = {
     ("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", True): "the federated loss is for LVIS, where not all instances are labelled; "
     "in a panoptic map they are, set it to False",
     ("MODEL.ROI_HEADS.NAME", "RROIHeads"): "panoptic masks have upright boxes, take StandardROIHeads",
-    ("TEST.AUG.ENABLED", True): "test-time augmentation does not make panoptic maps, set it to False",
 }
 """Values of detectron2's that cannot work here, and why."""
 

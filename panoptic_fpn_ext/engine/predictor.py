@@ -13,6 +13,7 @@ from ..data.image_predictor import FailedImagesError, ImagePredictor
 from ..data.images import to_input_format, to_planes
 from ..data.nonempty import NonemptyResizeShortestEdge
 from ..data.panoptic_catalog import COCO_PANOPTIC, class_metadata
+from .augmented_evaluation import augmented_model
 from .checkpoint import PanopticCheckpointer
 from .checks import check_input_format, prediction_dataset
 from .device import use_available_device
@@ -33,7 +34,8 @@ class PanopticPredictor(ImagePredictor):
     Attributes:
         metadata: names and colours of the classes: those that the checkpoint records, else those of the first dataset
             of ``DATASETS.TEST``.
-        model: in evaluation mode; it may be moved to any device.
+        model: in evaluation mode; it may be moved to any device. With ``TEST.AUG.ENABLED`` a
+            :class:`~panoptic_fpn_ext.modeling.PanopticFPNWithTTA`.
     """
 
     def __init__(self, model: CfgNode | str, weights: str = "") -> None:
@@ -62,6 +64,9 @@ class PanopticPredictor(ImagePredictor):
         warn_of_settings(cfg, (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)[:1])
         self.model = build_model(cfg).eval()
         PanopticCheckpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
+        if cfg.TEST.AUG.ENABLED:
+            self.model = augmented_model(cfg, self.model).eval()
+            cfg.INPUT.MIN_SIZE_TEST = 0  # each view is made of the image itself
         self._resize = NonemptyResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
         self._input_format = cfg.INPUT.FORMAT
 

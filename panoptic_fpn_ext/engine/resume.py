@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from detectron2.solver import LRMultiplier
 
+from .weight_average import WeightAverage, use_trained_weights
+
 __all__ = ["Resumable", "fitting_state", "follow_schedule"]
 
 logger = logging.getLogger(__name__)
@@ -21,7 +23,8 @@ def fitting_state(state: Mapping[str, Any], trainer: Any) -> dict[str, Any]:
     """What a resumed trainer can load of the state that a checkpoint holds.
 
     If the optimizer's part is of another optimizer or of other parameters, the optimizer starts afresh, at the learning
-    rate that the schedule has reached; a warning says so. All else goes on.
+    rate that the schedule has reached; a warning says so. All else goes on. Where the checkpoint's model is an average
+    of the weights, and ``trainer`` does not average, it gets the weights that the training went on with.
 
     Args:
         state: ``state_dict()`` of the trainer that wrote the checkpoint: a `SimpleTrainer`'s, or a `DefaultTrainer`'s
@@ -29,6 +32,8 @@ def fitting_state(state: Mapping[str, Any], trainer: Any) -> dict[str, Any]:
         trainer: a trainer of the same class, not trained yet.
     """
     hooks, step = dict(state.get("hooks", {})), dict(state.get("_trainer", state))
+    if not any(isinstance(hook, WeightAverage) for hook in trainer._hooks):
+        use_trained_weights(trainer.model, hooks.pop(WeightAverage.__qualname__, None))
     schedule = hooks.get("LRScheduler")
     own: dict[str, Any] = trainer.optimizer.state_dict()
     for group in own["param_groups"]:
@@ -44,7 +49,7 @@ def fitting_state(state: Mapping[str, Any], trainer: Any) -> dict[str, Any]:
             f"the config, {rates[0]:g}, holds for new trainings."
         )
     found = {**state, "_trainer": step} if "_trainer" in state else step
-    return {**found, "hooks": hooks} if hooks else found
+    return {**found, "hooks": hooks} if "hooks" in state else found
 
 
 def follow_schedule(optimizer: torch.optim.Optimizer, scheduler: Any) -> None:

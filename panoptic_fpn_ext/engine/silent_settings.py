@@ -129,6 +129,16 @@ def _overlaps(cfg: CfgNode, has_things: bool) -> Warnings:
             yield f"{key} is {value:g}, an IoU: {effect}. Set it to {fits}."
 
 
+def _augmented_sizes(cfg: CfgNode, has_things: bool) -> Warnings:
+    sizes, plain = list(cfg.TEST.AUG.MIN_SIZES), cfg.INPUT.MIN_SIZE_TEST
+    if cfg.TEST.AUG.ENABLED and plain and sizes and not min(sizes) <= plain <= max(sizes):
+        fits = ", ".join(str(round(plain * factor)) for factor in (0.8, 1, 1.2))
+        yield (
+            f"TEST.AUG.MIN_SIZES are from {min(sizes)} to {max(sizes)} px, and INPUT.MIN_SIZE_TEST is {plain}: no view "
+            f"has the size that the model predicts best at. Set it to ({fits})."
+        )
+
+
 def _schedule(cfg: CfgNode, has_things: bool) -> Warnings:
     warmup, iterations = cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.MAX_ITER
     if warmup >= iterations > 100:  # shorter runs only try whether all works
@@ -164,7 +174,11 @@ def _random_weights(cfg: CfgNode, has_things: bool) -> Warnings:
         )
 
 
-_OF_PREDICTION: Final[tuple[Callable[[CfgNode, bool], Warnings], ...]] = (_score_thresholds, _overlaps)
+_OF_PREDICTION: Final[tuple[Callable[[CfgNode, bool], Warnings], ...]] = (
+    _score_thresholds,
+    _overlaps,
+    _augmented_sizes,
+)
 _OF_TRAINING: Final[tuple[Callable[[CfgNode, bool], Warnings], ...]] = (_schedule, _losses, _random_weights)
 
 

@@ -1,5 +1,6 @@
 """detectron2's trainer, joined with this package's mapper and evaluators; one process or many, with GPUs or without."""
 
+import contextlib
 import logging
 import os
 import weakref
@@ -25,6 +26,7 @@ from ..data import PanopticDatasetMapper
 from ..data.panoptic_catalog import is_panoptic
 from ..data.train_loader import TrainLoader
 from ..structures import UnreadableFileError
+from .augmented_evaluation import as_augmented, augmented_model, own_size_mapper
 from .checkpoint import PanopticCheckpointer
 from .checks import check_config
 from .data_checks import check_data
@@ -47,6 +49,7 @@ from .schedule import build_fixed_gamma_scheduler, scale_schedule
 from .silent_settings import warn_of_segments, warn_of_settings
 from .train_loader import build_train_loader
 from .train_step import build_train_step
+from .weight_average import WeightAverage
 
 __all__ = ["Trainer"]
 
@@ -80,8 +83,12 @@ class Trainer(DefaultTrainer):
         model = distribute(model, find_unused_parameters=has_idle_branch)
         self._trainer = build_train_step(cfg, model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        ema = cfg.SOLVER.get("EMA")
+        self.average = WeightAverage(model, ema.DECAY) if ema is not None and ema.ENABLED else None
+        keep = cfg.SOLVER.get("CHECKPOINTS_TO_KEEP", 0)
+        trained = weakref.proxy(self)
         self.checkpointer = PanopticCheckpointer(
-            model, cfg.OUTPUT_DIR, keep=cfg.SOLVER.get("CHECKPOINTS_TO_KEEP", 0), trainer=weakref.proxy(self)
+            model, cfg.OUTPUT_DIR, keep=keep, average=self.average, trainer=trained
         )
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
@@ -99,19 +106,31 @@ class Trainer(DefaultTrainer):
         ]
         found = with_stop(found, self.checkpointer)
         most = self.cfg.SOLVER.get("MAX_NONFINITE_STEPS", 10)
+        if self.cfg.TEST.AUG.ENABLED:
+            last = next(i for i, hook in enumerate(found) if isinstance(hook, hooks.EvalHook))
+            found.insert(last + 1, hooks.EvalHook(0, self._or_go_on(self._test_augmented)))
         found.insert(0, NonFiniteSteps(self._trainer, self.checkpointer, most))
+        if self.average is not None:
+            found.insert(0, self.average)
         if isinstance(self.data_loader, TrainLoader):
             found.insert(0, ReproducibleIterations(self.data_loader, self.model))
         if comm.is_main_process():
             found.append(hooks.PeriodicWriter([ProgressWriter(self.max_iter)], period=1))
         return found
 
+    def _test_augmented(self) -> dict[str, Any]:
+        results = self.test_with_TTA(self.cfg, self.model)
+        self._last_eval_results = {**self._last_eval_results, **results}
+        return results
+
     def _or_go_on(self, evaluate: Callable[[], Any]) -> Callable[[], Any]:
-        """An evaluation that ends a training with its error only where it is the last one."""
+        """An evaluation, of the average where there is one, that ends a training with its error only where it is the
+        last one."""
 
         def evaluate_or_go_on() -> Any:
             try:
-                return evaluate()
+                with self.average.applied() if self.average is not None else contextlib.nullcontext():
+                    return evaluate()
             except UnreadableFileError as error:
                 if self.iter + 1 >= self.max_iter:
                     raise
@@ -156,21 +175,22 @@ class Trainer(DefaultTrainer):
         return build_train_loader(cfg)
 
     @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
-        """detectron2's test loader with the same way to read images."""
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str, mapper: Callable[..., Any] | None = None) -> Any:
+        """detectron2's test loader with the same way to read images; ``mapper`` in place of the config's."""
         dicts = get_detection_dataset_dicts([dataset_name], filter_empty=False)
         if is_panoptic(dataset_name):
             warn_of_settings(cfg, [dataset_name])
             warn_of_segments(cfg, dataset_name, dicts)
-        mapper = PanopticDatasetMapper(cfg, is_train=False)
+        mapper = mapper or PanopticDatasetMapper(cfg, is_train=False)
         return build_detection_test_loader(dicts, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
 
     @classmethod
     def evaluate_checkpoint(cls, cfg: CfgNode, output_folder: str, *, resume: bool = False) -> dict[str, Any]:
         """Results of ``MODEL.WEIGHTS``, or with ``resume`` of the last checkpoint in ``OUTPUT_DIR``.
 
-        ``MODEL.WEIGHTS`` is a checkpoint or an exported file. The evaluators write to ``output_folder``. Where
-        ``TEST.EXPECTED_RESULTS`` are missed, the process exits with 1.
+        ``MODEL.WEIGHTS`` is a checkpoint or an exported file. The evaluators write to ``output_folder``, and with
+        ``TEST.AUG.ENABLED`` to another with ``_TTA`` behind its name. Where ``TEST.EXPECTED_RESULTS`` are missed, the
+        process exits with 1.
         """
         if is_exported(cfg.MODEL.WEIGHTS) and not (resume and last_checkpoint(cfg.OUTPUT_DIR)):
             cfg, model = open_exported_model(cfg)
@@ -180,7 +200,11 @@ class Trainer(DefaultTrainer):
             checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
         cls._compare_categories(cfg, model)
         evaluators = [cls.build_evaluator(cfg, name, output_folder) for name in cfg.DATASETS.TEST]
-        results = cls.test(cfg, model, evaluators, progress_folder=os.path.join(output_folder, PROGRESS))
+        progress = os.path.join(output_folder, PROGRESS)
+        results = cls._evaluate(cfg, model, evaluators, progress_folder=progress)
+        if cfg.TEST.AUG.ENABLED:
+            results |= cls.test_with_TTA(cfg, model, f"{output_folder}_TTA", progress_folder=f"{progress}/TTA")
+        forget_progress(progress)
         if comm.is_main_process():
             verify_results(cfg, results)
         return results
@@ -205,16 +229,48 @@ class Trainer(DefaultTrainer):
                 :func:`~panoptic_fpn_ext.engine.model_categories.agree_on_categories`.
         """
         cls._compare_categories(cfg, model)
+        evaluators = evaluators or [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
+        results = cls._evaluate(cfg, model, evaluators, progress_folder=progress_folder)
+        forget_progress(progress_folder)
+        return results
+
+    @classmethod
+    def test_with_TTA(
+        cls, cfg: CfgNode, model: torch.nn.Module, output_folder: str = "", *, progress_folder: str | None = None
+    ) -> dict[str, Any]:
+        """Results with ``TEST.AUG``, of each task under its name with ``_TTA`` behind it.
+
+        The evaluators write to ``output_folder``, by default ``OUTPUT_DIR/inference_TTA``. Other arguments and errors
+        as of :meth:`test`.
+        """
+        cls._compare_categories(cfg, model)
+        folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference_TTA")
+        evaluators = [cls.build_evaluator(cfg, name, folder) for name in cfg.DATASETS.TEST]
+        views = augmented_model(cfg, model)
+        mapper = own_size_mapper(cfg)
+        results = cls._evaluate(cfg, views, evaluators, progress_folder=progress_folder, mapper=mapper)
+        return as_augmented(results)
+
+    @classmethod
+    def _evaluate(
+        cls,
+        cfg: CfgNode,
+        model: torch.nn.Module,
+        evaluators: list[DatasetEvaluator],
+        *,
+        progress_folder: str | None,
+        **loader_options: Any,
+    ) -> dict[str, Any]:
         results: dict[str, Any] = {}
-        for number, name in enumerate(cfg.DATASETS.TEST):
-            evaluator = evaluators[number] if evaluators else cls.build_evaluator(cfg, name)
+        for number, (name, evaluator) in enumerate(zip(cfg.DATASETS.TEST, evaluators, strict=True)):
             folder = os.path.join(progress_folder, str(number)) if progress_folder else None
-            results[name] = evaluate_dataset(model, cls.build_test_loader(cfg, name), evaluator, folder)
-            write_to_board(evaluator)
+            loader = cls.build_test_loader(cfg, name, **loader_options)
+            results[name] = evaluate_dataset(model, loader, evaluator, folder)
+            if not loader_options:  # the board has one result an iteration, the plain one
+                write_to_board(evaluator)
             if comm.is_main_process():
                 logging.getLogger(__name__).info(f"Evaluation results for {name} in csv format:")
                 print_csv_format(results[name])
-        forget_progress(progress_folder)
         return results if len(results) != 1 else next(iter(results.values()))
 
     @staticmethod

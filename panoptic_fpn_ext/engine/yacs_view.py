@@ -88,6 +88,10 @@ _PATHS: Final[dict[str, str]] = {
     "SOLVER.MAX_ITER": "train.max_iter",
     "SOLVER.MOMENTUM": "optimizer.momentum",
     "SOLVER.NESTEROV": "optimizer.nesterov",
+    "TEST.AUG.ENABLED": "train.test_aug.enabled",
+    "TEST.AUG.FLIP": "train.test_aug.flip",
+    "TEST.AUG.MAX_SIZE": "train.test_aug.max_size",
+    "TEST.AUG.MIN_SIZES": "train.test_aug.min_sizes",
     "TEST.DETECTIONS_PER_IMAGE": f"{_HEADS}.box_predictor.test_topk_per_image",
     "TEST.EVAL_PERIOD": "train.eval_period",
 }
@@ -154,10 +158,9 @@ def yacs_view(config: DictConfig) -> YacsView:
 
 
 def _node(cfg: CfgNode, key: str) -> CfgNode:
-    node = cfg
     for name in key.split("."):
-        node = node[name]
-    return node
+        cfg = cfg[name]
+    return cfg
 
 
 def _is_of_its_kind(value: Any, default: Any) -> bool:

@@ -140,6 +140,7 @@ def _config(args: argparse.Namespace) -> CfgNode:
     weights = model_zoo.get_checkpoint(args.config) if args.weights == "zoo" else args.weights
     outputs = str(tuple(args.outputs.split(",")))
     only = ["MODEL.PANOPTIC_FPN.OUTPUTS", outputs, "MODEL.WEIGHTS", weights, "MODEL.DEVICE", "cpu"]
+    only += ["TEST.AUG.ENABLED", "False"]  # one view is what a file computes
     load = load_config if args.int8 else load_prediction_config  # the first registers and checks the datasets too
     return load(path, [*args.opts, *only], args.register)
 

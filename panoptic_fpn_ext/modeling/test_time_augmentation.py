@@ -24,6 +24,7 @@ from detectron2.data.transforms import (
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import nn
+from torch.nn import functional as F
 
 from .panoptic_fpn import PanopticFPNExt
 from .postprocessing import postprocess_instances, sem_seg_logits_of_rows, upsample_sem_seg_logits
@@ -173,7 +174,7 @@ class PanopticFPNWithTTA(nn.Module):
             seen.append(semantics)
         assert masks is not None
         instances.pred_masks = masks.div_(len(seen))
-        return self._postprocess(instances, seen, output_size)
+        return self._postprocess(instances, seen, inputs["image"], output_size)
 
     def _only_view(self, inputs: Mapping[str, Any]) -> dict[str, Any] | None:
         """The view of which the model's own result is the average: the only one, not mirrored. None otherwise."""
@@ -227,7 +228,7 @@ class PanopticFPNWithTTA(nn.Module):
         return masks.flip(dims=[3]) if mirrored else masks, _Semantics(raw.sem_seg_logits[0], size, mirrored)
 
     def _postprocess(
-        self, instances: Instances, seen: Sequence[_Semantics], output_size: tuple[int, int]
+        self, instances: Instances, seen: Sequence[_Semantics], image: torch.Tensor, output_size: tuple[int, int]
     ) -> dict[str, Any]:
         """The outputs that the model gives, from averages."""
         outputs, result = self.model.outputs, {}
@@ -244,7 +245,8 @@ class PanopticFPNWithTTA(nn.Module):
         if "panoptic_seg" in outputs:
             combiner: Any = copy.copy(self.model.combiner)
             combiner.sem_seg_stride = 1
-            prediction = combiner(instances, logits, grid, output_size)
+            image = {"image": _resized(image, grid)} if getattr(combiner, "needs_image", False) else {}
+            prediction = combiner(_scaled(instances, grid), logits, grid, output_size, **image)
             result["panoptic_seg"] = (prediction.panoptic_seg, prediction.segments_info)
         return result
 
@@ -280,6 +282,20 @@ def _moved(instances: Instances, transforms: TransformList, size: tuple[int, int
     boxes = instances.pred_boxes.tensor
     moved = torch.from_numpy(transforms.apply_box(boxes.cpu().numpy())).to(boxes)
     return Instances(size, pred_boxes=Boxes(moved), scores=instances.scores, pred_classes=instances.pred_classes)
+
+
+def _scaled(instances: Instances, size: tuple[int, int]) -> Instances:
+    """Detections as of a network input of this (height, width)."""
+    boxes = instances.pred_boxes.clone()
+    boxes.scale(size[1] / instances.image_size[1], size[0] / instances.image_size[0])
+    return Instances(size, **{**instances.get_fields(), "pred_boxes": boxes})
+
+
+def _resized(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """An image (3, h, w) of any type as float (3, H, W)."""
+    if image.shape[1:] == size:
+        return image
+    return F.interpolate(image[None].float(), size=size, mode="bilinear", antialias=True)[0]
 
 
 @contextmanager

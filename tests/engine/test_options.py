@@ -116,7 +116,9 @@ REFUSED = [
     ("SOLVER.REFERENCE_WORLD_SIZE", 3),
     ("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full_model"),
     ("SOLVER.STEPS", (3, 2)),
-    ("TEST.AUG.ENABLED", True),
+    ("SOLVER.EMA.DECAY", 1.0),
+    ("TEST.AUG.MIN_SIZES", ()),
+    ("TEST.AUG.MAX_SIZE", 0),
     ("TEST.EXPECTED_RESULTS", [["pq", "PQ", 50.0, 0.1]]),
     ("VIS_PERIOD", -1),
 ]
@@ -125,6 +127,8 @@ REFUSED = [
 @pytest.mark.parametrize(("key", "value"), REFUSED)
 def test_what_cannot_work_is_refused_by_name(tiny_cfg: CfgNode, key: str, value: object):
     tiny_cfg.merge_from_list([key, value])
+    tiny_cfg.TEST.AUG.ENABLED = key.startswith("TEST.AUG.")
+    tiny_cfg.SOLVER.EMA.ENABLED = key.startswith("SOLVER.EMA.")
     with pytest.raises(ValueError, match=re.escape(f"  {key} is ")) as error:
         Trainer(tiny_cfg)
     assert str(error.value).count("\n") == 1  # that key and no other
@@ -194,9 +198,25 @@ def test_intervals_can_be_rescaled_after_the_warmup_only(tiny_cfg):
 
 
 def test_the_predictor_refuses_too(tiny_cfg):
-    tiny_cfg.TEST.AUG.ENABLED = True
-    with pytest.raises(ValueError, match=r"TEST\.AUG\.ENABLED"):
+    tiny_cfg.merge_from_list(["TEST.AUG.ENABLED", True, "TEST.AUG.MIN_SIZES", (0, 64)])
+    with pytest.raises(ValueError, match=r"TEST\.AUG\.MIN_SIZES"):
         PanopticPredictor(tiny_cfg)
+
+
+def test_what_has_no_test_time_augmentation_and_what_averages_statistics_itself(tiny_cfg):
+    tiny_cfg.TEST.AUG.ENABLED = True
+    for name in ("PanopticFPNExt", "SeparatePanopticNetworks", "GeneralizedRCNN"):
+        tiny_cfg.MODEL.META_ARCHITECTURE = name
+        check_options(tiny_cfg)
+    for name in ("PanopticFPN", "SemanticSegmentor"):
+        tiny_cfg.MODEL.META_ARCHITECTURE = name
+        with pytest.raises(ValueError, match=rf"TEST\.AUG\.ENABLED is True: .* not for {name}"):
+            check_options(tiny_cfg)
+    tiny_cfg.merge_from_list(["TEST.AUG.ENABLED", False, "TEST.PRECISE_BN.ENABLED", True])
+    check_options(tiny_cfg)
+    tiny_cfg.SOLVER.EMA.ENABLED = True
+    with pytest.raises(ValueError, match=r"TEST\.PRECISE_BN\.ENABLED is True"):
+        check_options(tiny_cfg)
 
 
 @pytest.mark.parametrize(("max_iter", "decays"), [(120, 3), (100, 3), (7, 2), (2, 3), (10, 1)])

@@ -183,6 +183,14 @@ def test_odd_images(size):
     assert found["sem_seg"].shape[1:] == size
 
 
+@pytest.mark.parametrize("output_size", [(50, 71), (90, 120)])
+def test_the_combiner_that_looks_at_the_image(output_size):
+    cfg = _cfg((48, 64), flip=True, **{"MODEL.PANOPTIC_FPN.COMBINE.NAME": "DINCombiner"})
+    found = PanopticFPNWithTTA(cfg, _model(cfg))([_input(*output_size, _image(64, 90))])[0]
+    assert found["panoptic_seg"][0].shape == output_size
+    assert {s["isthing"] for s in found["panoptic_seg"][1]} == {True, False}
+
+
 def test_cascades():
     cfg = _cfg((48,), flip=True)
     cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = "CascadeROIHeads", True
