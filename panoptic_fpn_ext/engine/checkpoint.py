@@ -1,9 +1,9 @@
 """Loading weights with clear words about files that are none and weights of another model."""
 
-import contextlib
 import logging
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
@@ -50,8 +50,7 @@ class PanopticCheckpointer(DetectionCheckpointer):
 
     Files are written as a whole or not at all, read without running what they hold, and the newest sound one of
     ``save_dir`` is what a run is resumed from. With ``keep`` above 0, only so many of those with an iteration for a
-    name stay; older ones go when a newer one was read back and found sound. With ``average`` that is what is saved as
-    the model.
+    name stay, once a newer one was read back and found sound. An ``average`` is saved as the model.
     """
 
     def __init__(
@@ -138,8 +137,7 @@ class PanopticCheckpointer(DetectionCheckpointer):
             logger.warning(f"{newest} was read back and is not sound ({problem}): older checkpoints stay.")
             return
         for name in old:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(os.path.join(self.save_dir, name))
+            Path(self.save_dir, name).unlink(missing_ok=True)
 
     def _needed(self) -> tuple[str, ...]:
         return ("model", *self.checkpointables)
@@ -304,5 +302,5 @@ def _matched_to_both_backbones(model: nn.Module, checkpoint: dict[str, Any]) -> 
 
 
 def _some(names: Any, most: int = 5) -> str:
-    names = [str(name) for name in names]
-    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "") if names else "none"
+    more = f", … ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more if names else "none"

@@ -120,7 +120,8 @@ class Trainer(DefaultTrainer):
 
     def _test_augmented(self) -> dict[str, Any]:
         results = self.test_with_TTA(self.cfg, self.model)
-        self._last_eval_results = {**self._last_eval_results, **results}
+        plain: dict[str, Any] = getattr(self, "_last_eval_results", {})
+        self._last_eval_results = {**plain, **results}
         return results
 
     def _or_go_on(self, evaluate: Callable[[], Any]) -> Callable[[], Any]:

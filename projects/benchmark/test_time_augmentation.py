@@ -1,0 +1,70 @@
+#!/usr/bin/env python
+"""Peak memory of a prediction with test-time augmentation against one view at its largest size, a process each.
+
+Both predict the same image with the same weights and all outputs; what the process holds before is not counted.
+"""
+
+import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
+
+# isort: split
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from alternation import PeakMemory
+from environment import environment
+
+from panoptic_fpn_ext.command import command_parser, run_command
+from panoptic_fpn_ext.engine import PanopticPredictor
+from panoptic_fpn_ext.engine.setup import read_config
+
+ZOO = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
+LARGEST, ALL = "one view at the largest size", "all views"
+
+
+def main() -> None:
+    """Measure, print and write JSON."""
+    args = parse_args()
+    if args.child:
+        print(json.dumps(peak(args, augmented=args.child == ALL)))
+        return
+    command = [sys.executable, __file__, *sys.argv[1:], "--child"]
+    peaks = {name: json.loads(_output([*command, name]).splitlines()[-1]) for name in (LARGEST, ALL)}
+    for name, size in peaks.items():
+        print(f"{name}: {size / 2**20:.0f} MiB, {size / peaks[LARGEST]:.2f} x")
+    Path(args.output).write_text(json.dumps({"peaks": peaks, "environment": environment()}, indent=1), encoding="utf-8")
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = command_parser(__doc__, "python projects/benchmark/test_time_augmentation.py --sizes 480 640 800")
+    parser.add_argument("--config-file", default=ZOO, help="any that PanopticPredictor takes (default: %(default)s)")
+    parser.add_argument("--image", type=int, nargs=2, default=(480, 640), help="height and width, px")
+    parser.add_argument("--sizes", type=int, nargs="+", default=(480, 640, 800), help="of the shorter side, px")
+    parser.add_argument("--output", default="test_time_augmentation.json")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def peak(args: argparse.Namespace, *, augmented: bool) -> int:
+    """Bytes above what the process holds once the model is loaded."""
+    cfg = read_config(args.config_file, [], trained=True)
+    cfg.merge_from_list(["TEST.AUG.ENABLED", augmented, "TEST.AUG.MIN_SIZES", tuple(args.sizes)])
+    cfg.merge_from_list(["INPUT.MIN_SIZE_TEST", max(args.sizes), "INPUT.MAX_SIZE_TEST", cfg.TEST.AUG.MAX_SIZE])
+    predictor = PanopticPredictor(cfg)
+    height, width = args.image
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    with PeakMemory(cfg.MODEL.DEVICE) as memory:
+        predictor(image)
+    return int(memory.highest - memory.before)
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+if __name__ == "__main__":
+    run_command(main)
