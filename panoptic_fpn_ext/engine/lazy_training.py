@@ -65,6 +65,7 @@ def evaluate_lazily(cfg: DictConfig, model: nn.Module, progress_folder: str | No
         agree_on_categories((), dataset_names(cfg, "test"), source)
     loader, evaluator = _build_loader(cfg, "test"), instantiate(cfg.dataloader.evaluator)
     results = _evaluate(model, loader, evaluator, progress_folder)
+    write_to_board(evaluator)
     if cfg.train.get("test_aug", {}).get("enabled", False):
         described = copy.deepcopy(cfg.dataloader.evaluator)
         described.output_folder = f"{described.output_folder}_TTA"
@@ -78,7 +79,6 @@ def evaluate_lazily(cfg: DictConfig, model: nn.Module, progress_folder: str | No
 
 def _evaluate(model: nn.Module, loader: Any, evaluator: Any, progress_folder: str | None) -> dict[str, Any]:
     results = evaluate_dataset(model, loader, evaluator, progress_folder)
-    write_to_board(evaluator)
     if results and comm.is_main_process():
         print_csv_format(results)
     return results

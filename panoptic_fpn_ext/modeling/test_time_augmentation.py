@@ -32,6 +32,8 @@ from .sem_seg_head import logits_stride
 
 __all__ = ["PanopticFPNWithTTA", "Views"]
 
+Mapper = Callable[[Mapping[str, Any]], Iterable[dict[str, Any]]]
+
 _STRIP_LOGITS = 2**21
 _UNDONE = (HFlipTransform, NoOpTransform, ResizeTransform)
 
@@ -54,9 +56,7 @@ class Views:
             ValueError: no size, or one below 1.
         """
         if not min_sizes or min(min_sizes) < 1 or max_size < 1:
-            raise ValueError(
-                f"TEST.AUG.MIN_SIZES and MAX_SIZE must be sizes of 1 px or more, got {min_sizes}, {max_size}."
-            )
+            raise ValueError(f"TEST.AUG.MIN_SIZES and MAX_SIZE must be 1 px or more, got {min_sizes}, {max_size}.")
         self.min_sizes = sorted(min_sizes, reverse=True)
         self.max_size = max_size
         self.flip = flip
@@ -96,8 +96,7 @@ def _view(inputs: Mapping[str, Any], image: Any, transforms: list[Any]) -> dict[
 
 
 class _Semantics(NamedTuple):
-    """What one view says of the image: logits float (C, h, w), padding included; (height, width) of the view without
-    it; whether the view is mirrored."""
+    """Of one view: logits float (C, h, w), padding included; its (height, width) without padding; how it looks."""
 
     logits: torch.Tensor
     image_size: tuple[int, int]
@@ -117,12 +116,7 @@ class PanopticFPNWithTTA(nn.Module):
     """
 
     @configurable
-    def __init__(
-        self,
-        *,
-        model: nn.Module,
-        tta_mapper: Callable[[Mapping[str, Any]], Iterable[dict[str, Any]]],
-    ) -> None:
+    def __init__(self, *, model: nn.Module, tta_mapper: Mapper) -> None:
         """From a config: ``PanopticFPNWithTTA(cfg, model)``.
 
         Args:
@@ -144,12 +138,7 @@ class PanopticFPNWithTTA(nn.Module):
         self.tta_mapper = tta_mapper
 
     @classmethod
-    def from_config(
-        cls,
-        cfg: CfgNode,
-        model: nn.Module,
-        tta_mapper: Callable[[Mapping[str, Any]], Iterable[dict[str, Any]]] | None = None,
-    ) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, model: nn.Module, tta_mapper: Mapper | None = None) -> dict[str, Any]:
         """Arguments from a config, which gives the views, and a model."""
         return {"model": model, "tta_mapper": tta_mapper or Views(cfg)}
 
@@ -293,8 +282,6 @@ def _scaled(instances: Instances, size: tuple[int, int]) -> Instances:
 
 def _resized(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """An image (3, h, w) of any type as float (3, H, W)."""
-    if image.shape[1:] == size:
-        return image
     return F.interpolate(image[None].float(), size=size, mode="bilinear", antialias=True)[0]
 
 
