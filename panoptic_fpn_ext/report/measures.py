@@ -57,7 +57,9 @@ def confusion_section(source: Source, costs: Sequence[Costs]) -> Section:
     names = [*(str(row["name"]) for row in source.categories), "void or nothing"]
     together = sum(matrices.values())
     pairs = np.argwhere(np.asarray(together) * (1 - np.eye(len(names), dtype=np.int64)) > 0)
-    rows = [[names[g], names[p], *(int(m[g, p]) for m in matrices.values())] for g, p in pairs.tolist()]
+    rows: list[list[Any]] = [
+        [names[g], names[p], *(int(m[g, p]) for m in matrices.values())] for g, p in pairs.tolist()
+    ]
     rows.sort(key=lambda row: -max(row[2::2]))
     columns = [Column("ground truth"), Column("predicted"), *(Column(key, "count") for key in matrices)]
     caption = "Classes that are confused" + (f", the first {_MOST_PAIRS}" if len(rows) > _MOST_PAIRS else "")
@@ -95,8 +97,8 @@ def calibration_section(source: Source, costs: Sequence[Costs]) -> list[Section]
     """Whether scores mean what they say; nothing where the predictions have none between 0 and 1."""
     found: list[tuple[int, Calibration]] = []
     for model, one in enumerate(costs):
-        scores = one.rows["score"][one.rows["predicted"]]
-        known = scores[~np.isnan(scores)]
+        known = one.rows["score"][one.rows["predicted"]]
+        known = known[~np.isnan(known)]
         if len(known) and known.min() >= 0 and known.max() <= 1:
             found.append((model, calibrate(one.rows)))
     if not found:
@@ -105,14 +107,16 @@ def calibration_section(source: Source, costs: Sequence[Costs]) -> list[Section]
     middles = [round(float(value), 3) for value in (edges[1:] + edges[:-1]) / 2]
     series = [Series("a score that means what it says", middles, "#888888", dashed=True)]
     rows = []
-    for model, one in found:
-        share = [float(m / n) if n else None for m, n in zip(one.matched.tolist(), one.count.tolist(), strict=True)]
+    for model, scores in found:
+        share = [
+            float(m / n) if n else None for m, n in zip(scores.matched.tolist(), scores.count.tolist(), strict=True)
+        ]
         series.append(Series(_named(source, "matched", model), share, _COLORS[model]))
         for k, part in enumerate(share):
             interval = f"{edges[k]:.1f} to {edges[k + 1]:.1f}"
             percent = None if part is None else 100 * part
-            score = None if not one.count[k] else 100 * float(one.score[k])
-            rows.append([_named(source, interval, model), int(one.count[k]), score, percent])
+            score = 100 * float(scores.score[k]) if scores.count[k] else None
+            rows.append([_named(source, interval, model), int(scores.count[k]), score, percent])
     errors = "; ".join(f"{_named(source, 'calibration error', model)} {one.error:.3f}" for model, one in found)
     chart = Chart(
         "calibration", "Predictions that match, by score", middles, series, "lines", "score", "share that matches",

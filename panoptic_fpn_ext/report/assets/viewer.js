@@ -104,8 +104,9 @@ function zoom(factor, x, y) {
 
 function zoomTo(box) {
   const { clientWidth: w, clientHeight: h } = firstVisible().box, [left, top, right, bottom] = box;
-  const margin = 1.8 * Math.max(right - left, bottom - top, 24);
-  view.scale = Math.min(w, h) / margin;
+  const margin = 1.8 * Math.max(right - left, bottom - top, 24), scale = Math.min(w, h) / margin;
+  if (scale <= Math.min(w / current.width, h / current.height)) { fit(); return; }
+  view.scale = scale;
   view.x = w / 2 - (left + right) / 2 * view.scale;
   view.y = h / 2 - (top + bottom) / 2 * view.scale;
   redraw();
