@@ -8,6 +8,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.modeling import build_model
+from detectron2.structures import ImageList
 
 from ..data.image_predictor import FailedImagesError, ImagePredictor
 from ..data.images import to_input_format, to_planes
@@ -36,9 +37,10 @@ class PanopticPredictor(ImagePredictor):
             of ``DATASETS.TEST``.
         model: in evaluation mode; it may be moved to any device. With ``TEST.AUG.ENABLED`` a
             :class:`~panoptic_fpn_ext.modeling.PanopticFPNWithTTA`.
+        batch_size: how many images of a list are predicted at once, where they become network inputs of one size.
     """
 
-    def __init__(self, model: CfgNode | str, weights: str = "") -> None:
+    def __init__(self, model: CfgNode | str, weights: str = "", *, batch_size: int = 1) -> None:
         """Build a model and load its weights.
 
         Args:
@@ -46,6 +48,7 @@ class PanopticPredictor(ImagePredictor):
                 :func:`~panoptic_fpn_ext.engine.model_files.find_model` knows: a config of the zoo, a checkpoint with
                 its ``config.yaml`` beside it, the folder of both, or a config file.
             weights: instead of the config's ``MODEL.WEIGHTS`` or what comes with the name.
+            batch_size: see the attribute.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -53,6 +56,7 @@ class PanopticPredictor(ImagePredictor):
                 sizes that do not fit.
             KeyError: neither checkpoint nor config tell the categories.
         """
+        self.batch_size = batch_size
         cfg = model.clone() if isinstance(model, CfgNode) else read_config(model, [], trained=True)
         check_input_format(cfg)
         cfg.defrost()
@@ -71,13 +75,28 @@ class PanopticPredictor(ImagePredictor):
         self._input_format = cfg.INPUT.FORMAT
 
     def _predict(self, image: npt.NDArray[np.uint8]) -> dict[str, Any]:
+        return self._predict_batch([self._prepare(image)])[0]
+
+    def _prepare(self, image: npt.NDArray[np.uint8]) -> dict[str, Any]:
         height, width = image.shape[:2]
         image = to_input_format(image, self._input_format)
         resized = self._resize.get_transform(image).apply_image(image)
-        tensor = to_planes(resized)
+        return {"image": to_planes(resized), "height": height, "width": width}
+
+    def _input_size(self, prepared: dict[str, Any]) -> tuple[int, int]:
+        """Height and width, padding included."""
+        backbone: Any = getattr(self.model, "backbone", None)
+        if backbone is None:  # test-time augmentation, which takes one view of one image at a time
+            return prepared["height"], prepared["width"]
+        image = torch.empty(1, *prepared["image"].shape[1:], device="meta")
+        constraints = backbone.padding_constraints
+        padded = ImageList.from_tensors([image], backbone.size_divisibility, padding_constraints=constraints).tensor
+        return padded.shape[-2], padded.shape[-1]
+
+    def _predict_batch(self, prepared: list[dict[str, Any]]) -> list[dict[str, Any]]:
         with torch.no_grad():
-            output: dict[str, Any] = self.model([{"image": tensor, "height": height, "width": width}])[0]
-        return output
+            outputs: list[dict[str, Any]] = self.model(prepared)
+        return outputs
 
 
 def _metadata(cfg: CfgNode, source: CategorySource | None) -> Metadata:

@@ -15,7 +15,7 @@ from detectron2.modeling import build_model
 
 from ..categories import THINGS_AS_OTHER, PanopticCategories
 from ..command import command_parser, run_command
-from ..engine.model_categories import RECORD, category_record
+from ..engine.model_categories import RECORD, category_record, dataset_source
 from ..engine.weight_files import read_weight_file
 from ..whole_files import whole_file
 from .configs import get_config
@@ -228,13 +228,13 @@ def _check_complete(weights: Weights, cfg: CfgNode, source: str) -> None:
 
 
 def _categories(cfg: CfgNode, is_panoptic: bool) -> PanopticCategories | None:
-    """COCO's, where the heads have its sizes; of a detector its things."""
-    stuff = [row for row in COCO_CATEGORIES if not row["isthing"]]
-    is_coco = len(_COCO_THINGS) == cfg.MODEL.ROI_HEADS.NUM_CLASSES
-    if not is_coco or (is_panoptic and len(stuff) + 1 != cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES):
+    """COCO's as detectron2 names them, where the heads have its sizes; of a detector its things."""
+    coco = dataset_source("coco_2017_val_panoptic_separated").categories
+    sizes = [(cfg.MODEL.ROI_HEADS.NUM_CLASSES, coco.num_things)]
+    sizes += [(cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, coco.num_sem_seg_classes)] if is_panoptic else []
+    if any(ours != theirs for ours, theirs in sizes):
         return None
-    rows = [row for row in COCO_CATEGORIES if is_panoptic or row["isthing"]]
-    return PanopticCategories([{**row, "color": list(row["color"])} for row in rows], THINGS_AS_OTHER)
+    return coco if is_panoptic else PanopticCategories([row for row in coco.rows if row["isthing"]], THINGS_AS_OTHER)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,7 +7,9 @@ import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces t
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from detectron2.config import CfgNode
 from tqdm import tqdm
@@ -15,8 +17,7 @@ from tqdm import tqdm
 from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.console import start_console
-from panoptic_fpn_ext.data import read_image
-from panoptic_fpn_ext.data.image_predictor import ImagePredictor
+from panoptic_fpn_ext.data.image_predictor import ImagePredictor, StreamedImage
 from panoptic_fpn_ext.engine import PanopticPredictor, PanopticResultWriter
 from panoptic_fpn_ext.engine.exported import open_exported
 from panoptic_fpn_ext.engine.images import find_images
@@ -59,6 +60,9 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--confidence-threshold", type=float, metavar="T", help="least score of instances (default: the config's)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=1, metavar="N", help="images of one size to predict at once (default: 1)"
     )
     add_register_argument(parser)
     add_verbose_argument(parser)
@@ -104,22 +108,56 @@ def load_predictor(args: argparse.Namespace) -> ImagePredictor:
     return open_exported(path, opts)
 
 
-def predict(paths: Sequence[str], predictor: ImagePredictor, output: str, writer: PanopticResultWriter | None) -> int:
-    """Write an overlay and, with a writer, a result of each image; returns how many failed, which are named."""
-    names, failed = UniqueNames(), 0
-    for index, path in enumerate(tqdm(paths, desc="Predicting", unit="image", disable=None), start=1):
-        name = names.take(path) + ".png"
-        try:
-            image = read_image(path, "BGR")
-            panoptic_seg, segments_info = predictor(image)["panoptic_seg"]
-            overlay = draw_panoptic(image[:, :, ::-1], panoptic_seg, segments_info, predictor.metadata, hatch_void=True)
-            save_image(os.path.join(output, name), overlay)
-            if writer is not None:
-                writer.write(index, path, panoptic_seg, segments_info, png_name=name)
-        except Exception as error:  # whatever it is, the other images are spared
-            tqdm.write(_failure(path, error), file=sys.stderr)
+def predict(
+    paths: Sequence[str],
+    predictor: ImagePredictor,
+    output: str,
+    writer: PanopticResultWriter | None,
+    batch_size: int = 1,
+) -> int:
+    """Write an overlay and, with a writer, a result of each image; returns how many failed, which are named.
+
+    The next images are read and the last ones written while the network predicts.
+    """
+    unique, failed = UniqueNames(), 0
+    names = [unique.take(path) + ".png" for path in paths]
+
+    def write(one: StreamedImage) -> None:
+        if one.error is not None or one.output is None or one.image is None:
+            raise one.error or ValueError("no output")
+        panoptic_seg, segments_info = one.output["panoptic_seg"]
+        overlay = draw_panoptic(one.image[:, :, ::-1], panoptic_seg, segments_info, predictor.metadata, hatch_void=True)
+        save_image(os.path.join(output, names[one.index]), overlay)
+        if writer is not None:
+            writer.write(one.index + 1, paths[one.index], panoptic_seg, segments_info, png_name=names[one.index])
+
+    with ThreadPoolExecutor(1) as pool:
+        stream = tqdm(predictor.stream(paths, batch_size), "Predicting", total=len(paths), unit="image", disable=None)
+        for index, error in _errors(pool, write, stream, 2 * batch_size):
+            tqdm.write(_failure(paths[index], error), file=sys.stderr)
             failed += 1
     return failed
+
+
+def _errors(
+    pool: ThreadPoolExecutor, write: Callable[[StreamedImage], None], stream: Iterable[StreamedImage], most: int
+) -> Iterator[tuple[int, Exception]]:
+    """Write images in a thread, a few at a time waiting; yields which failed, and why."""
+    writing: deque[tuple[int, Future[None]]] = deque()
+
+    def finish() -> Iterator[tuple[int, Exception]]:
+        index, future = writing.popleft()
+        try:
+            future.result()
+        except Exception as error:  # whatever it is, the other images are spared
+            yield index, error
+
+    for one in stream:
+        writing.append((one.index, pool.submit(write, one)))
+        if len(writing) > most:
+            yield from finish()
+    while writing:
+        yield from finish()
 
 
 def predict_video(reader: VideoReader, predictor: ImagePredictor, output: str) -> str:
@@ -177,14 +215,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start_console(verbose=args.verbose)
     if args.video_input is not None:
         return run_video(args)
+    if args.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {args.batch_size}.")
     paths = find_images(args.input, args.output)
     predictor = load_predictor(args)
     os.makedirs(args.output, exist_ok=True)
     if args.save_results or args.html:
         with PanopticResultWriter(args.output, PanopticCategories.from_metadata(predictor.metadata)) as writer:
-            failed = predict(paths, predictor, args.output, writer)
+            failed = predict(paths, predictor, args.output, writer, args.batch_size)
     else:
-        failed = predict(paths, predictor, args.output, None)
+        failed = predict(paths, predictor, args.output, None, args.batch_size)
     print(f"{len(paths) - failed} overlays are in {args.output}.")
     if args.html and failed < len(paths):
         results = os.path.join(args.output, "predictions.json")
