@@ -43,8 +43,8 @@ class ModelIds:
 
     def to_dataset(
         self, panoptic_seg: npt.NDArray[np.integer], segments_info: Sequence[Mapping[str, Any]] | None
-    ) -> tuple[npt.NDArray[np.integer], list[dict[str, int]], list[str]]:
-        """Segment ids (H, W), their ``{"id", "category_id"}`` with dataset ids, and why some segments were left out.
+    ) -> tuple[npt.NDArray[np.integer], list[dict[str, Any]], list[str]]:
+        """Segment ids (H, W), their ``{"id", "category_id"}`` with dataset ids (``score``), and why some were left out.
 
         Args:
             panoptic_seg: integers (H, W), segment ids, or panoptic labels where ``segments_info`` is None.
@@ -66,7 +66,8 @@ class ModelIds:
                     problems.append(f"segment {info['id']} has an unknown category: {kind}")
                     continue
                 category_id = self._dataset_ids[key]
-            segments.append({"id": int(info["id"]), "category_id": category_id})
+            score = {"score": float(info["score"])} if info.get("score") is not None else {}
+            segments.append({"id": int(info["id"]), "category_id": category_id, **score})
         return panoptic_seg, segments, problems
 
     def _segments_of_labels(self, labels: npt.NDArray[np.integer]) -> list[dict[str, Any]]:

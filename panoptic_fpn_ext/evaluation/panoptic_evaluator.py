@@ -15,9 +15,11 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from ..coco_json import image_key
+from .errors.analysis import PanopticErrors
+from .errors.records import ErrorRecords, join_records
 from .ground_truth import GroundTruth
 from .model_ids import ModelIds, unlisted_categories
-from .panoptic_quality import ImageCounts, PQCounts, count_image
+from .panoptic_quality import ImageCounts, PQCounts, compare_image, count_image
 from .prediction_writer import PredictionWriter, write_json
 from .problems import Problems
 from .records import ImageRecords, fold_records, image_positions
@@ -55,6 +57,7 @@ class _State:
     failed: "array[int]" = field(default_factory=lambda: array("q"))
     problems: Problems = field(default_factory=Problems)
     written: str | None = None
+    errors: dict[str, Any] | None = None
 
 
 class PanopticQualityEvaluator(DatasetEvaluator):
@@ -75,6 +78,7 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         *,
         gt_cache_bytes: int = 0,
         png_decoder: str | None = None,
+        explain: bool = False,
     ) -> None:
         """
         Args:
@@ -85,6 +89,7 @@ class PanopticQualityEvaluator(DatasetEvaluator):
             gt_cache_bytes: memory for decoded ground truth (20 KB a COCO image) that later evaluations with this
                 object use again; 0 for none.
             png_decoder: one of ``panoptic_png.png_decoders()``; None is the fastest.
+            explain: also keep why points are lost: after ``evaluate``, ``errors`` on the main process.
 
         Raises:
             FileNotFoundError: the ground truth is not there.
@@ -105,7 +110,13 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         self._output_dir = output_dir
         self._worker = BackgroundWorker(self._work, self._explain, MAX_WAITING)
         self._writer = None if output_dir is None else PredictionWriter(output_dir, comm.get_rank())
+        self._explains = explain
+        self.errors: PanopticErrors | None = None
+        self._begin()
+
+    def _begin(self) -> None:
         self._state = _State()
+        self._errors = ErrorRecords(self._truth) if self._explains else None
 
     @property
     def output_dir(self) -> str | None:
@@ -117,7 +128,7 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         self._worker.finish()
         if self._writer is not None:
             self._writer.close()
-        self._state = _State()
+        self._begin()
 
     def state_dict(self) -> dict[str, Any]:
         """What this process has gathered, to go on from after an interruption."""
@@ -125,6 +136,8 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         state = self._state
         problems = {"count": state.problems.count, "first": state.problems.first}
         found = {"records": state.records.state_dict(), "failed": list(state.failed), "problems": problems}
+        if self._errors is not None:
+            found["errors"] = self._errors.state_dict()
         return {**found, "lines": "" if self._writer is None else self._writer.state()}
 
     def add_state(self, state: Mapping[str, Any]) -> None:
@@ -132,6 +145,8 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         self._state.records.add_state(state["records"])
         self._state.failed.extend(state["failed"])
         self._state.problems.include([Problems(**state["problems"])])
+        if self._errors is not None:
+            self._errors.add_state(state["errors"])
         if self._writer is not None:
             self._writer.add_state(state["lines"])
 
@@ -150,6 +165,7 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         self._worker.finish()
         if self._writer is not None:
             self._state.written = self._writer.close()
+        self._state.errors = None if self._errors is None else self._errors.state_dict()
         states = comm.gather(self._state)
         results, error = self._conclude(states) if comm.is_main_process() else (None, None)
         error = comm.all_gather(error)[0]
@@ -174,6 +190,8 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         problems.include([self._find_absent_and_duplicate(states)])
         problems.raise_if_any()
         counts = fold_records([state.records for state in states], self._truth.categories)
+        if self._explains:
+            self.errors = join_records(self._truth, [s.errors for s in states if s.errors is not None], counts)
         self._report(counts)
         return detectron2_results(counts)
 
@@ -223,11 +241,16 @@ class PanopticQualityEvaluator(DatasetEvaluator):
             raise ValueError(f"prediction: {'; '.join(problems)}")
         self._state.records.add(position, self._count(position, ids, segments))
 
-    def _count(self, position: int, ids: npt.NDArray[np.integer], segments: list[dict[str, int]]) -> ImageCounts:
+    def _count(self, position: int, ids: npt.NDArray[np.integer], segments: list[dict[str, Any]]) -> ImageCounts:
         parsed, problems = parse_segments(segments, self._truth.category_index, predicted=True)
         if problems:
             raise ValueError(f"prediction: {'; '.join(problems)}")
-        return count_image(*self._truth.compare(position, ids, parsed))
+        maps = self._truth.compare(position, ids, parsed)
+        if self._errors is None:
+            return count_image(*maps)
+        compared = compare_image(*maps)
+        self._errors.add(position, maps, compared, segments, self._truth.png_names[position])
+        return compared.counts
 
     def _explain(self, prediction: _Prediction | _Refused, error: Exception) -> None:
         text = str(error)

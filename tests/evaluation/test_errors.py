@@ -2,16 +2,19 @@
 
 import copy
 import json
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from oracles_errors import slow_causes
 from oracles_pq import CATEGORIES, Image, draw, random_image, segment, slow_counts, write_coco
 
 from panoptic_fpn_ext.categories import PanopticCategories
+from panoptic_fpn_ext.evaluation import PanopticQualityEvaluator
 from panoptic_fpn_ext.evaluation.errors import (
     CAUSES,
     COLUMNS,
@@ -27,6 +30,7 @@ from panoptic_fpn_ext.evaluation.errors import (
 )
 from panoptic_fpn_ext.evaluation.panoptic_quality import compare_image
 from panoptic_fpn_ext.evaluation.segments import as_segment_map, as_segment_maps, parse_segments
+from panoptic_fpn_ext.panoptic_png import read_panoptic_png
 
 CAR, PERSON, ROAD, SKY = 7, 3, 200, 21
 TABLE = PanopticCategories(CATEGORIES, as_listed=True)
@@ -283,3 +287,29 @@ def test_an_area_that_gives_impossible_losses_is_named(tmp_path: Path):
     image = draw("1111", [segment(1, CAR, area=1)], "2222", {2: CAR})
     with pytest.raises(ValueError, match=r"image 0: .*area of segment 1 is 1 px in the JSON, and its mask has 4"):
         explain_files(*write_coco(tmp_path, [image]))
+
+
+def test_an_evaluation_explains_itself_as_files_do_also_when_gathered_in_parts(
+    tmp_path: Path, register: Callable[..., str]
+):
+    gt_json, pred_json = _files(tmp_path, number=6)
+    of_files = explain_files(gt_json, pred_json)
+    content = json.loads(gt_json.read_text())
+    ids = [annotation["image_id"] for annotation in content["annotations"]]
+    images = [{"id": id_, "file_name": f"{id_}.jpg", "height": 12, "width": 16} for id_ in ids]
+    gt_json.write_text(json.dumps({**content, "images": images}))
+    name = register("explained", tmp_path, tmp_path / "gt", gt_json)
+    predictions = json.loads(pred_json.read_text())["annotations"]
+    maps = [torch.from_numpy(read_panoptic_png(str(tmp_path / "pred" / a["file_name"]))) for a in predictions]
+    outputs = [{"panoptic_seg": (ids, a["segments_info"])} for ids, a in zip(maps, predictions, strict=True)]
+    evaluator, before = (PanopticQualityEvaluator(name, explain=True) for _ in range(2))
+    before.reset()
+    before.process(predictions[4:], outputs[4:])
+    evaluator.reset()
+    evaluator.add_state(before.state_dict())
+    evaluator.process(predictions[:4], outputs[:4])
+    evaluator.evaluate()
+    assert evaluator.errors is not None
+    assert evaluator.errors.rows.tobytes() == of_files.rows.tobytes()
+    assert evaluator.errors.totals() == of_files.totals()
+    assert (evaluator.errors.pixel_confusion == of_files.pixel_confusion).all()

@@ -28,6 +28,7 @@ SEGMENT_DTYPE: Final = np.dtype(
         ("other_category", np.int32),
         ("bbox", np.int32, 4),
         ("pixels", np.float64),
+        ("on_void", np.float64),
         ("intersection", np.float64),
         ("union", np.float64),
         ("near_edge", np.float64),
@@ -40,7 +41,7 @@ SEGMENT_DTYPE: Final = np.dtype(
 cause or is the match, 0 for none; ``other_category``: its category, -1 for none; ``intersection`` and ``union`` (px, as
 PQ counts them) are with it, 0 for none. ``near_edge``: of a match, px that only one of the two has and that are near an
 edge of the ground truth, else 0. ``touches_thing``: it is a thing beside or above another one. ``bbox``: [x, y, width,
-height]. ``score``: NaN if none.
+height]. ``on_void``: px of a prediction on void, else 0. ``score``: NaN if none.
 """
 
 
@@ -73,6 +74,7 @@ def explain_image(
     rows_gt["touches_thing"] = _touches_thing(gt, edges, isthing)[in_gt]
     rows_gt["bbox"] = join_boxes(sides, compared.gt, len(in_gt))[in_gt]
     rows_pred["bbox"] = join_boxes(sides, compared.pred, len(in_pred))[in_pred]
+    rows_pred["on_void"] = compared.on_void[in_pred]
     near_edge = _near_edge(gt, compared, near)
     of_pair = compared.pixels, compared.union
     others_gt = np.append(pred.ids, 0)[compared.pred], pred.categories[compared.pred], *of_pair
