@@ -117,7 +117,8 @@ def calibration_section(source: Source, costs: Sequence[Costs]) -> list[Section]
             percent = None if part is None else 100 * part
             score = 100 * float(scores.score[k]) if scores.count[k] else None
             rows.append([_named(source, interval, model), int(scores.count[k]), score, percent])
-    errors = "; ".join(f"{_named(source, 'calibration error', model)} {one.error:.3f}" for model, one in found)
+    many = len(source.models) > 1
+    errors = ", ".join(f"{one.error:.3f}" + f" ({source.models[model]})" * many for model, one in found)
     chart = Chart(
         "calibration", "Predictions that match, by score", middles, series, "lines", "score", "share that matches",
         numeric=True, range=(0, 1),
@@ -125,5 +126,5 @@ def calibration_section(source: Source, costs: Sequence[Costs]) -> list[Section]
     columns = [Column("score"), Column("segments", "count"), Column("mean score, %", "percent")]
     columns.append(Column("matched, %", "percent"))
     table = Table("calibration", "Scores and matches", columns, rows)
-    text = f"Of the segments with a score of 0.9, nine in ten should match. Expected {errors}."
+    text = f"Of the segments with a score of 0.9, nine in ten should match. Expected calibration error: {errors}."
     return [Section("calibration", "Scores", "What scores mean", [chart, table], text)]

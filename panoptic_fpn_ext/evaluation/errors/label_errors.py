@@ -71,8 +71,11 @@ def find_label_errors(errors: PanopticErrors, most: int | None = None) -> list[L
     """
     segments = _segments(errors)
     found: dict[int, tuple[float, str, int]] = {}
+    isthing = [errors.categories.isthing(id_) for id_ in errors.categories.dataset_ids]
     for finder in (_classes, _missing, _merged, _borders):
         for row, suspicion, kind, predicted in finder(segments):
+            if kind == "merged" and not isthing[predicted]:  # stuff is one segment however many parts it has
+                continue
             if suspicion > found.get(row, (0.0,))[0]:
                 found[row] = (suspicion, kind, predicted)
     order = sorted(found, key=lambda row: (-found[row][0], row))[:most]

@@ -112,12 +112,30 @@ function drawMatrix(figure) {
   const unit = figure.querySelector("select"), counts = report.confusion.counts, names = report.confusion.names, size = names.length;
   const cell = Math.max(6, Math.min(26, Math.floor(640 / size))), ratio = devicePixelRatio || 1;
   const rowSums = () => counts[unit.value].map((row) => row.reduce((sum, value) => sum + value, 0));
+  // Names beside the squares where there is room for them.
+  const named = size <= 40, margin = named ? 130 : 0;
   let at = [0, 0];
   const draw = () => {
     const values = counts[unit.value], sums = rowSums(), context = canvas.getContext("2d");
-    Object.assign(canvas, { width: size * cell * ratio, height: size * cell * ratio });
-    canvas.style.width = canvas.style.height = `${size * cell}px`;
+    const side = size * cell + margin;
+    Object.assign(canvas, { width: side * ratio, height: side * ratio });
+    canvas.style.width = canvas.style.height = `${side}px`;
     context.scale(ratio, ratio);
+    context.translate(margin, margin);
+    context.fillStyle = style("--soft");
+    context.font = `12px ${Chart.defaults.font.family}`;
+    context.textBaseline = "middle";
+    if (named) names.forEach((name, i) => {
+      const text = name.length > 18 ? `${name.slice(0, 17)}…` : name, middle = (i + 0.5) * cell;
+      context.textAlign = "right";
+      context.fillText(text, -8, middle, margin - 10);
+      context.save();
+      context.translate(middle, -8);
+      context.rotate(-Math.PI / 2);
+      context.textAlign = "left";
+      context.fillText(text, 0, 0, margin - 10);
+      context.restore();
+    });
     values.forEach((row, y) => row.forEach((value, x) => {
       const share = value / (sums[y] || 1);
       context.fillStyle = style("--line");
@@ -135,8 +153,9 @@ function drawMatrix(figure) {
       + `(${((100 * value) / (sums[y] || 1)).toFixed(1)} % of ${names[y]})`;
   };
   const go = (x, y) => { at = [Math.min(size - 1, Math.max(0, x)), Math.min(size - 1, Math.max(0, y))]; draw(); };
-  canvas.addEventListener("pointermove", (event) => go(Math.floor(event.offsetX / cell), Math.floor(event.offsetY / cell)));
-  canvas.addEventListener("pointerdown", (event) => go(Math.floor(event.offsetX / cell), Math.floor(event.offsetY / cell)));
+  for (const kind of ["pointermove", "pointerdown"]) {
+    canvas.addEventListener(kind, (event) => go(Math.floor((event.offsetX - margin) / cell), Math.floor((event.offsetY - margin) / cell)));
+  }
   canvas.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     if (step) { event.preventDefault(); go(at[0] + step[0], at[1] + step[1]); }
