@@ -85,6 +85,9 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     # Different images that may turn out to be unreadable while training before it stops; others take their place.
     _set_default(cfg.DATALOADER, "MAX_UNREADABLE_IMAGES", 10)
 
+    # The most pixels of an image or a panoptic PNG, refused before they are decoded; 0 for 178,956,970, Pillow's.
+    _set_default(cfg.INPUT, "MAX_IMAGE_PIXELS", 0)
+
     # How many images of each dataset, evenly spread, have their files checked before a training, 0 for none (the others
     # are checked as they are read); and whether segments that disagree with the PNG (ids, areas) are taken as they are.
     _set_default(cfg.DATASETS, "CHECKED_IMAGES", 50)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
+from .pixel_bound import pixel_bound
 from .structures import UnreadableFileError
 
 __all__ = [
@@ -130,6 +131,12 @@ def _check_header(path: str, local_path: str) -> None:
         raise FileNotFoundError(f"Panoptic PNG {path} does not exist.") from error
     if not header.startswith(_PNG_START):
         raise UnreadableFileError(f"Panoptic PNG {path} cannot be decoded: the file is broken or no PNG.")
+    width, height = (int.from_bytes(header[at : at + 4], "big") for at in (16, 20))
+    if (bound := pixel_bound()) is not None and width * height > bound:
+        raise ValueError(
+            f"Panoptic PNG {path} says that it has {width}×{height} px, more than the {bound:,} that are decoded "
+            "without being asked to. If they are right, raise INPUT.MAX_IMAGE_PIXELS (--max-image-pixels)."
+        )
     if header[24:] != _8_BIT_RGB:
         kinds = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGB with alpha"}
         kind = f"{header[24]}-bit {kinds.get(header[25], '?')}" if len(header) == 26 else "a broken header"

@@ -23,6 +23,7 @@ from iopath.common.file_io import file_lock
 from tabulate import tabulate
 
 from ..command import run_command
+from ..pixel_bound import set_pixel_bound
 from .formats import FORMATS, Conversion, LabelOptions, Labels, Report, Source, choose_labels, convert
 from .formats.conversion import MALFORMED, said, write_json
 from .formats.files import read_yaml
@@ -79,6 +80,7 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_argument("--group", help="regular expression: images where it finds the same stay in one part")
     common.add_argument("--copy", action="store_true", help="copy the images instead of linking them")
     common.add_argument("--processes", type=int, default=0, help="default: one a core")
+    common.add_argument("--max-image-pixels", type=int, default=0, help="most pixels of an image (default: Pillow's)")
 
 
 def _names(text: str) -> list[str]:
@@ -131,6 +133,7 @@ def convert_description(
         ValueError: the source is not of its format, or the description does not fit it.
         OSError: the output cannot be written.
     """
+    set_pixel_bound(description.max_image_pixels)
     parameters = inspect.signature(FORMATS[description.format]).parameters
     arguments = {name: getattr(description, name) for name in parameters}
     source = _read(description.format, arguments)
@@ -218,7 +221,7 @@ def _record(description: Description, source: Source) -> dict[str, Any]:
     of_images = (path for image in source.images for path in (image.path, *image.files))
     files = sorted({*source.files, *of_images})
     stamps = [[path, *_stamp(path)] for path in files]
-    ignored = {"output", "processes"}
+    ignored = {"output", "processes", "max_image_pixels"}
     options = {key: value for key, value in vars(description).items() if key not in ignored}
     return {"description": json.loads(json.dumps(options)), "files": stamps, "parts": None}
 

@@ -20,6 +20,7 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import log_first_n
 from PIL import Image, UnidentifiedImageError
 
+from ..pixel_bound import pixel_bound
 from ..structures import UnreadableFileError
 
 __all__ = ["image_channels", "image_size", "in_row_order", "read_image", "read_labels", "to_input_format", "to_planes"]
@@ -174,12 +175,14 @@ def _file(path: str) -> Iterator[Image.Image]:
 
 def _open(f: Any) -> Image.Image:
     """The image of an open file, not decoded yet."""
+    pixel_bound()
     try:
         return Image.open(f)
     except Image.DecompressionBombError as error:
         raise _RefusedError(
             f"is larger than Pillow decodes without being asked to ({error}) "
-            "Make it smaller, cut it into parts or, in Python, raise PIL.Image.MAX_IMAGE_PIXELS"
+            "Make it smaller, cut it into parts or raise INPUT.MAX_IMAGE_PIXELS (--max-image-pixels; in Python, "
+            "PIL.Image.MAX_IMAGE_PIXELS)"
         ) from error
     except UnidentifiedImageError as error:
         f.seek(0)

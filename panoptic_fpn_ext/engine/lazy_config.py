@@ -15,6 +15,7 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from ..pixel_bound import set_pixel_bound
 from ..structures import IGNORE_LABEL
 from ..utf8 import as_text, utf8_configs
 from .checkpoint import recorded_source
@@ -158,6 +159,7 @@ def _read_lazy_config(
     cfg = LazyConfig.apply_overrides(cfg, overrides)
     cfg.train.init_checkpoint = checkpoint_path(cfg.train.init_checkpoint)
     cfg.train.device = available_device(cfg.train.device)
+    set_pixel_bound(cfg.train.get("max_image_pixels", 0))
     free = not any(override.startswith(tuple(_DATASETS.values())) for override in overrides)
     found = adopted([as_text(name) for name, *_ in registrations], _all_datasets(cfg), free=free)
     for key, name in zip(_DATASETS.values(), found or (), strict=False):

@@ -16,6 +16,7 @@ from ..config import add_panoptic_fpn_ext_config
 from ..data import cityscapes_panoptic, describe_coco_panoptic, register_coco_panoptic
 from ..data.street.categories import categories as street_categories
 from ..data.synthetic_street import SPLITS, register_synthetic_street
+from ..pixel_bound import set_pixel_bound
 from ..utf8 import as_text
 from .checkpoint import recorded_source
 from .checks import check_config, check_head_sizes, check_input_format, fill_in_num_classes, prediction_source
@@ -292,6 +293,7 @@ def read_config(config_file: str, opts: list[str], *, trained: bool = False) -> 
         cfg.MODEL.WEIGHTS = weights
     merge_pairs(cfg, opts)
     scale_schedule(cfg, fixed=[str(key) for key in opts[::2]])
+    set_pixel_bound(cfg.INPUT.get("MAX_IMAGE_PIXELS", 0))
     cfg.MODEL.WEIGHTS = checkpoint_path(cfg.MODEL.WEIGHTS)
     use_available_device(cfg)
     return cfg

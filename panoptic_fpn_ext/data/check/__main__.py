@@ -18,6 +18,7 @@ from typing import Any
 from tabulate import tabulate
 
 from ...command import run_command
+from ...pixel_bound import set_pixel_bound
 from .annotations import content_text
 from .findings import KINDS
 from .runner import Result, check_dataset, find_copies
@@ -42,12 +43,14 @@ def _parser() -> argparse.ArgumentParser:
         help="another part of the dataset: images of both that look the same are found",
     )
     parser.add_argument("--processes", type=int, default=0, help="default: one a core")
+    parser.add_argument("--max-image-pixels", type=int, default=0, help="most pixels of a file (default: Pillow's)")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status."""
     args = _parser().parse_args(arguments)
+    set_pixel_bound(args.max_image_pixels)
     result = check_dataset(args.json, args.pngs, args.images, processes=args.processes)
     if args.against:
         other = check_dataset(*args.against, processes=args.processes)
