@@ -30,6 +30,7 @@ lr_multiplier = L(WarmupParamScheduler)(
 
 train.max_iter = 5000
 train.eval_period = 2500
+train.test_aug.update(min_sizes=[200, 240, 280], max_size=448)
 train.checkpointer.period = 250
 train.clip_gradients.update(enabled=True, clip_value=5.0)
 train.output_dir = "output/synthetic_street/panoptic_fpn_R_18_narrow"

@@ -17,5 +17,6 @@ dataloader.test.mapper.augmentations[0].update(short_edge_length=288, max_size=4
 
 train.max_iter = 3000
 train.eval_period = 0
+train.test_aug.update(min_sizes=[240, 288, 336], max_size=560)
 lr_multiplier.warmup_length = 100 / train.max_iter
 train.output_dir = "output/user/panoptic_fpn_R_18_narrow"

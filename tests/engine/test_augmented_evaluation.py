@@ -16,6 +16,7 @@ from panoptic_fpn_ext.engine import PanopticPredictor, Trainer
 from panoptic_fpn_ext.engine.lazy_config import load_lazy_config
 from panoptic_fpn_ext.engine.lazy_training import train_lazily
 from panoptic_fpn_ext.engine.options import check_options
+from panoptic_fpn_ext.engine.silent_settings import warn_of_settings
 from panoptic_fpn_ext.modeling import PanopticFPNWithTTA
 
 
@@ -56,7 +57,7 @@ def test_training_ends_with_it_and_a_checkpoint_is_evaluated_with_it(augmented_c
     assert (tmp_path / "again_TTA" / "panoptic_quality.json").exists()
 
 
-def test_views_change_the_result_and_a_mask_rcnn_takes_detectron2s(augmented_cfg):
+def test_a_mask_rcnn_takes_detectron2s(augmented_cfg):
     augmented_cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
     augmented_cfg.merge_from_list(["TEST.AUG.MIN_SIZES", (48, 64), "TEST.AUG.FLIP", True])
     trainer = Trainer(augmented_cfg)
@@ -84,6 +85,15 @@ def _first_image(dataset: str) -> str:
     from detectron2.data import DatasetCatalog
 
     return str(DatasetCatalog.get(dataset)[0]["file_name"])
+
+
+def test_sizes_that_are_not_the_models_are_warned_of(augmented_cfg, caplog):
+    warn_of_settings(augmented_cfg, augmented_cfg.DATASETS.TEST)
+    assert not caplog.records
+    augmented_cfg.TEST.AUG.MIN_SIZES = (400, 1200)  # detectron2's
+    warn_of_settings(augmented_cfg, augmented_cfg.DATASETS.TEST)
+    assert "TEST.AUG.MIN_SIZES are from 400 to 1200 px, and INPUT.MIN_SIZE_TEST is 64" in caplog.text
+    assert "Set it to (51, 64, 77)." in caplog.text
 
 
 def test_lazily(street_datasets, tmp_path):
