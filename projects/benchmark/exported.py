@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 from alternation import Sides, alternate, print_rows
 from environment import environment
-from network import INPUT_SIZE, OUTPUT_SIZE, build, build_sides, read_inputs
+from network import INPUT_SIZE, OUTPUT_SIZE, build, build_sides, count_different, read_inputs
 from PIL import Image
 from torch.nn import functional as F
 
@@ -59,19 +59,16 @@ def main() -> None:
         "ours": as_predictor(models["ours, panoptic_seg"]),
         **{name: ExportedPredictor(args.folder / file, threads=threads) for name, file in FILES.items()},
     }
-    maps: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
 
     def side(name: str) -> Any:
-        return lambda _: maps.update({name: predictors[name](image)["panoptic_seg"]})
+        return lambda _: outputs.update({name: predictors[name](image)})
 
     sides: Sides = {name: side(name) for name in predictors}
     rows = alternate(sides, args.rounds, "cpu")
-    expected, segments = maps["detectron2"]
     for row in rows:
-        found, others = maps[row["side"]]
         row["faster"] = rows[0]["wall_s"] / row["wall_s"]
-        row["different_pixels"] = int((found != expected).sum())
-        row["segments"] = f"{len(others)} of {len(segments)}"
+        row["different_pixels"] = count_different(outputs[row["side"]], outputs["detectron2"])
         row["peak_mb"] = peak_memory(args, row["side"], photo)
     print_rows(rows)
     report = {"rows": rows, "rounds": args.rounds, "environment": environment("cpu", ("onnxruntime", "openvino"))}
