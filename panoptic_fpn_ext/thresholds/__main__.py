@@ -23,10 +23,13 @@ from ..command import command_parser, run_command
 from ..console import start_console
 from ..engine import PanopticPredictor, Trainer
 from ..engine.setup import add_register_argument, load_config
+from ..evaluation.errors.records import ErrorRecords, join_records
 from ..evaluation.ground_truth import GroundTruth
 from ..evaluation.model_ids import ModelIds, unlisted_categories
 from ..evaluation.prediction_writer import write_json
+from ..evaluation.records import ImageRecords, fold_records
 from ..whole_files import file_hash, whole_file
+from .explain import explain
 from .recount import Grid, ThresholdCounts, recount
 from .stored import CombinerInputs, record
 
@@ -62,6 +65,11 @@ def get_parser() -> argparse.ArgumentParser:
             help=f"{what} to try besides the config's ({shown})",
         )
     parser.add_argument("--category", metavar="NAME", help="find the best setting for this class, not for all")
+    parser.add_argument(
+        "--errors",
+        metavar="JSON",
+        help="also write why points are lost with the config's thresholds, and which they cost",
+    )
     add_register_argument(parser)
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config options")
     return parser
@@ -93,6 +101,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         inputs = CombinerInputs.load(file_name)
         recount(counts, inputs, truth, position, ids, cfg.MODEL.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS)
     _report(args, cfg, counts, wanted)
+    if args.errors:
+        _explain(args.errors, cfg, truth, ids, _positions(truth, stored))
+
+
+def _explain(path: str, cfg: CfgNode, truth: GroundTruth, ids: ModelIds, files: dict[int, str]) -> None:
+    combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
+    setting = combine.OVERLAP_THRESH, combine.INSTANCES_CONFIDENCE_THRESH, combine.STUFF_AREA_LIMIT
+    errors, records = ErrorRecords(truth), ImageRecords()
+    for position, file_name in _progress(sorted(files.items()), "explaining"):
+        inputs = CombinerInputs.load(file_name)
+        counts = explain(errors, inputs, truth, position, ids, combine.THING_SEM_SEG_IDS, setting)
+        records.add(position, counts)
+    found = join_records(truth, [errors.state_dict()], fold_records([records], truth.categories))
+    write_json(path, found.json())
+    _show(f"Written: {path}")
 
 
 def _grid(args: argparse.Namespace, cfg: CfgNode) -> Grid:

@@ -21,7 +21,7 @@ from ..evaluation.panoptic_quality import Comparison, compare_image
 from ..evaluation.segments import NO_CATEGORY, SegmentMap, parse_segments
 from .stored import CombinerInputs
 
-__all__ = ["Grid", "ThresholdCounts", "combine", "recount"]
+__all__ = ["Grid", "ThresholdCounts", "combine", "recount", "with_stuff"]
 
 
 class Grid(NamedTuple):
@@ -116,6 +116,15 @@ def combine(inputs: CombinerInputs, overlap: float, prefixes: Collection[int]) -
         yield number, panoptic, accepted
 
 
+def with_stuff(
+    inputs: CombinerInputs, panoptic: npt.NDArray[np.int32], things: int, thing_sem_seg_ids: Collection[int]
+) -> npt.NDArray[np.int32]:
+    """A map (H, W) of ``things`` instances with all stuff on what is free: its semantic id + ``things`` + 1."""
+    stuff_map = inputs.labels.astype(np.int32) + (things + 1)
+    stuff_map[np.isin(inputs.labels, [*thing_sem_seg_ids])] = 0
+    return np.where(panoptic > 0, panoptic, stuff_map)
+
+
 def recount(
     counts: ThresholdCounts,
     inputs: CombinerInputs,
@@ -153,19 +162,17 @@ def _compare(
     ids: ModelIds,
     thing_sem_seg_ids: Collection[int],
 ) -> tuple[SegmentMap, SegmentMap, Comparison]:
-    stuff_map = inputs.labels.astype(np.int32) + (len(accepted) + 1)
-    stuff_map[np.isin(inputs.labels, [*thing_sem_seg_ids])] = 0
-    full = np.where(panoptic > 0, panoptic, stuff_map)
+    full = with_stuff(inputs, panoptic, len(accepted), thing_sem_seg_ids)
     segments: list[dict[str, Any]] = [
         {"id": index, "category_id": int(inputs.classes[k]), "isthing": True} for index, k in enumerate(accepted, 1)
     ]
     for id_ in np.unique(full[full > len(accepted)]).tolist():
         segments.append({"id": id_, "category_id": id_ - len(accepted) - 1, "isthing": False})
-    full, listed, problems = ids.to_dataset(full, segments)
+    pred_ids, listed, problems = ids.to_dataset(full, segments)
     if problems:
         raise ValueError(f"image {truth.image_ids[position]!r}: prediction: {'; '.join(problems)}")
     parsed, problems = parse_segments(listed, truth.category_index, predicted=True)
     if problems:
         raise ValueError(f"image {truth.image_ids[position]!r}: prediction: {'; '.join(problems)}")
-    gt, pred = truth.compare(position, full, parsed)
+    gt, pred = truth.compare(position, pred_ids, parsed)
     return gt, pred, compare_image(gt, pred)

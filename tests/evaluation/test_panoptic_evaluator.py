@@ -212,7 +212,8 @@ def test_what_is_written(images: list[Image], dataset: Callable[..., str], tmp_p
     gt_json, pred_json = write_coco(tmp_path, images)
     out = tmp_path / "out"
     evaluate(PanopticQualityEvaluator(dataset(gt_json), str(out)), as_batch(images))
-    assert sorted(path.name for path in out.iterdir()) == ["panoptic_quality.json", "predictions", "predictions.json"]
+    written = ["evaluation.json", "panoptic_quality.json", "predictions", "predictions.json"]
+    assert sorted(path.name for path in out.iterdir()) == written
     written = json.loads((out / "predictions.json").read_text())
     assert written["annotations"] == json.loads(pred_json.read_text())["annotations"]
     assert written["categories"] == CATEGORIES

@@ -12,8 +12,10 @@ from ..panoptic_quality import Comparison, PQCounts
 from ..segments import SegmentMap
 from .analysis import ImageErrors, PanopticErrors
 from .confusion import count_pixels
+from .dropped import DroppedSegment, mark_dropped
 from .image import SEGMENT_DTYPE, explain_image
 from .scores import set_scores
+from .shapes import id_map
 
 __all__ = ["ErrorRecords", "join_records"]
 
@@ -36,6 +38,7 @@ class ErrorRecords:
         compared: Comparison,
         segments: Sequence[Mapping[str, Any]],
         file_name: str | None = None,
+        dropped: Sequence[DroppedSegment] = (),
     ) -> None:
         """Keep what one image's errors are.
 
@@ -45,11 +48,14 @@ class ErrorRecords:
             compared: ``compare_image`` of them.
             segments: the prediction's, with ``id`` and perhaps ``score``.
             file_name: of the prediction's PNG.
+            dropped: what the combiner left out, where that is known.
 
         Raises:
             ValueError: see ``explain_image``, or a score that is no number.
         """
         rows = explain_image(*maps, compared, self._truth.isthing)
+        if dropped:
+            rows = mark_dropped(rows, id_map(maps[0]), dropped)
         set_scores(rows, segments)
         count_pixels(*maps, compared, self._pixels)
         for column, value in zip(self._columns.values(), (position, *maps[0].shape, len(rows)), strict=True):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..segments import SegmentMap
 
-__all__ = ["EdgeBand", "Edges", "boxes", "coordinates", "edge_band", "find_edges", "join_boxes"]
+__all__ = ["EdgeBand", "Edges", "boxes", "coordinates", "edge_band", "find_edges", "id_map", "join_boxes"]
 
 BAND_WIDTH = 0.02
 """Width of the band along edges, of the image's diagonal, as Boundary IoU has it (Cheng et al., CVPR 2021)."""
@@ -66,6 +66,12 @@ def join_boxes(sides: _Ints, labels: npt.NDArray[np.intp], size: int) -> _Ints:
         np.minimum.at(side, labels, part)
     joined[:, joined[2] > 0] = 0
     return np.concatenate([joined[:2], -joined[2:] - joined[:2]]).T
+
+
+def id_map(segments: SegmentMap) -> npt.NDArray[np.int64]:
+    """Segment ids (H, W), int64; -1 where an id is not listed."""
+    labels = np.repeat(segments.labels, np.diff(segments.starts, append=segments.shape[0] * segments.shape[1]))
+    return np.append(segments.ids, -1)[labels].reshape(segments.shape)
 
 
 class Edges(NamedTuple):

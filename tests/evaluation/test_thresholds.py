@@ -3,21 +3,26 @@
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import inference_on_dataset
+from oracles_pq import draw, segment, write_coco
 
 from panoptic_fpn_ext import model_zoo
 from panoptic_fpn_ext.engine import PanopticPredictor, Trainer
 from panoptic_fpn_ext.engine.setup import read_config
 from panoptic_fpn_ext.evaluation import PanopticQualityEvaluator
+from panoptic_fpn_ext.evaluation.errors import CAUSES
+from panoptic_fpn_ext.evaluation.errors.records import ErrorRecords
 from panoptic_fpn_ext.evaluation.ground_truth import GroundTruth
 from panoptic_fpn_ext.evaluation.model_ids import ModelIds
 from panoptic_fpn_ext.thresholds import CombinerInputs, Grid, ThresholdCounts, record, recount
 from panoptic_fpn_ext.thresholds.__main__ import main
+from panoptic_fpn_ext.thresholds.explain import explain
 
 STREET = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
 GRID = Grid((0.0, 0.5), (0.1, 0.5, 0.9), (0.0, 900.0))
@@ -78,9 +83,39 @@ def test_command_finds_the_best_setting_and_infers_once(
     assert "Best of 18" in capsys.readouterr().out
 
     monkeypatch.setattr("panoptic_fpn_ext.thresholds.__main__.record", lambda *_: pytest.fail("inferred again"))
-    main([*command, "--overlaps", "0.3", "--category", "road"])
+    main([*command, "--overlaps", "0.3", "--category", "road", "--errors", str(output / "errors.json")])
     assert "PQ of road" in capsys.readouterr().out
+    errors = json.loads((output / "errors.json").read_text())
+    row = next(
+        r for r in content["settings"] if all(r[k] == content["config"][k] for k in ("overlap", "score", "area"))
+    )
+    assert errors["All"]["pq"] == pytest.approx(row["PQ"])
+    assert sum(errors["All"]["costs"].values()) == pytest.approx(100 - row["PQ"])
     with pytest.raises(ValueError, match=r"no category 'rod'; it has .*road"):
         main([*command, "--category", "rod"])
     with pytest.raises(ValueError, match=r"--overlaps takes numbers from 0 to 1"):
         main([*command, "--overlaps", "50"])
+
+
+def test_what_a_threshold_left_out_is_told_from_what_was_missed(tmp_path: Path):
+    gt_json, _ = write_coco(
+        tmp_path,
+        [draw("1122 1133 4444", [segment(1, 7), segment(2, 3), segment(3, 3), segment(4, 200)], "0000 0000 0000", {})],
+    )
+    truth = GroundTruth(str(gt_json), str(gt_json.with_suffix("")))
+    ids = ModelIds(
+        SimpleNamespace(
+            thing_dataset_id_to_contiguous_id={3: 0, 7: 1}, stuff_dataset_id_to_contiguous_id={21: 1, 200: 2}
+        )
+    )
+    labels = np.zeros((3, 4), np.uint8)
+    labels[2] = 2
+    masks = [np.ones((2, 2), bool), np.ones((1, 2), bool), np.ones((1, 2), bool)]
+    windows = np.array([[0, 2, 0, 2], [0, 1, 2, 4], [1, 2, 2, 4]])
+    inputs = CombinerInputs(labels, np.array([0.9, 0.4, 0.3]), np.array([1, 0, 1]), windows, masks)
+    records = ErrorRecords(truth)
+    explain(records, inputs, truth, 0, ids, (0,), (0.5, 0.5, 5.0))
+    rows = records.images()[0].rows
+    causes = {int(row["id"]): CAUSES[row["cause"]] for row in rows if not row["predicted"]}
+    # 3 was predicted as another class, and the area limit took 4.
+    assert causes == {1: "matched", 2: "below_score_threshold", 3: "missed", 4: "below_area_limit"}
