@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ import numpy.typing as npt
 from ..panoptic_map import segment_index_map
 from .encoding import encode_map, encode_photo, shrink_map, thumbnail_size
 from .sources import ImageFiles, SegmentFile, Source
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Budget", "Found", "encoded_images"]
 
@@ -62,7 +65,7 @@ def encoded_images(
 
 
 def _encoded(source: Source, image: ImageFiles, side: int, found: Sequence[tuple[Found, Found]]) -> dict[str, Any]:
-    pixels = image.read()
+    pixels = _pixels(image)
     maps = [one for one in (image.truth, *image.predictions) if one is not None]
     ids = [one.read() for one in maps]
     size = thumbnail_size((ids[0].shape[0], ids[0].shape[1]), side)
@@ -81,6 +84,15 @@ def _encoded(source: Source, image: ImageFiles, side: int, found: Sequence[tuple
             _note(encoded[model]["segments"], of_prediction, order[0])
     photo = None if pixels is None else encode_photo(pixels, size)
     return {"size": [size[1], size[0]], "photo": photo, "truth": truth, "predictions": encoded}
+
+
+def _pixels(image: ImageFiles) -> npt.NDArray[np.uint8] | None:
+    """The image, None where there is none or it cannot be read: its segments can be shown all the same."""
+    try:
+        return image.read()
+    except (OSError, ValueError) as error:
+        logger.warning(f"{error} Its segments are shown on grey.")
+        return None
 
 
 def _segments(source: Source, one: SegmentFile, ids: npt.NDArray[np.integer]) -> list[dict[str, Any]]:

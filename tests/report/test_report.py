@@ -144,6 +144,15 @@ def test_images_keep_to_the_budget(tmp_path: Path):
     assert {f"image-{k}" for k in range(len(page.json("report-data")["images"]))} < set(page.scripts)
 
 
+def test_an_unreadable_image_spares_the_report(tmp_path: Path):
+    made = MadeResults(tmp_path, num=3)
+    (made.images / "1.jpg").write_bytes(b"no image")
+    (made.images / "2.jpg").unlink()
+    main(made.command())
+    page = _Page(tmp_path / "report.html")
+    assert sorted(page.json(f"image-{k}")["photo"] is None for k in range(3)) == [False, True, True]
+
+
 def test_a_small_map_keeps_every_segment():
     index = np.zeros((100, 100), np.int32)
     index[50:] = 1
