@@ -92,12 +92,8 @@ class PanopticCheckpointer(DetectionCheckpointer):
         return result
 
     def save(self, name: str, *, is_last: bool = True, **kwargs: Any) -> None:
-        """As the base class, with the model's categories under :data:`RECORD`, and all of it or nothing.
-
-        Args:
-            name: of the file, without ``.pth``.
-            is_last: whether it is the one that a run goes on from.
-            kwargs: what else to save.
+        """As the base class, with the model's categories under :data:`RECORD`, and all of it or nothing; only with
+        ``is_last`` it is the one that a run goes on from.
 
         Raises:
             OSError: the disk is full or not there; the checkpoints so far are as they were.
