@@ -245,7 +245,7 @@ def test_a_program_of_torch_export_gives_the_same_segments(tmp_path, monkeypatch
     monkeypatch.setitem(globals(), "RESIZE", (96, 160))
     monkeypatch.setattr(torch.export, "load", functools.cache(torch.export.load))  # which takes long
     small = ("MODEL.BACKBONE.NAME", "build_narrow_resnet_fpn_backbone", "MODEL.RESNETS.DEPTH", 18)
-    model, categories = _model(*small), PanopticCategories(ROWS)
+    model, categories = _model(*small, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.45), PanopticCategories(ROWS)
     graph = _graph(model, categories, resizes=False)
     path = tmp_path / "model.pt2"
     write_program(graph, path, describe(graph, categories, "BGR"))
@@ -258,6 +258,9 @@ def test_a_program_of_torch_export_gives_the_same_segments(tmp_path, monkeypatch
         assert _assert_same(found, model, image, categories) > 1
         for name, one in zip(predict.NAMES, script(image), strict=True):
             np.testing.assert_allclose(one, found[name], atol=1e-4)
+    flat = np.zeros((64, 64, 3), dtype=np.uint8)  # no detection
+    found = predictor._file.session({"image": _resized(flat), "output_size": np.array((64, 64))})
+    assert _assert_same(found, model, flat, categories) == 0
     strict = ExportedPredictor(path, thresholds={"instance_score_threshold": 1.0})  # no candidate
     assert not any(info["isthing"] for info in strict(image)["panoptic_seg"][1])
     assert predictor.takes(image) and not predictor.takes(_image(20, 160))
