@@ -63,6 +63,14 @@ class _View:
         found: list[int] = self.page.locator(selector).first.evaluate(script)
         return found
 
+    def until(self, expression: str) -> None:
+        """Wait until an expression holds; Playwright's own way evaluates texts, which the page's policy refuses."""
+        for _ in range(TIMEOUT_MS // 100):
+            if self.page.evaluate(f"() => Boolean({expression})"):
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"{expression} never held")
+
     def settle(self) -> None:
         self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
@@ -110,12 +118,12 @@ def test_tables_charts_and_theme(browser: Any, reports: dict[str, Path]):
     assert page.locator("#table-classes tbody tr:visible").all_inner_texts()[0].startswith("door")
 
     page.locator("#chart-lost").scroll_into_view_if_needed()
-    page.wait_for_function("Chart.getChart('chart-lost')")
+    view.until("Chart.getChart('chart-lost')")
     assert view.pixels("#chart-lost")[1] > 1000
     charts = page.evaluate("Object.keys(report.charts)")
     for name in charts:
         page.locator(f"#chart-{name}").scroll_into_view_if_needed()
-        page.wait_for_function(f"Chart.getChart('chart-{name}')")
+        view.until(f"Chart.getChart('chart-{name}')")
     page.locator(".bar nav a").last.click()
     assert page.evaluate("location.hash") == "#about"
     assert view.problems == []
@@ -161,7 +169,7 @@ def test_viewer_by_pointer_and_by_keys(browser: Any, reports: dict[str, Path]):
 
     scale = page.evaluate("view.scale")
     page.mouse.wheel(0, -400)
-    page.wait_for_function(f"view.scale > {scale} * 1.5")
+    view.until(f"view.scale > {scale} * 1.5")
     left = page.evaluate("view.x")
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] / 2 + 40, box["y"] + box["height"] * 0.9)
@@ -195,10 +203,10 @@ def test_viewer_by_pointer_and_by_keys(browser: Any, reports: dict[str, Path]):
     assert page.evaluate("view.scale") >= scale
     title = view.text("#viewer-title")
     page.keyboard.press("n")
-    page.wait_for_function(f"document.getElementById('viewer-title').textContent !== {title!r}")
-    page.wait_for_function("document.querySelectorAll('#panes .pane').length === 4 && current")
+    view.until(f"document.getElementById('viewer-title').textContent !== {title!r}")
+    view.until("document.querySelectorAll('#panes .pane').length === 4 && current")
     page.keyboard.press("p")
-    page.wait_for_function(f"document.getElementById('viewer-title').textContent === {title!r}")
+    view.until(f"document.getElementById('viewer-title').textContent === {title!r}")
     for name in ("zoom-in", "zoom-out", "zoom-fit", "next", "previous"):
         page.click(f'[data-act="{name}"]')
     page.click('[data-act="close"]')
