@@ -133,6 +133,8 @@ def peers(data: Data) -> dict[str, Run]:
         print("hotcoco is not installed (pip install hotcoco): left out.")
     for decoder in ["pillow", "opencv", *([fastest] if fastest != "opencv" else [])]:
         result[f"ours, {decoder}"] = partial(_run_ours, data, decoder)
+    explaining = PanopticQualityEvaluator(DATASET, explain=True)
+    result["ours, with the causes of errors"] = partial(_evaluate, explaining, data)
     result["ours, ground truth cached"] = partial(_evaluate, cached, data)
     return result
 
