@@ -234,8 +234,8 @@ class PanopticFPNWithTTA(nn.Module):
         if "panoptic_seg" in outputs:
             combiner: Any = copy.copy(self.model.combiner)
             combiner.sem_seg_stride = 1
-            image = {"image": _resized(image, grid)} if getattr(combiner, "needs_image", False) else {}
-            prediction = combiner(_scaled(instances, grid), logits, grid, output_size, **image)
+            seen_too = {"image": _resized(image, grid)} if getattr(combiner, "needs_image", False) else {}
+            prediction = combiner(_scaled(instances, grid), logits, grid, output_size, **seen_too)
             result["panoptic_seg"] = (prediction.panoptic_seg, prediction.segments_info)
         return result
 
