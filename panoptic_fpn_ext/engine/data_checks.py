@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 # A file that cannot be read is replaced while training, up to a bound, and said at once here.
 _UNREADABLE = ("image missing", "image broken", "png missing", "png broken")
 # What the mapper can leave out: DATASETS.ALLOW_ERRORS.
-_ALLOWABLE = ("bgr", "id not listed", "no pixel", "area")
+_ALLOWABLE = ("bgr", "id not listed", "no pixel", "area", "elsewhere")
 
 
 def check_data(cfg: CfgNode) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,6 +121,27 @@ def _check_segments(
             continue
         checked.areas[id_], checked.boxes[id_] = area, [x0, y0, x1 - x0, y1 - y0]
         _check_row(rows[id_], area, checked.boxes[id_], where, isthing, checked.findings)
+    in_map = [(row["bbox"], checked.boxes[i]) for i, row in rows.items() if i in checked.boxes and "bbox" in row]
+    _check_places(in_map, path, checked)
+
+
+def _check_places(pairs: list[tuple[Any, list[int]]], path: str, checked: Checked) -> None:
+    """Boxes may be written in several ways and inexactly; a map of another image has most segments elsewhere."""
+    given = [(box, found) for box, found in pairs if all(side > 0 for side in box[2:])]
+    elsewhere = [1 for box, found in given if not _overlap([*box], found) and not _overlap(_from_corners(box), found)]
+    if 2 * len(elsewhere) > len(given):
+        checked.findings.add("elsewhere", f"{path}: {len(elsewhere)} of {len(given)} segments")
+
+
+def _from_corners(box: Sequence[float]) -> list[float]:
+    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+
+
+def _overlap(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether two boxes, XYWH, share half of what they cover together."""
+    spans = [min(first[i] + first[i + 2], second[i] + second[i + 2]) - max(first[i], second[i]) for i in (0, 1)]
+    shared = max(spans[0], 0) * max(spans[1], 0)
+    return bool(2 * shared >= first[2] * first[3] + second[2] * second[3] - shared)
 
 
 def _are_exchanged(unlisted: list[int], listed: list[int]) -> bool:

@@ -76,6 +76,12 @@ KINDS: Final[dict[str, Kind]] = {
         fixable=True,
     ),
     "box": Kind(False, "Boxes that are not those of the PNG", "Other tools may read them.", fixable=True),
+    "elsewhere": Kind(
+        True,
+        "Panoptic PNGs most of whose segments are not in their boxes",
+        "PNGs of other images, or mirrored? If it is the boxes that are wrong, --fix.",
+        fixable=True,
+    ),
     "stuff twice": Kind(
         False, "Images with several segments of one stuff category", "Merge them: a model predicts one."
     ),

@@ -11,7 +11,7 @@ from PIL import Image
 
 from panoptic_fpn_ext.data.check import KINDS, check_dataset
 from panoptic_fpn_ext.data.check.__main__ import main
-from panoptic_fpn_ext.panoptic_png import id2rgb
+from panoptic_fpn_ext.panoptic_png import id2rgb, write_panoptic_png
 
 SIZE = (32, 48)
 CAR, SKY = 300, 7
@@ -206,3 +206,27 @@ def test_command_line(tmp_path, capsys):
     other = [str(tmp_path / "val" / name) for name in ("panoptic.json", "pngs", "images")]
     assert main([str(tmp_path / "fixed.json"), *paths[1:], "--processes", "1", "--against", *other]) == 0
     assert "Images that look the same: 2." in capsys.readouterr().out
+
+
+def test_maps_without_areas_that_are_of_another_image_are_seen_by_their_boxes(tmp_path):
+    boxes = {1: (0, 0, 6, 4), 2: (10, 8, 16, 12), 3: (0, 8, 5, 12)}
+    ids = np.zeros((12, 16), np.int32)
+    for id_, (x0, y0, x1, y1) in boxes.items():
+        ids[y0:y1, x0:x1] = id_
+    rows = [{"id": i, "category_id": 1, "bbox": [x0, y0, x1 - x0, y1 - y0]} for i, (x0, y0, x1, y1) in boxes.items()]
+    corners = [{**row, "bbox": list(boxes[row["id"]])} for row in rows]
+
+    def found(pixels, segments):
+        write_panoptic_png(str(tmp_path / "a.png"), pixels)
+        content = {
+            "images": [{"id": 1, "file_name": "a.jpg", "height": 12, "width": 16}],
+            "annotations": [{"image_id": 1, "file_name": "a.png", "segments_info": segments}],
+            "categories": [{"id": 1, "name": "car", "isthing": 1}],
+        }
+        (tmp_path / "a.json").write_text(json.dumps(content))
+        checked = check_dataset(str(tmp_path / "a.json"), str(tmp_path), processes=1, show_progress=False)
+        return checked.findings.counts["elsewhere"]
+
+    assert not found(ids, rows) and not found(ids, corners)
+    assert found(ids[:, ::-1].copy(), rows) and found(ids[::-1].copy(), rows)
+    assert not found(ids[:, ::-1].copy(), [{k: v for k, v in row.items() if k != "bbox"} for row in rows])
