@@ -18,10 +18,11 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     _set_default(combine, "THING_SEM_SEG_IDS", (0,))
     # Weights of DINCombiner: box, everywhere and shape of its unary terms, then the CRF's kernels of positions and of
     # colours. `projects/din/learn_weights.py` learns them.
-    _set_default(combine, "DIN_WEIGHTS", [1.0, 1.0, 1.0, 3.0, 4.0])
+    _set_default(combine, "DIN_WEIGHTS", [1.0, 0.1, 1.0, 3.0, 4.0])
 
     # What inference returns of an image, and so computes; without "instances", only detections that can enter the
-    # panoptic map get a mask. All three by default, as detectron2's PanopticFPN.
+    # panoptic map get a mask. These three by default, as detectron2's PanopticFPN;
+    # "sem_seg_labels" are the labels of "sem_seg" without logits at output size.
     _set_default(cfg.MODEL.PANOPTIC_FPN, "OUTPUTS", ["panoptic_seg", "instances", "sem_seg"])
 
     # Random colours as SSD learns from them, and crops in which, if ten draws find one, no class has a larger share of

@@ -25,12 +25,17 @@ FOUNDATIONS = {
 CALLS = {"accelerate_training", "optimize_for_inference"}
 PURE = {
     "data/targets.py",
+    "modeling/combiner/bilateral_grid.py",
+    "modeling/combiner/dense_crf.py",
+    "modeling/combiner/din.py",
     "modeling/combiner/heuristic.py",
+    "modeling/combiner/segments.py",
     "modeling/graph_capture.py",
     "modeling/losses.py",
     "modeling/postprocessing/instances.py",
     "modeling/postprocessing/labels.py",
     "modeling/postprocessing/masks.py",
+    "modeling/postprocessing/memory.py",
     "modeling/postprocessing/resize.py",
     "evaluation/panoptic_quality.py",
     *(f"evaluation/errors/{name}.py" for name in ("causes", "costs", "shapes", "image", "strata", "bootstrap")),

@@ -2,7 +2,13 @@
 
 from . import backbone
 from .acceleration import accelerate_training, optimize_for_inference
-from .combiner import PANOPTIC_COMBINER_REGISTRY, DINCombiner, HeuristicCombiner, build_panoptic_combiner
+from .combiner import (
+    PANOPTIC_COMBINER_REGISTRY,
+    DINCombiner,
+    HeuristicCombiner,
+    build_panoptic_combiner,
+    combine_built_in,
+)
 from .deform_conv import use_torchvisions_operator
 from .panoptic_fpn import PanopticFPNExt
 from .rounded_anchors import RoundedAnchorGenerator
@@ -22,6 +28,7 @@ __all__ = [
     "accelerate_training",
     "backbone",
     "build_panoptic_combiner",
+    "combine_built_in",
     "optimize_for_inference",
 ]
 

@@ -30,16 +30,26 @@ from .combiner.build import PanopticCombiner
 from .compilation import left_to_python
 from .global_average import Counts, average_over_processes, count_rois
 from .graph_capture import is_capturing_graph, whole_number
-from .postprocessing import place_instances, postprocess_instances, upsample_sem_seg_logits
+from .postprocessing import (
+    OutputMemory,
+    label_pixels,
+    place_instances,
+    postprocess_instances,
+    upsample_sem_seg_logits,
+)
 from .precision import in_weights_precision
 from .sem_seg_head import PanopticFPNSemSegHead, logits_stride, raw_logits
 from .training_inputs import gt_instances, sem_seg_targets
 
-__all__ = ["OUTPUTS", "PanopticFPNExt"]
+__all__ = ["OUTPUTS", "POSSIBLE_OUTPUTS", "PanopticFPNExt"]
 
 OUTPUTS = ("panoptic_seg", "instances", "sem_seg")
-"""What a model can return of an image."""
+"""What a model returns of an image by default."""
 
+POSSIBLE_OUTPUTS = (*OUTPUTS, "sem_seg_labels")
+"""What it can return: labels are the argmax of ``sem_seg``, without logits of that size."""
+
+_SEMANTIC_OUTPUTS = frozenset(["sem_seg", "sem_seg_labels"])
 _INSTANCE_LOSSES = ("loss_cls", "loss_box_reg", "loss_mask")
 
 
@@ -80,7 +90,7 @@ class PanopticFPNExt(GeneralizedRCNN):
             sem_seg_head: a semantic head of detectron2's registry.
             combiner: merges the raw outputs of one image.
             instance_loss_weight: λ_i of the paper.
-            outputs: those of ``OUTPUTS`` that inference returns; only what they need is computed.
+            outputs: those of ``POSSIBLE_OUTPUTS`` that inference returns; only what they need is computed.
             alternate_losses: train the instance branch (RPN included) in even iterations and the semantic branch in odd
                 ones, instead of both in each.
             split_fpn_channels: the instance branch sees the first half of the pyramid's channels and the semantic
@@ -98,8 +108,11 @@ class PanopticFPNExt(GeneralizedRCNN):
         self.alternate_losses = alternate_losses
         self.split_fpn_channels = split_fpn_channels
         self.outputs = frozenset(outputs)
-        if not self.outputs or not self.outputs.issubset(OUTPUTS):
-            raise ValueError(f"MODEL.PANOPTIC_FPN.OUTPUTS must name some of {list(OUTPUTS)}, got {list(outputs)}.")
+        self._output_memory = OutputMemory()
+        if not self.outputs or not self.outputs.issubset(POSSIBLE_OUTPUTS):
+            raise ValueError(
+                f"MODEL.PANOPTIC_FPN.OUTPUTS must name some of {list(POSSIBLE_OUTPUTS)}, got {list(outputs)}."
+            )
         accelerate_training(self, checkpoint_activations)
 
     @classmethod
@@ -142,7 +155,7 @@ class PanopticFPNExt(GeneralizedRCNN):
             In training a dict of scalar losses: ``loss_sem_seg``, ``loss_rpn_cls``, ``loss_rpn_loc``, ``loss_cls``,
             ``loss_box_reg``, ``loss_mask``. In inference one dict an image with those of ``outputs``, in detectron2's
             format: ``panoptic_seg``, a pair of int32 (H, W) and a list of segments; ``instances``; ``sem_seg``, float
-            (C, H, W) logits.
+            (C, H, W) logits; ``sem_seg_labels``, int32 (H, W), their argmax.
         """
         if not self.training:
             return self.inference(batched_inputs)
@@ -181,7 +194,7 @@ class PanopticFPNExt(GeneralizedRCNN):
         if not do_postprocess:
             instance_features, _ = self._features(images, Branches(instances=True, semantics=False))
             return self._detect(images, instance_features, batched_inputs, detected_instances)
-        branches = Branches(instances=self.outputs != {"sem_seg"}, semantics=self.outputs != {"instances"})
+        branches = Branches(instances=bool(self.outputs - _SEMANTIC_OUTPUTS), semantics=self.outputs != {"instances"})
         instance_features, semantic_features = self._features(images, branches)
         instances: Sequence[Any] = [None] * len(batched_inputs)
         logits: Any = instances
@@ -282,13 +295,17 @@ class PanopticFPNExt(GeneralizedRCNN):
         height, width = inputs.get("height", image_size[0]), inputs.get("width", image_size[1])
         output_size = whole_number(height), whole_number(width)
         result: dict[str, Any] = {}
+        memory = self._output_memory
         if instances is not None and not is_capturing_graph():
             instances = place_instances(instances, output_size)  # once for both outputs that look at them
         if "sem_seg" in self.outputs:
             stride = logits_stride(self.sem_seg_head)
-            result["sem_seg"] = upsample_sem_seg_logits(sem_seg_logits, stride, image_size, output_size)
+            result["sem_seg"] = upsample_sem_seg_logits(sem_seg_logits, stride, image_size, output_size, memory)
+        if "sem_seg_labels" in self.outputs:
+            stride = logits_stride(self.sem_seg_head)
+            result["sem_seg_labels"] = label_pixels(sem_seg_logits, stride, image_size, output_size)
         if "instances" in self.outputs:
-            result["instances"] = postprocess_instances(instances, output_size)
+            result["instances"] = postprocess_instances(instances, output_size, memory=memory)
         if "panoptic_seg" in self.outputs:
             # Of DIN, colours matter; the values that were read, since the network's own are normalised.
             image = {"image": inputs["image"]} if getattr(self.combiner, "needs_image", False) else {}

@@ -29,13 +29,20 @@ from torch.nn import functional as F
 from panoptic_fpn_ext.command import command_parser
 from panoptic_fpn_ext.engine.device import synchronize
 from panoptic_fpn_ext.modeling import HeuristicCombiner
-from panoptic_fpn_ext.modeling.postprocessing import postprocess_instances, upsample_sem_seg_logits
+from panoptic_fpn_ext.modeling.postprocessing import (
+    OutputMemory,
+    label_pixels,
+    place_instances,
+    postprocess_instances,
+    upsample_sem_seg_logits,
+)
 
 Size = tuple[int, int]
 Contestant = Callable[[Instances, torch.Tensor, Size], torch.Tensor]
 SIZES: list[Size] = [(480, 640), (1024, 2048), (3000, 4000)]
 COUNTS = [0, 20, 100, 300]
 MIB = 2**20
+MEMORY = OutputMemory()  # as a model has it: what the former image's outputs had, if they are gone
 
 
 def built_in(instances: Instances, logits: torch.Tensor, size: Size) -> torch.Tensor:
@@ -53,13 +60,23 @@ def ours(instances: Instances, logits: torch.Tensor, size: Size) -> torch.Tensor
 
 def ours_all_outputs(instances: Instances, logits: torch.Tensor, size: Size) -> torch.Tensor:
     """What a model of this package does by default: `sem_seg` and `instances`, too."""
-    kept = upsample_sem_seg_logits(logits, STRIDE, IMAGE_SIZE, size), postprocess_instances(instances, size)
+    instances = place_instances(instances, size)
+    kept = upsample_sem_seg_logits(logits, STRIDE, IMAGE_SIZE, size, MEMORY)
+    kept = kept, postprocess_instances(instances, size, memory=MEMORY)
     panoptic_seg = ours(instances, logits, size)
     del kept
     return panoptic_seg
 
 
-CONTESTANTS: dict[str, Contestant] = {f.__name__: f for f in (built_in, ours, ours_all_outputs)}
+def ours_with_labels(instances: Instances, logits: torch.Tensor, size: Size) -> torch.Tensor:
+    """The same with `sem_seg_labels` in place of `sem_seg`, and without `instances`."""
+    kept = label_pixels(logits, STRIDE, IMAGE_SIZE, size)
+    panoptic_seg = ours(instances, logits, size)
+    del kept
+    return panoptic_seg
+
+
+CONTESTANTS: dict[str, Contestant] = {f.__name__: f for f in (built_in, ours, ours_all_outputs, ours_with_labels)}
 
 
 def draw(kind: Kind, count: int, device: str) -> tuple[Instances, torch.Tensor]:

@@ -8,6 +8,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import StandardROIHeads, build_model
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config
+from panoptic_fpn_ext.modeling import DINCombiner, HeuristicCombiner, combine_built_in
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/Base-Panoptic-FPN.yaml"
 SMALL = ["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.RESNETS.NORM", "BN"]
@@ -84,6 +85,41 @@ def _assert_equal(a: object, b: object) -> None:
         torch.testing.assert_close(a, b)
     else:
         assert (a.pred_masks != b.pred_masks).float().mean() < 1e-3
+
+
+def test_labels_in_place_of_logits(model):
+    inputs = _inputs()
+    complete = _predict(model, inputs, [*ALL, "sem_seg_labels"], 0.5)
+    alone = _predict(model, inputs, ["sem_seg_labels"], 0.5)
+    for all_of_them, some in zip(complete, alone, strict=True):
+        labels = all_of_them["sem_seg_labels"]
+        assert labels.dtype == torch.int32 and torch.equal(labels, some["sem_seg_labels"])
+        logits = all_of_them["sem_seg"].double()
+        assert (logits.max(dim=0).values - logits.gather(0, labels[None].long())[0]).max() < 1e-4
+
+
+def test_outputs_of_an_image_outlive_the_next_one(model):
+    inputs = _inputs()[:1]
+    first = _predict(model, inputs, ALL, 0.5)[0]
+    logits, masks = first["sem_seg"].clone(), first["instances"].pred_masks.clone()
+    _predict(model, [{**inputs[0], "image": 255 - inputs[0]["image"]}], ALL, 0.5)
+    assert torch.equal(first["sem_seg"], logits) and torch.equal(first["instances"].pred_masks, masks)
+
+
+def test_our_combiners_on_the_built_in_model():
+    model = _build("MODEL.META_ARCHITECTURE", "PanopticFPN")
+    model.combine_instances_score_thresh, model.combine_stuff_area_thresh = 0.2, 1
+    inputs = _inputs()
+    with torch.no_grad():
+        expected = [output["panoptic_seg"] for output in model(inputs)]
+    combiner = HeuristicCombiner(sem_seg_stride=1, stuff_area_threshold=1, instance_score_threshold=0.2)
+    for found, (panoptic_seg, segments) in zip(combine_built_in(model, inputs, combiner), expected, strict=True):
+        assert (found.panoptic_seg != panoptic_seg).float().mean() < 1e-3
+        assert [s["category_id"] for s in found.segments_info] == [s["category_id"] for s in segments]
+    din = DINCombiner(sem_seg_stride=1, stuff_area_threshold=1, instance_score_threshold=0.2)
+    assert all(found.segments_info for found in combine_built_in(model, inputs, din))
+    with pytest.raises(ValueError, match="sem_seg_stride is 4"):
+        combine_built_in(model, inputs, HeuristicCombiner())
 
 
 def test_masks_only_for_what_can_enter_the_map(model, monkeypatch):

@@ -67,15 +67,15 @@ def test_waits_of_a_training_step():
 
 
 def test_a_hidden_wait_is_counted(monkeypatch: pytest.MonkeyPatch):
-    from panoptic_fpn_ext.modeling.combiner import heuristic
+    from panoptic_fpn_ext.modeling.postprocessing import masks
 
     def asking(*args: Any) -> torch.Tensor:
         mask = paste_mask(*args)
         bool(mask.any())
         return mask
 
-    paste_mask = heuristic.paste_mask
-    monkeypatch.setattr(heuristic, "paste_mask", asking)
+    paste_mask = masks.paste_mask
+    monkeypatch.setattr(masks, "paste_mask", asking)
     waits = inference_waits("PanopticFPNExt")
     assert waits.total() > 100
     assert any(wait.line.startswith(f"{__name__}:") and count == 100 for wait, count in waits.items())

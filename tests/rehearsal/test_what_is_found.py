@@ -20,7 +20,6 @@ def _on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 FAULTS = [
-    ("combiner.heuristic.paste_mask", "inference"),
     ("combiner.heuristic.label_free_pixels", "inference"),
     ("combiner.heuristic.label_areas", "inference"),
     ("postprocessing.resize.composed_taps", "inference"),

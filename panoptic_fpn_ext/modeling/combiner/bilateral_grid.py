@@ -69,7 +69,7 @@ class BilateralGrid:
         image: torch.Tensor,
         theta_alpha: float,
         theta_beta: float,
-        max_vertices: int = 2**22,
+        max_vertices: int = 2**20,
         cells: Cells | None = None,
     ) -> None:
         """
@@ -78,7 +78,7 @@ class BilateralGrid:
             theta_alpha: standard deviation of positions, px.
             theta_beta: standard deviation of colours, levels.
             max_vertices: largest T·K, what memory and time grow with. Cells are the finest that need no more; images
-                up to 44×44 px are exact by this default.
+                up to 32×32 px are exact by this default.
             cells: take these.
         """
         self.size = (image.shape[1], image.shape[2])

@@ -32,7 +32,7 @@ class DenseCRF:
         theta_gamma: float = 3.0,
         theta_alpha: float = 49.0,
         theta_beta: float = 5.0,
-        max_vertices: int = 2**22,
+        max_vertices: int = 2**20,
         cells: Cells | None = None,
     ) -> None:
         """

@@ -37,7 +37,7 @@ class DINWeights(NamedTuple):
     """What is learned: w₁, w₂ and w₃ of the unary terms, and the weights of the CRF's two kernels."""
 
     box: Weight = 1.0
-    everywhere: Weight = 1.0
+    everywhere: Weight = 0.1
     shape: Weight = 1.0
     spatial: Weight = 3.0
     bilateral: Weight = 4.0
@@ -89,7 +89,7 @@ class DINCombiner:
         sem_seg_stride: int = 4,
         overlap_threshold: float = 1.0,
         num_steps: int = 3,
-        max_vertices: int = 2**22,
+        max_vertices: int = 2**20,
     ) -> None:
         """
         Args:

@@ -16,7 +16,6 @@ from ...structures import THINGS_SEM_SEG_ID, VOID_ID, PanopticPrediction
 from ..postprocessing import (
     PlacedInstances,
     label_free_pixels,
-    paste_mask,
     place_instances,
     row_strips,
 )
@@ -130,8 +129,8 @@ class HeuristicCombiner:
         next_id = torch.ones((), dtype=torch.int32, device=free.device)
         accepted = torch.zeros(len(candidates), dtype=torch.int32, device=free.device)
         for k, is_accepted in zip(candidates, accepted, strict=True):
-            row, window = placed.placement.rows[k], placed.placement.windows[k]
-            mask = paste_mask(placed.pred_masks[row, 0], placed.placement.boxes[row], window, self.mask_threshold)
+            window = placed.placement.windows[k]
+            mask = placed.paste(k, self.mask_threshold)
             is_accepted.copy_(self._has_segment(mask, free[window]))  # the mask has only free pixels from here on
             # Free pixels are 0 in the map, and a number of 0 leaves them so. To fill in a tensor, the host would wait.
             segments = panoptic_seg[window]

@@ -10,7 +10,8 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 
 from ..graph_capture import is_capturing_graph
-from .masks import Window, paste_masks, paste_windows
+from .masks import Window, paste_mask, paste_masks, paste_windows
+from .memory import OutputMemory
 
 __all__ = ["PlacedInstances", "Placement", "place_instances", "postprocess_instances"]
 
@@ -36,7 +37,10 @@ class Placement(NamedTuple):
 
 
 class PlacedInstances(Instances):
-    """Raw detections, fields as they are, whose ``placement`` at one output size is known."""
+    """Raw detections, fields as they are, whose ``placement`` at one output size is known.
+
+    ``pasted``: all masks at that size and the threshold that made them, if they were made.
+    """
 
     def __init__(self, image_size: tuple[int, int], placement: Placement, **fields: Any) -> None:
         """
@@ -47,7 +51,17 @@ class PlacedInstances(Instances):
         """
         super().__init__(image_size, **fields)
         self.placement: Placement
-        object.__setattr__(self, "placement", placement)  # `Instances` would take it for a field
+        self.pasted: tuple[torch.Tensor, float] | None
+        # `Instances` would take them for fields.
+        object.__setattr__(self, "placement", placement)
+        object.__setattr__(self, "pasted", None)
+
+    def paste(self, k: int, threshold: float) -> torch.Tensor:
+        """Mask of the k-th detection whose box is not empty, bool of its window's shape; it may be changed."""
+        row, window = self.placement.rows[k], self.placement.windows[k]
+        if self.pasted is not None and self.pasted[1] == threshold:
+            return self.pasted[0][k][window].clone()
+        return paste_mask(self.pred_masks[row, 0], self.placement.boxes[row], window, threshold)
 
 
 def place_instances(instances: Instances, output_size: tuple[int, int]) -> PlacedInstances:
@@ -81,7 +95,12 @@ def place_instances(instances: Instances, output_size: tuple[int, int]) -> Place
     return PlacedInstances(instances.image_size, placement, **instances.get_fields())
 
 
-def postprocess_instances(instances: Instances, output_size: tuple[int, int], mask_threshold: float = 0.5) -> Instances:
+def postprocess_instances(
+    instances: Instances,
+    output_size: tuple[int, int],
+    mask_threshold: float = 0.5,
+    memory: OutputMemory | None = None,
+) -> Instances:
     """Detections whose box is not empty at output size. The argument is not changed.
 
     Args:
@@ -89,6 +108,7 @@ def postprocess_instances(instances: Instances, output_size: tuple[int, int], ma
             probabilities.
         output_size: (H, W).
         mask_threshold: probability from which a pixel belongs to an instance.
+        memory: for the masks.
 
     Returns:
         The same fields, boxes in output pixels and ``pred_masks`` bool (K', H, W).
@@ -106,7 +126,9 @@ def postprocess_instances(instances: Instances, output_size: tuple[int, int], ma
         result = result[_nonempty_rows(placement)]
     if result.has("pred_masks"):
         boxes = result.pred_boxes.tensor
-        result.pred_masks = paste_masks(result.pred_masks[:, 0], boxes, output_size, mask_threshold, placement.windows)
+        masks = result.pred_masks[:, 0]
+        result.pred_masks = paste_masks(masks, boxes, output_size, mask_threshold, placement.windows, memory)
+        object.__setattr__(placed, "pasted", (result.pred_masks, mask_threshold))  # for the combiner
     if result.has("pred_keypoints"):
         result.pred_keypoints = result.pred_keypoints.clone()
         result.pred_keypoints[:, :, 0] *= output_size[1] / instances.image_size[1]

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
-from .resize import Taps, composed_taps
+from ..graph_capture import is_capturing_graph
+from .resize import Taps, composed_taps, upsample_sem_seg_logits
 
-__all__ = ["label_free_pixels", "row_strips"]
+__all__ = ["label_free_pixels", "label_pixels", "row_strips"]
 
 _STRIP_PIXELS = 2**20
 # Logits computed at a time: large enough to hide the cost of a call, small enough for a CPU's cache.
@@ -60,6 +61,16 @@ def label_free_pixels(
     between = _grid(logits, stride, image_size, image_size)
     labels = _refine(labels, between, table, between, free.new_ones(image_size))
     return _refine(labels, _grid(labels[None], 1, image_size, output_size), table, output, free)
+
+
+def label_pixels(
+    logits: torch.Tensor, stride: int, image_size: tuple[int, int], output_size: tuple[int, int]
+) -> torch.Tensor:
+    """Semantic ids of all pixels, int32 (H, W); arguments as of :func:`.upsample_sem_seg_logits`."""
+    if is_capturing_graph():
+        return upsample_sem_seg_logits(logits, stride, image_size, output_size).argmax(dim=0).int()
+    everywhere = torch.ones(output_size, dtype=torch.bool, device=logits.device)
+    return label_free_pixels(logits, stride, image_size, everywhere).int()
 
 
 def row_strips(height: int, width: int) -> Iterator[slice]:

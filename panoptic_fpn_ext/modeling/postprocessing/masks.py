@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.nn import functional as F
 
+from .memory import OutputMemory
+
 __all__ = ["Window", "paste_mask", "paste_masks", "paste_probs", "paste_windows"]
 
 Window = tuple[slice, slice]
@@ -84,6 +86,7 @@ def paste_masks(
     output_size: tuple[int, int],
     threshold: float = 0.5,
     windows: Sequence[Window] | None = None,
+    memory: OutputMemory | None = None,
 ) -> torch.Tensor:
     """All masks at output size, the same pixels as detectron2's `paste_masks_in_image`.
 
@@ -93,11 +96,12 @@ def paste_masks(
         output_size: (H, W).
         threshold: probability from which a pixel belongs to a mask.
         windows: of the boxes, from :func:`paste_windows`; without them the host reads the boxes.
+        memory: for the result.
 
     Returns:
         bool (K, H, W).
     """
-    pasted = torch.zeros((len(masks), *output_size), dtype=torch.bool, device=masks.device)
+    pasted = (memory or OutputMemory()).empty("masks", (len(masks), *output_size), torch.bool, masks.device).zero_()
     windows = paste_windows(boxes.tolist(), output_size) if windows is None else windows
     for target, mask, box, window in zip(pasted, masks, boxes, windows, strict=True):
         target[window] = paste_mask(mask, box, window, threshold)

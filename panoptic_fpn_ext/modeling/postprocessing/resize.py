@@ -6,17 +6,23 @@ Along an axis both are linear maps, so their product is one map, and each output
 Shapes: C semantic classes, h, w logits, H, W output; n, N source and output positions along one axis.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
 
 from ..graph_capture import is_capturing_graph
+from .memory import OutputMemory
 
 __all__ = ["MAX_TAPS", "Taps", "composed_taps", "sem_seg_logits_of_rows", "upsample_sem_seg_logits"]
 
 MAX_TAPS = 3
 """Neighbours in the upsampled grid are at most one logit apart, so what they are made of spans three logits."""
+
+
+# What is resized at a time stays in a CPU's cache, and its memory is used again.
+_TILE_VALUES = 2**20
 
 
 class Taps(NamedTuple):
@@ -55,7 +61,11 @@ def composed_taps(length: int, stride: int, crop: int, out: int, device: torch.d
 
 
 def upsample_sem_seg_logits(
-    logits: torch.Tensor, stride: int, image_size: tuple[int, int], output_size: tuple[int, int]
+    logits: torch.Tensor,
+    stride: int,
+    image_size: tuple[int, int],
+    output_size: tuple[int, int],
+    memory: OutputMemory | None = None,
 ) -> torch.Tensor:
     """Logits at output size: up to the network input, padding off, then to the output, bilinear both times, at once.
 
@@ -64,16 +74,31 @@ def upsample_sem_seg_logits(
         stride: network input pixels per logit.
         image_size: (height, width) of the network input without padding.
         output_size: (H, W).
+        memory: for the result.
 
     Returns:
         float32 (C, H, W), equal to the two steps up to rounding.
     """
     if is_capturing_graph():
         return _upsample_in_two_steps(logits, stride, image_size, output_size)
-    _, h, w = logits.shape
-    x = logits.float().transpose(1, 2)  # C, w, h
-    x = _resize_rows(x, composed_taps(w, stride, image_size[1], output_size[1], x.device))  # C, W, h
-    return _resize_rows(x.transpose(1, 2), composed_taps(h, stride, image_size[0], output_size[0], x.device))
+    num_classes, h, w = logits.shape
+    rows, cols = (
+        composed_taps(length, stride, crop, out, logits.device)
+        for length, crop, out in zip((h, w), image_size, output_size, strict=True)
+    )
+    if logits.device.type != "cpu" or (logits.requires_grad and torch.is_grad_enabled()):
+        x = _resize_rows(logits.float().transpose(1, 2), cols)  # C, W, h
+        return _resize_rows(x.transpose(1, 2), rows)
+    resized = (memory or OutputMemory()).empty("sem_seg", (num_classes, *output_size), torch.float32, logits.device)
+    num_at_once = max(1, _TILE_VALUES // math.prod(output_size))
+    step = max(1, _TILE_VALUES // output_size[1])
+    for start in range(0, num_classes, num_at_once):
+        classes = slice(start, start + num_at_once)
+        x = _resize_rows(logits[classes].float().transpose(1, 2), cols).transpose(1, 2).contiguous()  # n, h, W
+        for top in range(0, output_size[0], step):
+            tile = slice(top, top + step)
+            resized[classes, tile] = _resize_rows(x, Taps(rows.source[tile], rows.weight[tile]))
+    return resized
 
 
 def sem_seg_logits_of_rows(

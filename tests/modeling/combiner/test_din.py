@@ -117,7 +117,7 @@ def test_unary_terms():
 def test_things_as_other_share_its_probability():
     logits = torch.zeros(3, *SIZE)
     rows = ([0, 0, 8, 8], 0.9, 5), ([8, 8, 16, 16], 0.6, 5), ([0, 8, 8, 16], 0.5, 7)
-    scores, things, stuff = _unary(DINCombiner(sem_seg_stride=1), _instances(*rows), logits)
+    scores, things, stuff = _unary(DINCombiner(sem_seg_stride=1, weights=(1, 1, 1, 3, 4)), _instances(*rows), logits)
     assert (things, stuff) == ([0, 1, 2], [1, 2])
     everywhere = scores[:, 15, 0].exp()  # only the third detection is there
     assert everywhere[0].item() == pytest.approx(1 / 3 * 1.5 / 2.0, rel=1e-4)
