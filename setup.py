@@ -71,6 +71,8 @@ setup(
         "tqdm",
     ],
     extras_require={
+        # Tests of the report in a Chromium that is there.
+        "browser": ["playwright"],
         # AP on Cityscapes is what its own script computes.
         "cityscapes": ["cityscapesscripts"],
         "dev": ["kornia_rs", "mypy", "pytest", "pytest-xdist", "ruff"],

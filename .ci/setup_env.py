@@ -74,6 +74,8 @@ PANOPTICAPI = "panopticapi-lite"
 CITYSCAPES = ("cityscapesscripts", "pyquaternion")
 # The extra "export" of setup.py.
 RUNTIMES = ("onnx", "onnxruntime", "openvino")
+# Any of these lets the report's tests run in a browser.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # detectron2 imports pkg_resources, which later releases no longer have.
 SETUPTOOLS = "setuptools>=70.1,<81"
 
@@ -265,6 +267,11 @@ def install_everything(build: str) -> None:
     pip("panoptic_fpn_ext and its tools", "--no-build-isolation", "--editable", f"{ROOT}[dev,docs]")
     if not can_import(PYTHON, "panopticapi.evaluation"):
         pip("panopticapi", "--no-deps", PANOPTICAPI)
+    if any(map(shutil.which, BROWSERS)) and not can_import(PYTHON, "playwright.sync_api"):
+        try:
+            pip("playwright, for the report's tests in a browser", "playwright")
+        except StepFailed:
+            say("playwright cannot be installed here, so the report's tests in a browser are skipped")
     if not can_import(PYTHON, "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling"):
         pip("Cityscapes' tools", "--no-deps", *CITYSCAPES)
     install_runtimes()
