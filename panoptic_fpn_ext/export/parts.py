@@ -5,12 +5,13 @@ from typing import Any
 import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.meta_arch import PanopticFPN
+from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.roi_heads import CascadeROIHeads, FastRCNNOutputLayers, StandardROIHeads
 from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from torch import nn
 
-from ..modeling import HeuristicCombiner, PanopticFPNExt
+from ..modeling import HeuristicCombiner, PanopticFPNExt, PanopticFPNSemSegHead
 from ..modeling.acceleration.anchors import OnDeviceAnchorGenerator
 from ..modeling.acceleration.mask_head import PredictedClassMaskHead
 from ..modeling.sem_seg_head import logits_stride
@@ -41,6 +42,15 @@ def refuse_unknown_parts(model: Any) -> None:
         part = _part(model, path)
         if type(part) not in classes:
             raise _unknown(path.rpartition(".")[2].replace("_", " "), part, classes)
+    head = model.sem_seg_head
+    if not (hasattr(head, "layers") and hasattr(head, "predictor")):  # of these the graph calls the head's own methods
+        raise _unknown("semantic head", head, (PanopticFPNSemSegHead, SemSegFPNHead))
+    side = model.backbone.padding_constraints.get("square_size", 0)
+    if side > 0:
+        raise ValueError(
+            f"The model's backbone pads images to squares of {side} px, as ViTDet's and MViT's; what can be exported "
+            "pads them to multiples of size_divisibility."
+        )
     for name, module in model.named_modules():
         if type(module).__name__ in _DEFORMABLE:
             raise ValueError(

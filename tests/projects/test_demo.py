@@ -141,10 +141,10 @@ def test_whatever_goes_wrong_with_one_image_spares_the_others(
 ):
     draws = iter([RuntimeError("[enforce fail] not enough memory\nmore")])
 
-    def draw(*arguments: object) -> np.ndarray:
+    def draw(*arguments: object, **options: object) -> np.ndarray:
         for error in draws:
             raise error
-        return draw_panoptic(*arguments)
+        return draw_panoptic(*arguments, **options)
 
     monkeypatch.setattr(demo, "draw_panoptic", draw)
     assert _run(dataset, weights, tmp_path / "output", "--input", str(dataset.images)) == 1
