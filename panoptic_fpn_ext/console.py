@@ -46,7 +46,7 @@ class _Console(logging.Handler):
             stream.flush()
 
 
-class _LogFile(logging.StreamHandler):  # type: ignore[type-arg]  # generic from Python 3.11 on
+class _LogFile(logging.StreamHandler):
     """Says once that nothing can be written any more, as on a full disk, instead of a traceback a record."""
 
     def __init__(self, path: str, stream: IO[str]) -> None:
