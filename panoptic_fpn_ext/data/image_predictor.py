@@ -46,20 +46,20 @@ class StreamedImage(NamedTuple):
     """An image of :meth:`ImagePredictor.stream`.
 
     Attributes:
-        index: its place among the images.
+        number: its place among the images, from 0.
         image: uint8 (H, W, 3) in BGR order, None where it could not be read.
         output: the model's, None where it failed.
         error: why, None where it did not.
     """
 
-    index: int
+    number: int
     image: npt.NDArray[np.uint8] | None = None
     output: dict[str, Any] | None = None
     error: Exception | None = None
 
 
 class _Ready(NamedTuple):
-    index: int
+    number: int
     image: npt.NDArray[np.uint8]
     prepared: Any
 
@@ -169,15 +169,15 @@ class ImagePredictor(ABC):
                 for one in batch:
                     yield from self._predict_ready([one])
             else:
-                yield StreamedImage(batch[0].index, batch[0].image, error=error)
+                yield StreamedImage(batch[0].number, batch[0].image, error=error)
             return
         for one, output in zip(batch, outputs, strict=True):
-            yield StreamedImage(one.index, one.image, self._with_names(output))
+            yield StreamedImage(one.number, one.image, self._with_names(output))
 
     def _predict_all(self, images: list[Any]) -> list[dict[str, Any] | None]:
-        found = sorted(self.stream(images), key=lambda one: one.index)
+        found = sorted(self.stream(images), key=lambda one: one.number)
         outputs = [one.output for one in found]
-        errors = {one.index: one.error for one in found if one.error is not None}
+        errors = {one.number: one.error for one in found if one.error is not None}
         if errors:
             raise FailedImagesError(outputs, errors, images)
         return outputs

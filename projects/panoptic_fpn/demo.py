@@ -127,9 +127,9 @@ def predict(
             raise one.error or ValueError("no output")
         panoptic_seg, segments_info = one.output["panoptic_seg"]
         overlay = draw_panoptic(one.image[:, :, ::-1], panoptic_seg, segments_info, predictor.metadata, hatch_void=True)
-        save_image(os.path.join(output, names[one.index]), overlay)
+        save_image(os.path.join(output, names[one.number]), overlay)
         if writer is not None:
-            writer.write(one.index + 1, paths[one.index], panoptic_seg, segments_info, png_name=names[one.index])
+            writer.write(one.number + 1, paths[one.number], panoptic_seg, segments_info, png_name=names[one.number])
 
     with ThreadPoolExecutor(1) as pool:
         stream = tqdm(predictor.stream(paths, batch_size), "Predicting", total=len(paths), unit="image", disable=None)
@@ -153,7 +153,7 @@ def _errors(
             yield index, error
 
     for one in stream:
-        writing.append((one.index, pool.submit(write, one)))
+        writing.append((one.number, pool.submit(write, one)))
         if len(writing) > most:
             yield from finish()
     while writing:

@@ -103,7 +103,7 @@ def test_reading_goes_on_while_the_network_predicts(predictor, monkeypatch):
 
     monkeypatch.setattr(predictor, "_prepare", prepared)
     monkeypatch.setattr(predictor.model, "forward", waits)
-    assert [one.index for one in predictor.stream(_images()[1:3])] == [0, 1]
+    assert [one.number for one in predictor.stream(_images()[1:3])] == [0, 1]
 
 
 def test_few_images_are_held_at_a_time(predictor, tmp_path):

@@ -38,8 +38,8 @@ def test_detectron2s_trainer_and_predictor(request: pytest.FixtureRequest):
     Path(cfg.OUTPUT_DIR).mkdir(parents=True)
     trainer = Host(cfg)
     trainer.resume_or_load(resume=False)
-    results = trainer.train()
-    assert "PQ" in results["panoptic_seg"]
+    trainer.train()
+    assert "PQ" in trainer._last_eval_results["panoptic_seg"]
     cfg.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR, "model_final.pth"))
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     theirs, ours = DefaultPredictor(cfg)(image), PanopticPredictor(cfg)(image)
