@@ -4,7 +4,7 @@
 const viewer = document.getElementById("viewer");
 const shown = { photo: true, things: true, stuff: true, outlines: true, labels: true, void: true, opacity: 0.5 };
 const view = { scale: 1, x: 0, y: 0 };
-let current = null, panes = [], order = [], marked = null, alone = null;
+let current = null, asking = null, panes = [], order = [], marked = null, alone = null;
 
 // --- what a pane shows -------------------------------------------------------------------------------------------
 
@@ -169,9 +169,11 @@ function listen(pane) {
 // --- opening, moving on ------------------------------------------------------------------------------------------
 
 async function show(number, mark = null) {
+  asking = number;
   document.getElementById("viewer-title").textContent = report.images[number].title;
   if (!viewer.open) { alone = null; viewer.showModal(); }
   const image = await loadImage(number);
+  if (asking !== number || !viewer.open) return; // another one was asked for meanwhile
   const before = current, old = alone;
   current = image; marked = mark; pointer = null;
   panes = panesOf(image);
@@ -186,7 +188,7 @@ async function show(number, mark = null) {
 
 const sideOf = (mark) => (mark.model == null ? current.truth : current.predictions[mark.model]);
 function step(by) {
-  const at = order.indexOf(current.number), next = order[at + by];
+  const at = order.indexOf(asking), next = order[at + by];
   if (at >= 0 && next != null) show(next);
 }
 
@@ -246,7 +248,7 @@ viewer.addEventListener("keydown", (event) => {
   else return;
   event.preventDefault();
 });
-viewer.addEventListener("close", () => { current = null; panes = []; document.getElementById("panes").replaceChildren(); });
+viewer.addEventListener("close", () => { current = asking = null; panes = []; document.getElementById("panes").replaceChildren(); });
 new ResizeObserver(() => { if (current) { arrange(); fit(); } }).observe(document.getElementById("panes"));
 
 // --- tiles -------------------------------------------------------------------------------------------------------
