@@ -127,7 +127,8 @@ def _near_edge(gt: SegmentMap, compared: Comparison, near: npt.NDArray[np.float6
 def _touches_thing(gt: SegmentMap, edges: Edges, isthing: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """By label: things beside or above another thing."""
     things = (gt.listed_categories != NO_CATEGORY) & isthing[gt.listed_categories]
-    both = things[edges.first_labels] & things[edges.second_labels]
     result = np.zeros(len(things), np.bool_)
-    result[edges.first_labels[both]] = result[edges.second_labels[both]] = True
+    for first, second in edges.labels if np.count_nonzero(things) > 1 else ():
+        both = things[first] & things[second]
+        result[first[both]] = result[second[both]] = True
     return result

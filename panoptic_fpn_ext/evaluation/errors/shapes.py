@@ -61,11 +61,13 @@ def join_boxes(sides: _Ints, labels: npt.NDArray[np.intp], size: int) -> _Ints:
         labels: whose parts these are, (P,).
         size: how many labels there are.
     """
-    joined = np.full((4, size), np.iinfo(np.int32).max, np.int32)
-    for side, part in zip(joined, sides, strict=True):
-        np.minimum.at(side, labels, part)
-    joined[:, joined[2] > 0] = 0
-    return np.concatenate([joined[:2], -joined[2:] - joined[:2]]).T
+    order = np.argsort(labels, kind="stable")
+    labels = labels[order]
+    first = np.flatnonzero(np.append(True, labels[1:] != labels[:-1]))
+    low = np.minimum.reduceat(sides[:, order], first, axis=1)
+    result = np.zeros((size, 4), np.int32)
+    result[labels[first], :2], result[labels[first], 2:] = low[:2].T, (-low[2:] - low[:2]).T
+    return result
 
 
 def id_map(segments: SegmentMap) -> npt.NDArray[np.int64]:
@@ -75,15 +77,15 @@ def id_map(segments: SegmentMap) -> npt.NDArray[np.int64]:
 
 
 class Edges(NamedTuple):
-    """Pixels side by side, or one above the other, with different labels.
+    """Where pixels side by side, or one above the other, have different labels.
 
-    ``first``, ``second``: rows and columns, int32 (E,) each; ``first_labels``, ``second_labels``: (E,).
+    ``beside``: rows and columns of the right one, int32 each; ``above``: of the upper one. ``labels``: those of the two
+    pixels, side by side and then one above the other.
     """
 
-    first: _Coordinates
-    second: _Coordinates
-    first_labels: npt.NDArray[np.unsignedinteger]
-    second_labels: npt.NDArray[np.unsignedinteger]
+    beside: _Coordinates
+    above: _Coordinates
+    labels: tuple[tuple[npt.NDArray[np.unsignedinteger], npt.NDArray[np.unsignedinteger]], ...]
 
 
 def find_edges(segments: SegmentMap, starts: _Coordinates) -> Edges:
@@ -92,13 +94,10 @@ def find_edges(segments: SegmentMap, starts: _Coordinates) -> Edges:
     pixels = np.repeat(labels, np.diff(segments.starts, append=height * width))
     beside = np.flatnonzero((labels[1:] != labels[:-1]) & (starts[1][1:] != 0))
     above = np.flatnonzero(pixels[width:] != pixels[:-width])
-    rows, columns = starts[0][1:][beside], starts[1][1:][beside]
-    rows_above, columns_above = coordinates(above, width)
     return Edges(
-        first=(np.concatenate([rows, rows_above]), np.concatenate([columns - np.int32(1), columns_above])),
-        second=(np.concatenate([rows, rows_above + np.int32(1)]), np.concatenate([columns, columns_above])),
-        first_labels=np.concatenate([labels[:-1][beside], pixels[above]]),
-        second_labels=np.concatenate([labels[1:][beside], pixels[above + width]]),
+        beside=(starts[0][1:][beside], starts[1][1:][beside]),
+        above=coordinates(above, width),
+        labels=((labels[:-1][beside], labels[1:][beside]), (pixels[above], pixels[above + width])),
     )
 
 
@@ -137,8 +136,10 @@ def edge_band(edges: Edges, shape: tuple[int, ...]) -> EdgeBand:
     side = np.int32(max(1, distance // 4))
     cells = np.zeros((-(-shape[0] // side), shape[1] // side + 2), np.bool_)
     flat, width = cells.reshape(-1), np.int32(cells.shape[1])
-    for rows, columns in (edges.first, edges.second):
-        flat[rows // side * width + columns // side] = True
+    (rows, columns), (upper, shared) = edges.beside, edges.above
+    cell_rows, cell_columns, one = rows // side * width, shared // side, np.int32(1)
+    flat[cell_rows + columns // side] = flat[cell_rows + (columns - one) // side] = True
+    flat[upper // side * width + cell_columns] = flat[(upper + one) // side * width + cell_columns] = True
     for axis in (0, 1):
         cells = _widen(cells, axis, (distance - 1) // int(side))
     cells[:, -(-shape[1] // side) :] = False
