@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "panoptic_fpn_ext"
 CONFIGS = ROOT / "configs"
 # Anything larger does not belong into a package that everyone downloads.
-MAX_CHECKPOINT_BYTES = 12 * 1024 * 1024
+MAX_CHECKPOINT_BYTES = 25 * 1024 * 1024
 # Users bring these themselves, or the module that imports them says what to install.
 BROUGHT_BY_USERS = {"torch", "torchvision", "detectron2", "yacs", "omegaconf", "cv2"}
 OPTIONAL = {

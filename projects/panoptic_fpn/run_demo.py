@@ -33,6 +33,8 @@ from panoptic_fpn_ext.visualization import contact_sheet, draw_panoptic, save_im
 
 DEMO_CONFIG = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow_demo.yaml"
 NUM_IMAGES = 8
+PHOTOGRAPHS_MODEL = "Facade-PanopticSegmentation/panoptic_fpn_efficientnet_lite2"
+PHOTOGRAPHS = Path(__file__).resolve().parents[1] / "facade" / "photographs"
 
 
 def set_aside_finished_run(output: Path) -> None:
@@ -43,6 +45,20 @@ def set_aside_finished_run(output: Path) -> None:
     elif (output / "last_checkpoint").exists():
         last = (output / "last_checkpoint").read_text(encoding="utf-8")
         print(f"The run in {output} was interrupted: going on from {last}.")
+
+
+def predict_photographs(folder: Path) -> Path:
+    """A sheet of photographs and of what the released model for façades makes of them; returns its path."""
+    predictor = PanopticPredictor(PHOTOGRAPHS_MODEL)
+    rows = []
+    for path in tqdm(sorted(PHOTOGRAPHS.glob("*.jpg")), desc="Photographs", unit="image", disable=None):
+        bgr = read_image(str(path), "BGR")
+        panoptic_seg, segments_info = predictor(bgr)["panoptic_seg"]
+        rgb = bgr[:, :, ::-1]
+        rows.append((rgb, draw_panoptic(rgb, panoptic_seg, segments_info, predictor.metadata, hatch_void=True)))
+    sheet = folder / "photographs.jpg"
+    save_image(sheet, contact_sheet(rows, ("photograph", "prediction"), cell_width=640), quality=90)
+    return sheet
 
 
 def train(cfg: CfgNode) -> dict[str, Any]:
@@ -98,19 +114,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     output, images = Path(args.output), Path(args.output, "images")
     set_aside_finished_run(output)
     images.mkdir(parents=True, exist_ok=True)
-    print("1/3  Dataset: synthetic street scenes", flush=True)
+    print(f"1/4  What the released model {PHOTOGRAPHS_MODEL} makes of photographs", flush=True)
+    photographs = predict_photographs(images)
+    print(f"     {photographs}", flush=True)
+    print("2/4  Dataset: synthetic street scenes", flush=True)
     cfg = load_config(args.config_file, ["OUTPUT_DIR", str(output), *args.opts], [])
     hold_output_folder(cfg.OUTPUT_DIR)
     begin_log(cfg.OUTPUT_DIR, cfg.dump())
     write_whole(output / "config.yaml", cfg.dump())
     seed_process(cfg.SEED)
-    print(f"2/3  Training ({cfg.SOLVER.MAX_ITER} iterations) and evaluation", flush=True)
+    print(f"3/4  Training ({cfg.SOLVER.MAX_ITER} iterations) and evaluation", flush=True)
     results = train(cfg)
-    print(f"3/3  Images, in {images}, and the report", flush=True)
+    print(f"4/4  Images, in {images}, and the report", flush=True)
     write_images(cfg, images)
     report = report_of_run(str(output), str(output / "report.html"))[0]
     write_whole(output / "results.json", json.dumps(results, indent=2))
     print(f"\nOn {cfg.DATASETS.TEST[0]}, in percent:\n\n{pq_table(results['panoptic_seg'])}\n")
+    print(f"Photographs, by the released model: {photographs}")
     print(f"Image, ground truth and prediction side by side: {images / 'sheet.jpg'}")
     print(f"Where the points of PQ went, image by image: {report}")
     print(f"Single overlays: {images}; model, log and all numbers: {output}")

@@ -25,7 +25,7 @@ def test_it_trains_evaluates_leaves_images_and_ends_with_the_table(
     opts += ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64"]
     run_demo.main(["--config-file", str(CONFIG), "--output", str(tmp_path), *opts])
     images = {path.name for path in (tmp_path / "images").iterdir()}
-    assert images == {"sheet.jpg", *(f"street_val_{index:06d}.png" for index in range(4))}
+    assert images == {"photographs.jpg", "sheet.jpg", *(f"street_val_{index:06d}.png" for index in range(4))}
     assert {"PQ", "SQ_th", "RQ_st"} <= set(json.loads((tmp_path / "results.json").read_text())["panoptic_seg"])
     said = capsys.readouterr().out
     assert f"image by image: {tmp_path / 'report.html'}" in said
