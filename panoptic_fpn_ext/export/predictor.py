@@ -111,7 +111,8 @@ class ExportedPredictor(ImagePredictor):
         if self._resize is None or "least_side" not in self.description:
             return True
         transform: Any = self._resize.get_transform(image)
-        sides = (getattr(transform, "new_h", image.shape[0]), getattr(transform, "new_w", image.shape[1]))
+        height, width = image.shape[:2]
+        sides: list[Any] = [getattr(transform, "new_h", height), getattr(transform, "new_w", width)]
         divisor = self.description["divisor"]
         return all(-(-side // divisor) * divisor >= self.description["least_side"] for side in sides)
 

@@ -61,10 +61,10 @@ def ours(instances: Instances, logits: torch.Tensor, size: Size) -> torch.Tensor
 def ours_all_outputs(instances: Instances, logits: torch.Tensor, size: Size) -> torch.Tensor:
     """What a model of this package does by default: `sem_seg` and `instances`, too."""
     instances = place_instances(instances, size)
-    kept = upsample_sem_seg_logits(logits, STRIDE, IMAGE_SIZE, size, MEMORY)
-    kept = kept, postprocess_instances(instances, size, memory=MEMORY)
+    sem_seg = upsample_sem_seg_logits(logits, STRIDE, IMAGE_SIZE, size, MEMORY)
+    kept = sem_seg, postprocess_instances(instances, size, memory=MEMORY)
     panoptic_seg = ours(instances, logits, size)
-    del kept
+    del kept, sem_seg
     return panoptic_seg
 
 
