@@ -27,6 +27,8 @@ from panoptic_fpn_ext.engine.train_step import TrainStep
 
 EVALUATION = -1
 """What the lines of an evaluation have for an iteration."""
+BEGIN = -2
+"""What the line has for an iteration that tells where another job begins."""
 
 _ports = itertools.count(20000 + os.getpid() % 10000)
 
@@ -51,6 +53,8 @@ class Job:
 
     def __init__(self, script: str, arguments: Sequence[str], samples: Path, processes: int = 1) -> None:
         self.samples, self.log = samples, samples.with_suffix(".log")
+        with self.samples.open("a") as file:
+            file.write(json.dumps([BEGIN, 0, []]) + "\n")
         self._before = len(self.lines())
         port = str(next(_ports))
         self._processes: list[BaseProcess] = []
@@ -89,12 +93,14 @@ class Job:
 def samples(lines: Sequence[Any]) -> dict[int, list[int]]:
     """Image ids of each iteration, over all processes, as they were seen when it was last done."""
     found: dict[int, dict[int, list[int]]] = {}
+    job: dict[int, dict[int, list[int]]] = {}
     for iteration, rank, ids in lines:
-        if iteration != EVALUATION:
-            parts = found.setdefault(iteration, {})
-            if rank == 0:
-                parts.clear()
-            parts[rank] = ids
+        if iteration == BEGIN:
+            job = {}
+        elif iteration != EVALUATION:
+            # The processes of a job write in any order; what an earlier job saw in this iteration is forgotten.
+            found[iteration] = job.setdefault(iteration, {})
+            found[iteration][rank] = ids
     return {i: [one for rank in sorted(parts) for one in parts[rank]] for i, parts in sorted(found.items())}
 
 

@@ -3,6 +3,7 @@
 import copy
 import functools
 import inspect
+import threading
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ KEYS = {
 }
 PYRAMID = [ShapeSpec(stride=stride) for stride in (4, 8, 16, 32, 64)]
 _OF_EVERY_MODULE = set(vars(nn.Module()))
+_LOCK = type(threading.Lock())
 
 
 def describe(x: Any) -> Any:
@@ -63,7 +65,8 @@ def describe(x: Any) -> Any:
         return f"{x.__module__}.{x.__qualname__}"
     if not hasattr(x, "__dict__"):
         return x
-    own = {key: value for key, value in vars(x).items() if not isinstance(x, nn.Module) or key not in _OF_EVERY_MODULE}
+    ignored = _OF_EVERY_MODULE if isinstance(x, nn.Module) else set()
+    own = {key: value for key, value in vars(x).items() if key not in ignored and not isinstance(value, _LOCK)}
     if isinstance(x, nn.Module):
         own |= {**dict(x.named_parameters(recurse=False)), **dict(x.named_buffers(recurse=False))}
         own |= dict(x.named_children())

@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 """Images a second by batch size, on images of one size and on a mix: ``python projects/benchmark/batches.py``."""
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -13,6 +12,7 @@ from environment import environment
 from PIL import Image
 from tabulate import tabulate
 
+from panoptic_fpn_ext.command import command_parser
 from panoptic_fpn_ext.engine import PanopticPredictor
 
 MODEL = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
@@ -39,7 +39,7 @@ def rate(predictor: PanopticPredictor, paths: list[str], batch_size: int) -> flo
 
 def main() -> None:
     """Print the table and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_parser(__doc__, "python projects/benchmark/batches.py --images 32")
     parser.add_argument("--model", default=MODEL, help="config, zoo name or checkpoint")
     parser.add_argument("--images", type=int, default=32, help="images a run")
     parser.add_argument("--runs", type=int, default=3, help="runs of which the median counts")

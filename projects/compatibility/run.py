@@ -1,7 +1,9 @@
 #!/usr/bin/env python
 """Try every part that may stand in the network, and write the table of what works to docs/compatibility.md."""
 
-import argparse
+import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
+
+# isort: split
 import tempfile
 from collections.abc import Sequence
 from importlib import metadata
@@ -12,6 +14,8 @@ from check import Outcome, is_available, street, try_row
 from rows import ROWS, Row
 from tabulate import tabulate
 from tqdm import tqdm
+
+from panoptic_fpn_ext.command import command_parser
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "compatibility.md"
 _HEAD = """# What fits
@@ -39,7 +43,7 @@ def table(rows: Sequence[list[str]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Try the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_parser(__doc__, "python projects/compatibility/run.py --only Swin")
     parser.add_argument("--only", default="", metavar="TEXT", help="rows with this in their name; the table is printed")
     parser.add_argument("--onnx", action="store_true", help="also write each network as an ONNX file")
     args = parser.parse_args(arguments)
