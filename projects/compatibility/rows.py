@@ -247,9 +247,9 @@ ROWS: Final = (
         _resnet(50, DEFORM_ON_PER_STAGE=[False, False, True, True], DEFORM_MODULATED=True, DEFORM_NUM_GROUPS=2),
     ),
     Row(_BACKBONE, "RegNet", lazy=_regnet, word="LazyConfig"),
-    Row(_BACKBONE, "ViTDet", lazy=_vitdet, word="LazyConfig"),
-    Row(_BACKBONE, "Swin", lazy=_swin, word="LazyConfig"),
-    Row(_BACKBONE, "MViT", lazy=_mvit, word="LazyConfig"),
+    Row(_BACKBONE, "ViTDet", lazy=_vitdet, package="timm", word="LazyConfig"),
+    Row(_BACKBONE, "Swin", lazy=_swin, package="timm", word="LazyConfig"),
+    Row(_BACKBONE, "MViT", lazy=_mvit, package="timm", word="LazyConfig"),
     Row(
         _BACKBONE,
         "any feature extractor of `timm`",
