@@ -53,7 +53,6 @@ __all__ = [
     "load_prediction_config",
     "read_config",
     "register_categories",
-    "register_datasets",
     "register_used_datasets",
     "setup",
 ]
@@ -122,15 +121,14 @@ def adopt_registered(cfg: CfgNode, registrations: Sequence[Sequence[str]], opts:
         cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (found[0],), (found[1],)
 
 
-def register_datasets(cfg: CfgNode, registrations: list[list[str]]) -> None:
-    """Register the datasets of the command line and, if ``cfg`` uses them, the embedded one, drawn if it is missing,
-    and Cityscapes, prepared if need be.
-    """
-    register_used_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST), registrations)
-
-
 def register_used_datasets(used: Collection[str], registrations: list[list[str]]) -> None:
-    """:func:`register_datasets` for the names of the datasets that a run uses."""
+    """Register the datasets of the command line and, if a run uses them, the embedded one, drawn if it is missing, and
+    Cityscapes, prepared if need be.
+
+    Args:
+        used: names of the datasets that the run uses.
+        registrations: ``(name, image_root, panoptic_root, panoptic_json)`` each.
+    """
     for name, *paths in registrations:
         register_coco_panoptic(as_text(name), *(_resolve(path) for path in paths))
     if any(name.startswith("synthetic_street_") for name in used):
@@ -237,8 +235,9 @@ def _prepare(cfg: CfgNode, registrations: list[list[str]], *, eval_only: bool, r
     trained = None
     if eval_only:
         trained = recorded_source((last_checkpoint(cfg.OUTPUT_DIR) if resume else "") or cfg.MODEL.WEIGHTS)
-    register_datasets(cfg, registrations)
-    train = () if trained else [name for name in cfg.DATASETS.TRAIN if name in DatasetCatalog]
+    train = () if trained else cfg.DATASETS.TRAIN  # a model that knows its categories needs no training data
+    register_used_datasets((*train, *cfg.DATASETS.TEST), registrations)
+    train = [name for name in train if name in DatasetCatalog]
     fill_in_num_classes(cfg, agree_on_categories(train, cfg.DATASETS.TEST, trained))
     record_timm_weights(cfg)
     check_config(cfg, trained)

@@ -24,6 +24,7 @@ from panoptic_fpn_ext import model_zoo
 from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.data import read_image
 from panoptic_fpn_ext.engine import PanopticPredictor, Trainer
+from panoptic_fpn_ext.engine.imagenet_weights import save_efficientnet_lite
 from panoptic_fpn_ext.engine.output_folder import hold_output_folder
 from panoptic_fpn_ext.engine.runs import begin_console, begin_log, seed_process, unused_folder, write_whole
 from panoptic_fpn_ext.engine.setup import add_verbose_argument, load_config
@@ -31,7 +32,7 @@ from panoptic_fpn_ext.panoptic_png import read_panoptic_png
 from panoptic_fpn_ext.report import report_of_run
 from panoptic_fpn_ext.visualization import contact_sheet, draw_panoptic, save_image
 
-DEMO_CONFIG = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow_demo.yaml"
+DEMO_CONFIG = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_efficientnet_lite0_demo.yaml"
 NUM_IMAGES = 8
 PHOTOGRAPHS_MODEL = "Facade-PanopticSegmentation/panoptic_fpn_efficientnet_lite2"
 PHOTOGRAPHS = Path(__file__).resolve().parents[1] / "facade" / "photographs"
@@ -59,6 +60,15 @@ def predict_photographs(folder: Path) -> Path:
     sheet = folder / "photographs.jpg"
     save_image(sheet, contact_sheet(rows, ("photograph", "prediction"), cell_width=640), quality=90)
     return sheet
+
+
+def initial_weights(config_file: str, folder: Path) -> list[str]:
+    """Options that begin the training of the demo's own config with ImageNet weights, which a package brings."""
+    if config_file != model_zoo.get_config_file(DEMO_CONFIG):
+        return []
+    path = folder / "efficientnet_lite0.pth"
+    save_efficientnet_lite(path, "lite0")
+    return ["MODEL.WEIGHTS", str(path)]
 
 
 def train(cfg: CfgNode) -> dict[str, Any]:
@@ -118,7 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     photographs = predict_photographs(images)
     print(f"     {photographs}", flush=True)
     print("2/4  Dataset: synthetic street scenes", flush=True)
-    cfg = load_config(args.config_file, ["OUTPUT_DIR", str(output), *args.opts], [])
+    opts = ["OUTPUT_DIR", str(output), *initial_weights(args.config_file, output), *args.opts]
+    cfg = load_config(args.config_file, opts, [])
     hold_output_folder(cfg.OUTPUT_DIR)
     begin_log(cfg.OUTPUT_DIR, cfg.dump())
     write_whole(output / "config.yaml", cfg.dump())

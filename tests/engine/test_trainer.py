@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 from panoptic_fpn_ext import model_zoo
 from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer
 from panoptic_fpn_ext.engine.launch import launch_from_arguments
-from panoptic_fpn_ext.engine.setup import register_datasets
+from panoptic_fpn_ext.engine.setup import register_used_datasets
 
 LOSSES = ["loss_sem_seg", "loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"]
 
@@ -113,7 +113,7 @@ def test_checkpoints_go_both_ways(tiny_cfg, tmp_path):
 def _train_in_a_process(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     cfg = args.cfg
-    register_datasets(cfg, args.registrations)
+    register_used_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST), args.registrations)
     trainer = Trainer(cfg)
     trainer.train()
     results = Trainer.test(cfg, trainer.model)
