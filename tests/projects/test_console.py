@@ -185,8 +185,8 @@ def test_the_traceback_of_a_mistake_is_in_the_log(tmp_path: Path):
     assert "Traceback (most recent call last)" in log
 
 
-# Forks a process for each command, so that what all import is imported once. Its arguments: FOLDER COMMAND…; a command's
-# exit status, output and errors are left in FOLDER under its number.
+# Forks a process for each command, so that what all import is imported once. Its arguments: FOLDER COMMAND…; exit
+# status, output and errors of each are left in FOLDER under its number.
 _HELP = """
 import os, runpy, sys
 import panoptic_fpn_ext, detectron2.engine, detectron2.evaluation, matplotlib.figure, scipy.ndimage
