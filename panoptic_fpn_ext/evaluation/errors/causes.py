@@ -1,6 +1,6 @@
-"""Why a segment has no match: the rules, on the overlaps of one image that the count of PQ is made from.
+"""Why a segment has no match: the rules, on the overlaps that the count of PQ is made from.
 
-Shapes: P pairs of labels that share pixels, U known ids of a map (see ``segments.py`` for *label*).
+Shapes: P pairs of labels that share pixels, L labels of a map, of one image or of several (see :mod:`.measured`).
 
 Each unmatched segment that costs PQ gets the first of these causes that holds. IoU is that of PQ, whatever the
 categories are; a segment lies *mostly* in another if more than half of its pixels (of a prediction: of those that are
@@ -25,8 +25,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..panoptic_quality import Comparison
-from ..segments import NO_CATEGORY, SegmentMap, sum_by
+from ..segments import NO_CATEGORY, sum_by
+from .measured import Measured
 
 __all__ = ["CAUSES", "COLUMNS", "IGNORED", "MATCHED", "Causes", "find_causes"]
 
@@ -61,50 +61,48 @@ _Ints = npt.NDArray[np.integer]
 
 
 class Causes(NamedTuple):
-    """By label (U + 1), int64: code in :data:`CAUSES`; pair with the segment of the other map that shows it, or -1."""
+    """By label (L,), int64: code in :data:`CAUSES`; pair with the segment of the other map that shows it, or -1."""
 
     code: npt.NDArray[np.int64]
     pair: npt.NDArray[np.int64]
 
 
-def find_causes(gt: SegmentMap, pred: SegmentMap, compared: Comparison, isthing: _Bools) -> tuple[Causes, Causes]:
-    """The causes of all segments of one image, of the ground truth and of the prediction.
+def find_causes(measured: Measured, isthing: _Bools) -> tuple[Causes, Causes]:
+    """The causes of all segments of some images, of the ground truth and of the prediction.
 
     Args:
-        gt, pred: the maps.
-        compared: ``compare_image`` of them.
+        measured: the tables of the images.
         isthing: bool by category index.
     """
-    listed = (gt.categories[compared.gt] != NO_CATEGORY) & (pred.categories[compared.pred] != NO_CATEGORY)
-    pairs = np.flatnonzero(listed)
-    pairs = pairs[np.argsort(compared.iou[pairs], kind="stable")]  # of several partners the best has the last word
-    g, p = compared.gt[pairs], compared.pred[pairs]
-    rules_gt, rules_pred = _rules(gt, pred, compared, pairs, isthing)
-    matched = (compared.hit[pairs], np.full(len(pairs), MATCHED))
+    gt, pred = measured.gt, measured.pred
+    listed = gt.categories[measured.first] != NO_CATEGORY, pred.categories[measured.second] != NO_CATEGORY
+    pairs = np.flatnonzero(listed[0] & listed[1])
+    pairs = pairs[np.argsort(measured.iou[pairs], kind="stable")]  # of several partners the best has the last word
+    rules_gt, rules_pred = _rules(measured, pairs, isthing)
+    matched = (measured.hit[pairs], np.full(len(pairs), MATCHED))
     return (
-        _first_rule(g, pairs, compared.missed, "missed", [matched, *rules_gt]),
-        _first_rule(p, pairs, compared.wrong, "hallucinated", [matched, *rules_pred]),
+        _first_rule(measured.first[pairs], pairs, gt.open, "missed", [matched, *rules_gt]),
+        _first_rule(measured.second[pairs], pairs, pred.open, "hallucinated", [matched, *rules_pred]),
     )
 
 
 _Rules = list[tuple[_Bools, npt.NDArray[np.int64]]]  # for each pair: whether it holds, and the code of the cause
 
 
-def _rules(
-    gt: SegmentMap, pred: SegmentMap, compared: Comparison, pairs: _Ints, isthing: _Bools
-) -> tuple[_Rules, _Rules]:
+def _rules(measured: Measured, pairs: _Ints, isthing: _Bools) -> tuple[_Rules, _Rules]:
     """The rules for the ground truth and for the prediction, the first one first."""
-    g, p, pixels, iou = (column[pairs] for column in (compared.gt, compared.pred, compared.pixels, compared.iou))
+    gt, pred = measured.gt, measured.pred
+    g, p, pixels, iou = (column[pairs] for column in (measured.first, measured.second, measured.pixels, measured.iou))
     same = gt.categories[g] == pred.categories[p]
-    open_g, open_p = compared.missed[g], compared.wrong[p]
-    in_g = same & open_p & (pixels > _MOST * (pred.pixels - compared.on_void)[p])
+    open_g, open_p = gt.open[g], pred.open[p]
+    in_g = same & open_p & (pixels > _MOST * (pred.pixels - measured.on_void)[p])
     in_p = same & (pixels > _MOST * gt.pixels[g])
     merged = in_p & (np.bincount(p[in_p], minlength=len(pred.pixels))[p] >= 2)
     pieces, covered = (sum_by(g[in_g], weights[in_g], len(gt.pixels)) for weights in (np.ones(len(g)), pixels))
     split = in_g & open_g & ((pieces >= 2) & (covered > _MOST * gt.pixels))[g]
     near, both_open = (iou > _NEAR) & (iou <= _MATCH), open_g & open_p
     has_match = np.zeros(len(gt.pixels), np.bool_)
-    has_match[compared.gt[compared.hit]] = True
+    has_match[measured.first[measured.hit]] = True
     others = ~same & both_open
     code = np.full(len(pairs), 0)
     wrong_class = _wrong_class_codes(isthing[gt.categories[g]], isthing[pred.categories[p]])

@@ -3,24 +3,23 @@
 import numpy as np
 import numpy.typing as npt
 
-from ..panoptic_quality import Comparison
-from ..segments import SegmentMap
 from .causes import CAUSES, MATCHED
+from .measured import UNLISTED, Measured
 
 __all__ = ["count_pixels", "count_segments"]
 
 _WRONG_CLASS = [code for code, name in enumerate(CAUSES) if name.startswith("wrong_class")]
 
 
-def count_pixels(gt: SegmentMap, pred: SegmentMap, compared: Comparison, matrix: npt.NDArray[np.int64]) -> None:
-    """Add one image to a matrix, int64 (C + 1, C + 1): pixels by class of the ground truth and of the prediction.
+def count_pixels(measured: Measured, matrix: npt.NDArray[np.int64]) -> None:
+    """Add images to a matrix, int64 (C + 1, C + 1): pixels by class of the ground truth and of the prediction.
 
     The last index is void. Crowd counts as its class; pixels of ids that the ground truth's JSON does not list are
     left out.
     """
-    listed = compared.gt < len(gt.ids)
-    of_gt, of_pred = gt.listed_categories[compared.gt[listed]], pred.listed_categories[compared.pred[listed]]
-    np.add.at(matrix, (of_gt, of_pred), compared.pixels[listed].astype(np.int64))  # void is -1, the last index
+    listed = measured.gt.ids[measured.first] != UNLISTED
+    of_gt, of_pred = measured.gt.listed[measured.first[listed]], measured.pred.listed[measured.second[listed]]
+    np.add.at(matrix, (of_gt, of_pred), measured.pixels[listed].astype(np.int64))  # void is -1, the last index
 
 
 def count_segments(

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["set_scores"]
+__all__ = ["read_scores", "set_scores"]
 
 
-def set_scores(rows: npt.NDArray[np.void], segments: Sequence[Mapping[str, Any]]) -> None:
-    """Write the scores of predicted segments, where they have some, into the table of their image.
+def read_scores(segments: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """By id, the scores of predicted segments, of those that have one.
 
     Raises:
         ValueError: a score that is no finite number.
@@ -20,6 +20,11 @@ def set_scores(rows: npt.NDArray[np.void], segments: Sequence[Mapping[str, Any]]
     for id_, score in scores.items():
         if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
             raise ValueError(f"prediction: the score of segment {id_} must be a number, got {score!r}")
+    return scores
+
+
+def set_scores(rows: npt.NDArray[np.void], scores: Mapping[int, float]) -> None:
+    """Write the scores of predicted segments into the table of their image."""
     if scores:
         predicted = rows["predicted"]
         rows["score"][predicted] = [scores.get(id_, np.nan) for id_ in rows["id"][predicted].tolist()]
