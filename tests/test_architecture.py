@@ -38,7 +38,10 @@ PURE = {
     "modeling/postprocessing/memory.py",
     "modeling/postprocessing/resize.py",
     "evaluation/panoptic_quality.py",
-    *(f"evaluation/errors/{name}.py" for name in ("causes", "costs", "shapes", "image", "strata", "bootstrap")),
+    *(
+        f"evaluation/errors/{name}.py"
+        for name in ("causes", "costs", "measured", "shapes", "image", "strata", "bootstrap")
+    ),
     *(f"{name}.py" for name in FOUNDATIONS),
 }
 

@@ -44,7 +44,7 @@ class CommonRuns(NamedTuple):
             return np.searchsorted(pairs, self.keys)
         table = np.zeros(self.num_keys, np.intp)
         table[pairs] = np.arange(len(pairs))
-        return table[self.keys]
+        return table.take(self.keys)
 
 
 def common_runs(gt: SegmentMap, pred: SegmentMap) -> CommonRuns:

@@ -5,6 +5,8 @@ from fractions import Fraction
 from itertools import product
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from oracles_pq import CATEGORIES, Image
 
 HALF, NEAR = Fraction(1, 2), Fraction(3, 10)
@@ -75,3 +77,25 @@ def _forgiven(image: Image, p: int, category: int, shared: Any) -> bool:
     crowds = [s["id"] for s in image.gt_segments if s["iscrowd"] and s["category_id"] == category]
     free = shared[0, p] + (shared[crowds[-1], p] if crowds else 0)
     return Fraction(free, int((image.pred_map == p).sum())) > HALF
+
+
+def slow_neighbors(ids: npt.NDArray[np.integer], side: int) -> list[tuple[int, int, int, int]]:
+    """Row and column of the left or upper pixel, and both ids, of all neighbours that differ; those one above the other
+    are looked at in the first column of each cell of ``side`` px.
+    """
+    height, width = ids.shape
+    beside = [(y, x, y, x + 1) for y in range(height) for x in range(width - 1)]
+    above = [(y, x, y + 1, x) for y in range(height - 1) for x in range(0, width, side)]
+    return [(y, x, int(ids[y, x]), int(ids[v, u])) for y, x, v, u in beside + above if ids[y, x] != ids[v, u]]
+
+
+def slow_near(ids: npt.NDArray[np.integer], side: int) -> npt.NDArray[np.bool_]:
+    """Pixels (H, W) with an edge in their cell of ``side`` px, or in one of the eight around it."""
+    cells = {(y // side, x // side) for y, x, _, _ in slow_neighbors(ids, side)}
+    return np.array(
+        [
+            [any((y // side + a, x // side + b) in cells for a, b in product((-1, 0, 1), repeat=2)) for x in range(w)]
+            for h, w in [ids.shape]
+            for y in range(h)
+        ]
+    )

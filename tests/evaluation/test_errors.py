@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from oracles_errors import slow_causes
+from oracles_errors import slow_causes, slow_near, slow_neighbors
 from oracles_pq import CATEGORIES, Image, draw, random_image, segment, slow_counts, write_coco
 
 from panoptic_fpn_ext.categories import PanopticCategories
@@ -26,6 +26,7 @@ from panoptic_fpn_ext.evaluation.errors import (
     compare_models,
     explain_files,
     explain_image,
+    shapes,
     strata,
 )
 from panoptic_fpn_ext.evaluation.panoptic_quality import compare_image
@@ -169,6 +170,25 @@ def test_costs_sum_to_what_pq_lacks_in_fractions_on_random_images():
     _assert_costs_sum_up(np.concatenate(tables), total)
     parts = [Losses.of(TABLE, table, exact=True) for table in tables]
     assert (sum(parts[1:], parts[0]).table == Losses.of(TABLE, np.concatenate(tables), exact=True).table).all()
+
+
+@pytest.mark.parametrize("band_width", [0.02, 0.2, 0.45])
+def test_edges_are_those_of_the_slow_twin_on_cells_of_any_size(band_width: float, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shapes, "BAND_WIDTH", band_width)
+    rng = np.random.default_rng(2)
+    for size in [(12, 16), (1, 9), (9, 1), (1, 1), *((int(h), int(w)) for h, w in rng.integers(1, 20, (12, 2)))]:
+        image = random_image(rng, *size)
+        side = shapes.cell_side(size)
+        parsed, _ = parse_segments(image.gt_segments, INDEX)
+        edges = shapes.find_edges(as_segment_map(image.gt_map, parsed))
+        near = shapes.near_edges(edges, size, np.arange(image.gt_map.size))
+        gt_map = np.where(np.isin(image.gt_map, [0, *parsed.ids]), image.gt_map, -1)  # ids that nobody lists are one
+        assert (near.reshape(size) == slow_near(gt_map, side)).all()
+        things = {s["id"] for s in image.gt_segments if not s["iscrowd"] and TABLE.isthing(s["category_id"])}
+        crowds = {s["id"] for s in image.gt_segments if s["iscrowd"] and TABLE.isthing(s["category_id"])}
+        touching = [{a, b} for _, _, a, b in slow_neighbors(gt_map, side) if {a, b} <= things | crowds]
+        rows = _rows(image)
+        assert set(rows["id"][rows["touches_thing"]].tolist()) == set().union(*touching)
 
 
 def test_what_a_match_loses_near_edges_and_inside():

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..panoptic_quality import Comparison
 from ..segments import NO_CATEGORY, SegmentMap, sum_by
-from .shapes import boxes, coordinates, edge_band, find_edges, touching
+from .shapes import boxes, find_edges, near_edges, touching
 
 __all__ = ["UNLISTED", "Joined", "Labels", "Measured", "join", "measure"]
 
@@ -41,7 +41,7 @@ class Measured(NamedTuple):
 
     By label of the prediction: ``on_void`` (px). By label of the ground truth: ``touches``, a thing beside or above
     another one. By pair: the labels ``first`` and ``second``, ``pixels``, ``union``, ``iou`` and ``hit`` as PQ counts
-    them, ``near`` (px near an edge of the ground truth), ``sides`` int32 (4, P), see ``shapes.boxes``.
+    them, ``near`` (px of runs whose middle is near an edge of the ground truth), ``sides`` int32 (4, P), see ``shapes.boxes``.
     """
 
     gt: Labels
@@ -71,12 +71,11 @@ def measure(gt: SegmentMap, pred: SegmentMap, compared: Comparison, isthing: _Bo
     """
     if compared.counts.num_wrong_areas:
         _check_areas(gt, compared)
-    runs = compared.runs.without_empty()
-    starts, number = coordinates(runs.starts, gt.shape[1]), len(compared.gt)
+    runs = compared.runs if gt.starts is pred.starts else compared.runs.without_empty()
+    edges, number = find_edges(gt), len(compared.gt)
     pair_of_run = runs.pair_of_run(compared.gt, compared.pred)
-    edges = find_edges(gt)
-    near = sum_by(pair_of_run, edge_band(edges, gt.shape).run_sums(starts), number)
-    sides = boxes(pair_of_run, number, starts, runs.pixels, gt.shape[1])
+    near = sum_by(pair_of_run, runs.pixels * near_edges(edges, gt.shape, runs.starts + runs.pixels // 2), number)
+    sides = boxes(pair_of_run, number, runs.starts, runs.pixels, gt.shape[1])
     things = (gt.listed_categories != NO_CATEGORY) & isthing[gt.listed_categories]
     return Measured(
         _labels(gt, compared.missed),
