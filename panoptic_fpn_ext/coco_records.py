@@ -196,7 +196,7 @@ def refuse_repeated_images(rows: list[Row], wrong: set[int], name: Callable[[int
             continue
         key = image_key(row["image_id"])
         if key in seen:
-            refuse(index, f"{name(index)}: the JSON has it more than once")
+            refuse(index, f"{name(index)}: the JSON has it more than once; keep one")
         seen.add(key)
 
 
@@ -244,8 +244,8 @@ def refuse_unknown_categories(
         return
     for index, row in enumerate(rows):
         if row["category_id"] not in categories:
-            known = ids_shown(categories)
-            refuse(index, f"{name(index)} has an unknown category: {row['category_id']}, which is not in {known}.")
+            wrong = f"{row['category_id']}, which is not in {ids_shown(categories)}. Give it one of these."
+            refuse(index, f"{name(index)} has an unknown category: {wrong}")
 
 
 def refuse_other_sizes(annotations: list[Row], sizes: Mapping[Any, list[int]], name: Callable[[int], str]) -> None:

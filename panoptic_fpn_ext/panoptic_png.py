@@ -120,7 +120,9 @@ def _read_pixels(path: str, decoder: str | None) -> _Pixels:
     try:
         return decoders[decoder or next(iter(decoders))](local_path)
     except Exception as error:  # each decoder has its own types
-        raise UnreadableFileError(f"Panoptic PNG {path} cannot be decoded: the file is broken ({error}).") from error
+        raise UnreadableFileError(
+            f"Panoptic PNG {path} cannot be decoded: the file is broken ({error}). Write it again."
+        ) from error
 
 
 def _check_header(path: str, local_path: str) -> None:
@@ -130,7 +132,9 @@ def _check_header(path: str, local_path: str) -> None:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise FileNotFoundError(f"Panoptic PNG {path} does not exist.") from error
     if not header.startswith(_PNG_START):
-        raise UnreadableFileError(f"Panoptic PNG {path} cannot be decoded: the file is broken or no PNG.")
+        raise UnreadableFileError(
+            f"Panoptic PNG {path} cannot be decoded: the file is broken or no PNG. Write it again."
+        )
     width, height = (int.from_bytes(header[at : at + 4], "big") for at in (16, 20))
     if (bound := pixel_bound()) is not None and width * height > bound:
         raise ValueError(

@@ -76,12 +76,15 @@ def fill_in_num_classes(cfg: CfgNode, source: CategorySource | None = None) -> N
     )
 
 
-def check_config(cfg: CfgNode, trained: CategorySource | None = None) -> CategorySource | None:
+def check_config(
+    cfg: CfgNode, trained: CategorySource | None = None, *, training: bool = True
+) -> CategorySource | None:
     """Compare the categories of all panoptic datasets of a config, and the sizes of the heads with them.
 
     Args:
         cfg: of a training or, with ``trained``, of an evaluation, of which ``DATASETS.TRAIN`` does not matter.
         trained: the categories of the model to evaluate.
+        training: ``DATASETS.TRAIN`` is needed; else those of it that are not registered do not matter either.
 
     Returns:
         The categories that the model predicts, None where nothing is panoptic.
@@ -93,7 +96,7 @@ def check_config(cfg: CfgNode, trained: CategorySource | None = None) -> Categor
             the key and the value that fits.
     """
     check_input_format(cfg)
-    train = () if trained else cfg.DATASETS.TRAIN
+    train = () if trained else [name for name in cfg.DATASETS.TRAIN if training or name in DatasetCatalog]
     check_registered((*train, *cfg.DATASETS.TEST), "DATASETS.TRAIN or DATASETS.TEST")
     source = agree_on_categories(train, cfg.DATASETS.TEST, trained)
     if source is not None:

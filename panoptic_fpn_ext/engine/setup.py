@@ -240,7 +240,7 @@ def _prepare(cfg: CfgNode, registrations: list[list[str]], *, eval_only: bool, r
     train = [name for name in train if name in DatasetCatalog]
     fill_in_num_classes(cfg, agree_on_categories(train, cfg.DATASETS.TEST, trained))
     record_timm_weights(cfg)
-    check_config(cfg, trained)
+    check_config(cfg, trained, training=not eval_only)
     cfg.freeze()
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from detectron2.utils.file_io import PathManager
@@ -13,8 +13,8 @@ from .ground_truth import GroundTruth
 from .panoptic_quality import ImageCounts, PQCounts, count_image
 from .problems import Problems
 from .records import ImageRecords, fold_records
-from .report import warn_of_wrong_areas
-from .segments import SegmentMap, parse_segments
+from .report import wrong_areas
+from .segments import DifferentSizesError, SegmentMap, parse_segments
 
 __all__ = ["compare_files", "count_files", "pq_compute"]
 
@@ -56,7 +56,7 @@ def count_files(
 ) -> PQCounts:
     """The counts behind :func:`pq_compute`, same arguments and errors."""
     files = gt_json_file, pred_json_file, gt_folder, pred_folder
-    truth, records = compare_files(*files, lambda _truth, _position, gt, pred, _annotation: count_image(gt, pred))
+    truth, records, _ = compare_files(*files, lambda _truth, _position, gt, pred, _annotation: count_image(gt, pred))
     return fold_records([records], truth.categories)
 
 
@@ -67,8 +67,10 @@ def compare_files(
     pred_folder: StrPath | None,
     count: CountImage,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
-) -> tuple[GroundTruth, ImageRecords]:
+) -> tuple[GroundTruth, ImageRecords, list[str]]:
     """Count image by image; arguments and errors as :func:`pq_compute`.
+
+    Gives the ground truth, the counts, and what is odd about the files and was only warned of.
 
     Args:
         gt_json_file, pred_json_file, gt_folder, pred_folder: as there.
@@ -99,21 +101,28 @@ def compare_files(
                 records.add(position, _count_annotation(truth, position, predictions[key], folder, count))
             elif key not in refused:
                 raise ValueError(f"no prediction for it in {pred_json_file}, but {gt_json_file} has it")
-        except (ValueError, FileNotFoundError) as error:
+        except FileNotFoundError as error:
+            problems.add(f"image {image_id!r}: {error} Put it there, or name another folder.", position)
+        except ValueError as error:
             problems.add(f"image {image_id!r}: {error}", position)
     problems.raise_if_any()
-    _warn(truth, records, set(predictions), pred_json, gt_json)
-    return truth, records
+    notes = list(_notes(truth, records, set(predictions), pred_json, gt_json))
+    for note in notes:
+        logger.warning(note)
+    return truth, records, notes
 
 
-def _warn(truth: GroundTruth, records: ImageRecords, predicted: set[str], pred_json: str, gt_json: str) -> None:
+def _notes(
+    truth: GroundTruth, records: ImageRecords, predicted: set[str], pred_json: str, gt_json: str
+) -> Iterator[str]:
     unknown = sorted(predicted - set(map(image_key, truth.image_ids)))
     if unknown:
         some = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
-        logger.warning(f"{pred_json} has {len(unknown)} images that {gt_json} lacks; they are left out: {some}.")
-    warn_of_wrong_areas(records.num_wrong_areas)
+        yield f"{pred_json} has {len(unknown)} images that {gt_json} lacks; they are left out: {some}."
+    if text := wrong_areas(records.num_wrong_areas):
+        yield text
     if truth.misfit:
-        logger.warning(
+        yield (
             f"{truth.misfit} As in panopticapi, the former are missed segments, the latter neither void nor a segment. "
             "Other PNGs are not named."
         )
@@ -132,7 +141,10 @@ def _count_annotation(
 ) -> ImageCounts:
     segments, _ = parse_segments(annotation["segments_info"], truth.category_index, predicted=True)
     path = os.path.join(folder, annotation["file_name"])
-    maps = truth.compare(position, read_panoptic_png(path), segments)
+    try:
+        maps = truth.compare(position, read_panoptic_png(path), segments)
+    except DifferentSizesError as error:
+        raise ValueError(f"{error}; give {path} the image's size, each pixel the id of its nearest one") from error
     try:
         return count(truth, position, *maps, annotation)
     except ValueError as error:

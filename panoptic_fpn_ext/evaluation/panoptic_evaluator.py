@@ -23,7 +23,7 @@ from .panoptic_quality import ImageCounts, PQCounts, compare_image, count_image
 from .prediction_writer import PredictionWriter, write_json
 from .problems import Problems
 from .records import ImageRecords, fold_records, image_positions
-from .report import class_table, detectron2_results, group_table, json_report, warn_of_wrong_areas
+from .report import class_table, detectron2_results, group_table, json_report, wrong_areas
 from .segments import parse_segments
 from .worker import BackgroundWorker
 
@@ -211,7 +211,8 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         return np.array([image_key(image_id) in wanted for image_id in self._truth.image_ids], dtype=bool)
 
     def _report(self, counts: PQCounts) -> None:
-        warn_of_wrong_areas(counts.num_wrong_areas)
+        if text := wrong_areas(counts.num_wrong_areas):
+            logger.warning(text)
         if logger.isEnabledFor(logging.INFO):
             logger.info("Panoptic Quality by category, in percent:\n\n" + class_table(counts) + "\n")
             logger.info("Panoptic Evaluation Results:\n\n" + group_table(counts) + "\n")

@@ -224,9 +224,11 @@ def _check(gt: SegmentMap, pred: SegmentMap) -> None:
     check_sizes(gt.shape, pred.shape)
     problems = []
     if pred.unlisted:
-        problems.append(f"prediction: ids {pred.unlisted[:5]} have pixels and are not in segments_info")
+        problems.append(
+            f"prediction: ids {pred.unlisted[:5]} have pixels and are not in segments_info; list them there"
+        )
     if pred.absent:
-        problems.append(f"prediction: ids {pred.absent[:5]} are in segments_info and have no pixel")
+        problems.append(f"prediction: ids {pred.absent[:5]} are in segments_info and have no pixel; take them out")
     if problems:
         raise ValueError("; ".join(problems))
 

@@ -1,6 +1,5 @@
 """One result in the shapes that readers want: detectron2's dict, tables, JSON."""
 
-import logging
 import math
 from collections import OrderedDict
 from typing import Any
@@ -10,9 +9,7 @@ from tabulate import tabulate
 from ..unique_names import distinct_names
 from .panoptic_quality import PQCounts
 
-__all__ = ["class_table", "detectron2_results", "group_table", "json_report", "warn_of_wrong_areas"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["class_table", "detectron2_results", "group_table", "json_report", "wrong_areas"]
 
 GROUPS = {"All": "", "Things": "_th", "Stuff": "_st"}
 METRICS = ("pq", "sq", "rq")
@@ -62,13 +59,14 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
-def warn_of_wrong_areas(count: int) -> None:
-    """One warning for all ground-truth segments with a JSON area other than their pixels."""
-    if count:
-        logger.warning(
-            f"The areas in the ground truth's JSON of {count} segments are not their numbers of pixels. The result "
-            "follows the JSON, as panopticapi's does, and can even exceed 100 %; correct the JSON for a sound one."
-        )
+def wrong_areas(count: int) -> str:
+    """What is to be said of ground-truth segments with a JSON area other than their pixels; "" if there is none."""
+    if not count:
+        return ""
+    return (
+        f"The areas in the ground truth's JSON of {count} segments are not their numbers of pixels. The result "
+        "follows the JSON, as panopticapi's does, and can even exceed 100 %; correct the JSON for a sound one."
+    )
 
 
 def _class_rows(counts: PQCounts) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from ..panoptic_png import MAX_SEGMENT_ID
 from ..structures import VOID_ID
 
 __all__ = [
+    "DifferentSizesError",
     "SegmentMap",
     "Segments",
     "as_segment_map",
@@ -150,10 +151,14 @@ def as_segment_maps(
     return _tabulate(gt_ids, gt, starts, gt_id_bits), _tabulate(pred_ids, pred, starts)
 
 
+class DifferentSizesError(ValueError):
+    """Ground truth and prediction of an image are of different sizes."""
+
+
 def check_sizes(gt_shape: tuple[int, ...], pred_shape: tuple[int, ...]) -> None:
-    """``ValueError`` when the shapes (H, W) of two maps differ."""
+    """``DifferentSizesError`` when the shapes (H, W) of two maps differ."""
     if gt_shape != pred_shape:
-        raise ValueError(f"the prediction has {pred_shape} pixels (H, W), the ground truth {gt_shape}")
+        raise DifferentSizesError(f"the prediction has {pred_shape} pixels (H, W), the ground truth {gt_shape}")
 
 
 def _changes(ids: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:

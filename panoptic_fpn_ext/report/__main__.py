@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..command import command_parser, run_command
 from .gallery import Budget
 from .runs import report_of_run
+from .thresholds import thresholds_section
 from .writer import write_report
 
 
@@ -28,7 +29,7 @@ def _write(args: argparse.Namespace) -> list[str]:
         if first.endswith(".json"):
             raise ValueError(f"{first} alone is not enough: name GT.json and PRED.json, or the folder of a run.")
         output = args.output or os.path.join(first, "report.html")
-        return report_of_run(first, output, images=args.images, budget=budget)
+        return report_of_run(first, output, images=args.images, budget=budget, thresholds=args.thresholds)
     return write_report(
         args.output or "report.html",
         first,
@@ -38,6 +39,7 @@ def _write(args: argparse.Namespace) -> list[str]:
         pred_folders=args.pred_folder,
         names=args.names,
         budget=budget,
+        more=[thresholds_section(args.thresholds)] if args.thresholds else [],
     )
 
 
@@ -59,6 +61,11 @@ def _parser() -> argparse.ArgumentParser:
         help="the predictions' PNGs (default: as PRED.json); twice for two models",
     )
     parser.add_argument("--names", nargs="+", default=[], metavar="NAME", help="of the models")
+    parser.add_argument(
+        "--thresholds",
+        metavar="JSON",
+        help="thresholds.json of python -m panoptic_fpn_ext.thresholds (default: one in OUTPUT_DIR, if there is one)",
+    )
     parser.add_argument("--output", metavar="FILE", help="default: report.html here, or in OUTPUT_DIR")
     parser.add_argument("--max-images", type=int, default=200, metavar="N", help="default: %(default)s")
     parser.add_argument(

@@ -10,12 +10,15 @@ from ..coco_json import load_json
 from ..evaluation.panoptic_evaluator import EVALUATION_RECORD
 from .curves import training_section
 from .gallery import Budget
+from .page import Section
+from .thresholds import thresholds_section
 from .writer import write_report
 
 __all__ = ["find_evaluation", "report_of_run"]
 
 _PLACES = ("", "inference*", "inference*/*", "*")
 _METRICS = "metrics.json"
+_THRESHOLDS = ("thresholds.json", "thresholds/thresholds.json")
 
 
 def find_evaluation(folder: str) -> dict[str, Any]:
@@ -47,7 +50,14 @@ def find_evaluation(folder: str) -> dict[str, Any]:
     return {**record, "folder": str(newest.parent)}
 
 
-def report_of_run(folder: str, output: str, *, images: str | None = None, budget: Budget | None = None) -> list[str]:
+def report_of_run(
+    folder: str,
+    output: str,
+    *,
+    images: str | None = None,
+    budget: Budget | None = None,
+    thresholds: str | None = None,
+) -> list[str]:
     """Write the report of the last evaluation in a folder, see :func:`.writer.write_report`; returns the paths.
 
     Args:
@@ -55,12 +65,15 @@ def report_of_run(folder: str, output: str, *, images: str | None = None, budget
         output: path of the HTML file.
         images: folder of the images, if not where the dataset has them.
         budget: how much the images may take.
+        thresholds: ``thresholds.json`` to show, if not one in the folder.
 
     Raises:
         FileNotFoundError, ValueError: as of both.
     """
     record = find_evaluation(folder)
     image_root = images or record.get("image_root")
+    thresholds = thresholds or _newest(folder, _THRESHOLDS)
+    more: list[Section] = [] if thresholds is None else [thresholds_section(thresholds)]
     metrics = _metrics(record["folder"])
     return write_report(
         output,
@@ -71,8 +84,13 @@ def report_of_run(folder: str, output: str, *, images: str | None = None, budget
         names=[_run_name(record["folder"])],
         title=f"{_run_name(record['folder'])} on {record['dataset']}",
         budget=budget,
-        more=[] if metrics is None else training_section(metrics),
+        more=[*more, *([] if metrics is None else training_section(metrics))],
     )
+
+
+def _newest(folder: str, names: tuple[str, ...]) -> str | None:
+    found = [path for name in names if (path := Path(folder, name)).is_file()]
+    return str(max(found, key=lambda path: path.stat().st_mtime)) if found else None
 
 
 def _metrics(folder: str) -> str | None:

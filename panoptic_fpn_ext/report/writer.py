@@ -65,7 +65,11 @@ def write_report(
         gt_json, predictions, images=images, gt_folder=gt_folder, pred_folders=pred_folders, names=names
     )
     if not source.images:
-        raise ValueError(f"{predictions[0]} has no image to report on.")
+        files, has = " and ".join(predictions), "has" if len(predictions) == 1 else "have"
+        raise ValueError(
+            f"{files} {has} no image"
+            + (f" of {gt_json}: give both the same image ids." if gt_json is not None else ".")
+        )
     costs = []
     if gt_json is not None:
         folders = [*pred_folders, *[None] * len(predictions)]
@@ -73,8 +77,37 @@ def write_report(
             Costs.of(explain_files(gt_json, path, gt_folder, folder, _bar(f"Explaining {name}")))
             for path, folder, name in zip(predictions, folders, source.models, strict=False)
         ]
+        _refuse_foreign_maps(source, costs[0])
     with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
         return _write(output, source, costs, title, budget or Budget(), more, spool)
+
+
+def _refuse_foreign_maps(source: Source, costs: Costs) -> None:
+    """Of a map without one of its segments nothing can be said but that all were missed, which would mislead."""
+    number, truth = len(source.images), ~costs.rows["predicted"]
+    listed = np.bincount(costs.image[truth], minlength=number)
+    seen = np.bincount(costs.image[truth & (costs.rows["pixels"] > 0)], minlength=number)
+    foreign = np.flatnonzero((listed > 0) & (seen == 0)).tolist()
+    if foreign:
+        one = source.images[foreign[0]].truth
+        assert one is not None
+        raise ValueError(
+            f"{len(foreign)} panoptic PNGs of {source.files['ground truth']} have none of the segments listed for "
+            f"them, the first is {one.path}: are they of other images, or saved as BGR? "
+            "Write them again, each pixel the id R + 256 G + 65536 B."
+        )
+
+
+def _notes(costs: Sequence[Costs]) -> list[str]:
+    """What readers should know of the files."""
+    found = [note for one in costs for note in one.errors.notes]
+    for one in costs:
+        scores = one.rows["score"][~np.isnan(one.rows["score"])]
+        if len(scores) and not 0 <= scores.min() <= scores.max() <= 1:
+            found.append(
+                f"Scores are from {scores.min():g} to {scores.max():g}, not in [0, 1]: what they mean is left out."
+            )
+    return list(dict.fromkeys(found))
 
 
 def _bar(what: str) -> Any:
@@ -184,7 +217,7 @@ def _context(source: Source, costs: Sequence[Costs], sections: Sequence[Section]
         return context
     used = np.any([one.total > 0 for one in costs], axis=0).tolist()
     causes = [{**cause, "used": flag} for cause, flag in zip(cause_rows(), used, strict=True)]
-    return {**context, **content.headline(source, costs), "causes": causes}
+    return {**context, **content.headline(source, costs), "causes": causes, "notes": _notes(costs)}
 
 
 def _data(

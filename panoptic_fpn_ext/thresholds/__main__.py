@@ -2,7 +2,8 @@
 
 One pass of the model over ``DATASETS.TEST`` stores what the combiner is given, about 30 kB an image of 480 × 640 px, in
 OUTPUT/inputs; then each setting is recounted without the model, and none is an estimate: evaluation with a setting
-gives the same figure. OUTPUT gets thresholds.json with all settings and best.yaml, the config with the best one.
+gives the same figure. OUTPUT gets thresholds.json with all settings, thresholds.html with charts, and best.yaml, the
+config with the best one.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from ..evaluation.ground_truth import GroundTruth
 from ..evaluation.model_ids import ModelIds, unlisted_categories
 from ..evaluation.prediction_writer import write_json
 from ..evaluation.records import ImageRecords, fold_records
+from ..report.thresholds import write_thresholds_page
 from ..whole_files import file_hash, whole_file
 from .explain import explain
 from .recount import Grid, ThresholdCounts, recount
@@ -85,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     start_console()
     path = args.config if os.path.isfile(args.config) else model_zoo.get_config_file(args.config)
     weights = model_zoo.get_checkpoint(args.config) if args.weights == "zoo" else args.weights
-    cfg = load_config(path, ["MODEL.WEIGHTS", weights, *args.opts], args.register)
+    cfg = load_config(path, ["MODEL.WEIGHTS", weights, *args.opts], args.register, eval_only=True)
     if not cfg.DATASETS.TEST:
         raise ValueError("DATASETS.TEST names no dataset to count on; add --opts DATASETS.TEST \"('my_val',)\".")
     grid = _grid(args, cfg)
@@ -207,7 +209,9 @@ def _report(args: argparse.Namespace, cfg: CfgNode, counts: ThresholdCounts, wan
     combine.STUFF_AREA_LIMIT = int(area)
     with whole_file(os.path.join(args.output, "best.yaml")) as f:
         f.write(tuned.dump())
-    _show(f"Written: {results}, {os.path.join(args.output, 'best.yaml')}")
+    page = os.path.join(args.output, "thresholds.html")
+    write_thresholds_page(results, page, f"Thresholds of {os.path.splitext(os.path.basename(args.config))[0]}")
+    _show(f"Written: {results}, {os.path.join(args.output, 'best.yaml')}, {page}")
 
 
 def _index(grid: Grid, cfg: CfgNode) -> tuple[int, ...]:

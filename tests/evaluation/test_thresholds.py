@@ -20,6 +20,7 @@ from panoptic_fpn_ext.evaluation.errors import CAUSES
 from panoptic_fpn_ext.evaluation.errors.records import ErrorRecords
 from panoptic_fpn_ext.evaluation.ground_truth import GroundTruth
 from panoptic_fpn_ext.evaluation.model_ids import ModelIds
+from panoptic_fpn_ext.report.thresholds import thresholds_section
 from panoptic_fpn_ext.thresholds import CombinerInputs, Grid, ThresholdCounts, record, recount
 from panoptic_fpn_ext.thresholds.__main__ import main
 from panoptic_fpn_ext.thresholds.explain import explain
@@ -69,6 +70,7 @@ def test_command_finds_the_best_setting_and_infers_once(
     cfg: CfgNode, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     config, output = tmp_path / "config.yaml", tmp_path / "out"
+    cfg.DATASETS.TRAIN = ("of_another_machine",)
     config.write_text(cfg.dump())
     command = [str(config), cfg.MODEL.WEIGHTS, str(output), "--scores", "0.1", "0.3", "--areas", "0", "100"]
     main([*command, "--overlaps", "0.2"])
@@ -81,6 +83,14 @@ def test_command_finds_the_best_setting_and_infers_once(
     assert (row["overlap"], row["score"]) == (chosen.OVERLAP_THRESH, chosen.INSTANCES_CONFIDENCE_THRESH)
     assert row["area"] == chosen.STUFF_AREA_LIMIT
     assert "Best of 18" in capsys.readouterr().out
+    section = thresholds_section(str(output / "thresholds.json"))
+    assert [chart.labels for chart in section.charts()] == [content["grid"][key] for key in GRID._fields]
+    assert max(section.charts()[0].series[0].values) == pytest.approx(best["PQ"])
+    assert section.tables()[0].records()[0]["PQ"] == best["PQ"]
+    assert "threshold-overlap" in (output / "thresholds.html").read_text()
+    (output / "thresholds.json").write_text(json.dumps({**content, "best": {}}))
+    with pytest.raises(ValueError, match=r"thresholds\.json is not what python -m panoptic_fpn_ext.thresholds writes"):
+        thresholds_section(str(output / "thresholds.json"))
 
     monkeypatch.setattr("panoptic_fpn_ext.thresholds.__main__.record", lambda *_: pytest.fail("inferred again"))
     main([*command, "--overlaps", "0.3", "--category", "road", "--errors", str(output / "errors.json")])

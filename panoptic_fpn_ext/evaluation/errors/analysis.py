@@ -72,13 +72,15 @@ class ImageErrors:
 class PanopticErrors:
     """All images of an evaluation, in the order of the ground truth's JSON, and their counts for PQ.
 
-    ``pixel_confusion``: see ``count_pixels``, int64 (C + 1, C + 1).
+    ``pixel_confusion``: see ``count_pixels``, int64 (C + 1, C + 1). ``notes``: what is odd about the files, a sentence
+    each.
     """
 
     categories: PanopticCategories
     images: tuple[ImageErrors, ...]
     counts: PQCounts
     pixel_confusion: npt.NDArray[np.int64]
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def losses(self) -> Losses:

@@ -1,6 +1,7 @@
 """Errors of predictions on disk, of any model, in COCO's panoptic format."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from ..files import StrPath, compare_files
@@ -44,6 +45,6 @@ def explain_files(
         kept[0].add(position, (gt, pred), compared, annotation["segments_info"], annotation["file_name"])
         return compared.counts
 
-    truth, records = compare_files(gt_json_file, pred_json_file, gt_folder, pred_folder, count, progress)
+    truth, records, notes = compare_files(gt_json_file, pred_json_file, gt_folder, pred_folder, count, progress)
     counts = fold_records([records], truth.categories)
-    return join_records(truth, [errors.state_dict() for errors in kept], counts)
+    return replace(join_records(truth, [errors.state_dict() for errors in kept], counts), notes=tuple(notes))

@@ -42,8 +42,8 @@ SEGMENT_DTYPE: Final = np.dtype(
 ``category``: index, not id. ``cause``: code in ``CAUSES``. ``other``: id of the segment of the other map that shows the
 cause or is the match, 0 for none; ``other_category``: its category, -1 for none; ``intersection`` and ``union`` (px, as
 PQ counts them) are with it, 0 for none. ``near_edge``: of a match, px that only one of the two has, in runs whose
-middle is near an edge of the ground truth, else 0. ``touches_thing``: it is a thing beside or above another one, see ``shapes.py``.
-``bbox``: [x, y, width, height]. ``on_void``: px of a prediction on void, else 0. ``score``: NaN if none.
+middle is near an edge of the ground truth, else 0. ``touches_thing``: it is a thing beside or above another one, see
+``shapes.py``. ``bbox``: [x, y, width, height]. ``on_void``: px of a prediction on void, else 0. ``score``: NaN if none.
 """
 
 

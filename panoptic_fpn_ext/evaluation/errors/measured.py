@@ -41,7 +41,8 @@ class Measured(NamedTuple):
 
     By label of the prediction: ``on_void`` (px). By label of the ground truth: ``touches``, a thing beside or above
     another one. By pair: the labels ``first`` and ``second``, ``pixels``, ``union``, ``iou`` and ``hit`` as PQ counts
-    them, ``near`` (px of runs whose middle is near an edge of the ground truth), ``sides`` int32 (4, P), see ``shapes.boxes``.
+    them, ``near`` (px of runs whose middle is near an edge of the ground truth), ``sides`` int32 (4, P), see
+    ``shapes.boxes``.
     """
 
     gt: Labels
@@ -122,14 +123,16 @@ def join(images: Sequence[Measured]) -> Joined:
     sizes = [np.array([len(getattr(image, side).pixels) for image in images]) for side in ("gt", "pred")]
     pairs = np.array([len(image.first) for image in images])
     before = [np.repeat(np.cumsum(size) - size, pairs) for size in sizes]
+    columns = {name: _column(images, name) for name in Measured._fields[2:-1]}
     tables = Measured(
-        _join_labels([image.gt for image in images]),
-        _join_labels([image.pred for image in images]),
-        *(_column(images, name) for name in Measured._fields[2:-1]),
-        np.concatenate([image.sides for image in images], axis=1),
+        gt=_join_labels([image.gt for image in images]),
+        pred=_join_labels([image.pred for image in images]),
+        sides=np.concatenate([image.sides for image in images], axis=1),
+        **columns,
     )
     tables = tables._replace(first=tables.first + before[0], second=tables.second + before[1])
-    return Joined(tables, *(np.repeat(np.arange(len(images)), size) for size in sizes), len(images))
+    of_gt, of_pred = (np.repeat(np.arange(len(images)), size) for size in sizes)
+    return Joined(tables, of_gt, of_pred, len(images))
 
 
 def _join_labels(images: Sequence[Labels]) -> Labels:
