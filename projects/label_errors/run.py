@@ -14,6 +14,7 @@ import copy
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,8 +94,12 @@ def _shift(ids: _Map, id_: int, before: npt.NDArray[np.bool_], rng: np.random.Ge
     ids[moved] = id_
 
 
-def spoil(gt_json: str, gt_folder: str, output: str, share: float, seed: int) -> list[Planted]:
-    """Write a copy of a ground truth with errors in a share of its segments, ``gt.json`` and ``gt/`` in ``output``."""
+def spoil(
+    gt_json: str, gt_folder: str, output: str, share: float, seed: int, least_area: int = LEAST_AREA
+) -> list[Planted]:
+    """Write a copy of a ground truth with errors in a share of its segments of so many px or more, ``gt.json`` and
+    ``gt/`` in ``output``.
+    """
     rng = np.random.default_rng(seed)
     content = copy.deepcopy(read_panoptic(gt_json, complete=False))
     isthing = {row["id"]: bool(row["isthing"]) for row in content["categories"]}
@@ -106,7 +111,7 @@ def spoil(gt_json: str, gt_folder: str, output: str, share: float, seed: int) ->
         segments = annotation["segments_info"]
         for segment in segments:
             segment |= {"area": int((ids == segment["id"]).sum()), "isthing": isthing[segment["category_id"]]}
-        large = [s["id"] for s in segments if s["area"] >= LEAST_AREA and not s.get("iscrowd")]
+        large = [s["id"] for s in segments if s["area"] >= least_area and not s.get("iscrowd")]
         for id_ in [i for i in large if rng.random() < share]:
             kinds = kinds or list(rng.permutation(KINDS))
             index = next((k for k, s in enumerate(segments) if s["id"] == id_), None)
@@ -163,6 +168,16 @@ def _iou(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
     return float((first & second).sum() / max(1, (first | second).sum()))
 
 
+def _run(args: argparse.Namespace, seed: int) -> dict[str, tuple[int, int, int]]:
+    with tempfile.TemporaryDirectory() as folder:
+        gt_folder = args.gt_folder or args.gt_json.removesuffix(".json")
+        planted = spoil(args.gt_json, gt_folder, folder, args.share, seed, args.least_area)
+        if not planted:
+            raise ValueError(f"No error could be planted in {args.gt_json}: take a larger --share.")
+        pred_folder = args.pred_json.removesuffix(".json")
+        return count_found(planted, os.path.join(folder, "gt.json"), args.pred_json, pred_folder)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Plant, search, print."""
     parser = command_parser(__doc__, "python projects/label_errors/run.py GT.json output/inference/predictions.json")
@@ -170,16 +185,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("pred_json", help="predictions, with their PNGs beside them")
     parser.add_argument("--gt-folder", help="default: as gt_json")
     parser.add_argument("--share", type=float, default=0.05, help="of the segments, default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--least-area", type=int, default=LEAST_AREA, metavar="PX", help="default: %(default)s")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run each, counted together; default: 0")
     args: argparse.Namespace = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        gt_folder = args.gt_folder or args.gt_json.removesuffix(".json")
-        planted = spoil(args.gt_json, gt_folder, folder, args.share, args.seed)
-        if not planted:
-            raise ValueError(f"No error could be planted in {args.gt_json}: take a larger --share.")
-        pred_folder = args.pred_json.removesuffix(".json")
-        found = count_found(planted, os.path.join(folder, "gt.json"), args.pred_json, pred_folder)
-    rows = [[kind, n, first, second, f"{second / max(n, 1):.0%}"] for kind, (n, first, second) in found.items()]
+    found: Counter[tuple[str, int]] = Counter()
+    for seed in args.seeds:
+        for kind, numbers in _run(args, seed).items():
+            found.update({(kind, column): number for column, number in enumerate(numbers)})
+    rows = [
+        [kind, *(found[kind, column] for column in range(3)), f"{found[kind, 2] / max(found[kind, 0], 1):.0%}"]
+        for kind in (*KINDS, "all")
+    ]
     print(tabulate(rows, ["error", "planted", "in the first n", "in the first 2n", ""], tablefmt="pipe"))
 
 

@@ -168,11 +168,14 @@ def _merged(segments: _Segments) -> _Suspects:
 
 
 def _borders(segments: _Segments) -> _Suspects:
-    """What stands out by IoU, and by how far the edges are apart: (1 - IoU) times the side, about."""
+    """What stands out by IoU, and by how far the edges are apart: (1 - IoU) times the side, about.
+
+    Here the void that a prediction covers counts against it: a border that was drawn too far inside leaves some.
+    """
     rows, partner = segments.rows, segments.partner
     fits = np.isin(rows["cause"], [_CODE["matched"], _CODE["boundary"]])
     chosen = np.flatnonzero(~rows["predicted"] & fits & (partner >= 0))
-    loss = 1 - segments.iou[chosen]
+    loss = 1 - rows["intersection"][chosen] / (rows["union"][chosen] + rows["on_void"][partner[chosen]])
     apart = loss * np.sqrt(rows["pixels"][chosen])
     category = rows["category"][chosen]
     for one in np.unique(category).tolist():
