@@ -19,7 +19,7 @@ _MOST, _PER_CLASS = 6, 2
 _MOST_SUSPECTS = 60
 _SUSPICIONS = {
     "class": "may be {}",
-    "missing": "a {} may be missing here",
+    "missing": "{} may be missing here",
     "merged": "may be several of {}",
     "border": "its border may be wrong",
 }

@@ -91,6 +91,8 @@ def _chart(content: Mapping[str, Any], by_setting: Mapping[tuple[float, ...], An
         of_class = [row["per_class"][content["category"]] for row in rows]
         series.append(Series(f"PQ of {content['category']}", of_class, _OF_CLASS))
     key, name = _AXES[axis]
+    if axis == "area":  # each is several times the one before
+        return Chart("threshold-area", key, [f"{value:g}" for value in labels], series, "lines", name, "PQ")
     return Chart(f"threshold-{axis}", key, list(labels), series, "lines", name, "PQ", numeric=True)
 
 

@@ -84,7 +84,8 @@ def test_command_finds_the_best_setting_and_infers_once(
     assert row["area"] == chosen.STUFF_AREA_LIMIT
     assert "Best of 18" in capsys.readouterr().out
     section = thresholds_section(str(output / "thresholds.json"))
-    assert [chart.labels for chart in section.charts()] == [content["grid"][key] for key in GRID._fields]
+    labels = [[float(label) for label in chart.labels] for chart in section.charts()]
+    assert labels == [content["grid"][key] for key in GRID._fields]
     assert max(section.charts()[0].series[0].values) == pytest.approx(best["PQ"])
     assert section.tables()[0].records()[0]["PQ"] == best["PQ"]
     assert "threshold-overlap" in (output / "thresholds.html").read_text()

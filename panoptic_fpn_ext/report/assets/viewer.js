@@ -266,7 +266,8 @@ async function drawTile(canvas) {
   let [left, top, right, bottom] = [0, 0, image.width, image.height];
   if (isMarked) {
     const box = side.places[+index].box, reach = 0.35 * Math.max(box[2] - box[0], box[3] - box[1], 32);
-    [left, top, right, bottom] = [box[0] - reach, box[1] - reach, box[2] + reach, box[3] + reach];
+    [left, top] = [Math.max(0, box[0] - reach), Math.max(0, box[1] - reach)];
+    [right, bottom] = [Math.min(image.width, box[2] + reach), Math.min(image.height, box[3] + reach)];
   }
   const scale = Math.min(width / (right - left), height / (bottom - top));
   const x = width / 2 - (left + right) / 2 * scale, y = height / 2 - (top + bottom) / 2 * scale;
