@@ -26,7 +26,8 @@ _IMAGES = 4
 class ReportingEvaluator(PanopticQualityEvaluator):
     """As the base class, and :meth:`evaluate` ends with ``report.html`` beside its other files.
 
-    A report that cannot be written is an error in the log: the results are not lost for it.
+    With ``explain=True`` the causes of errors are found while the model runs, and only the images that are shown are
+    read again. A report that cannot be written is an error in the log: the results are not lost for it.
     """
 
     def evaluate(self) -> dict[str, Any] | None:
@@ -34,7 +35,8 @@ class ReportingEvaluator(PanopticQualityEvaluator):
         results = super().evaluate()
         if results is not None and self.output_dir is not None:
             try:
-                path = report_of_run(self.output_dir, os.path.join(self.output_dir, "report.html"))[0]
+                page = os.path.join(self.output_dir, "report.html")
+                path = report_of_run(self.output_dir, page, errors=self.errors)[0]
                 logger.info(f"Report: {path}")
             except Exception as error:
                 logger.error(f"The report of {self.output_dir} could not be written: {error}", exc_info=error)

@@ -186,7 +186,7 @@ def _panoptic_evaluator(dataset_name: str, output_folder: str, name: str, report
             "TEST.REPORT needs TEST.PANOPTIC_EVALUATOR PanopticQualityEvaluator: COCOPanopticEvaluator keeps no PNGs."
         )
     if report:
-        return ReportingEvaluator(dataset_name, output_folder)
+        return ReportingEvaluator(dataset_name, output_folder, explain=True)
     if name == "COCOPanopticEvaluator":
         dataset_name = _plain_dataset(dataset_name, output_folder)
     return _PANOPTIC_EVALUATORS[name](dataset_name, output_folder)

@@ -4,7 +4,7 @@ import logging
 import os
 from array import array
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -191,7 +191,9 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         problems.raise_if_any()
         counts = fold_records([state.records for state in states], self._truth.categories)
         if self._explains:
-            self.errors = join_records(self._truth, [s.errors for s in states if s.errors is not None], counts)
+            errors = join_records(self._truth, [s.errors for s in states if s.errors is not None], counts)
+            notes = wrong_areas(counts.num_wrong_areas), self._truth.misfit
+            self.errors = replace(errors, notes=tuple(filter(None, notes)))
         self._report(counts)
         return detectron2_results(counts)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..coco_json import load_json
+from ..evaluation.errors import PanopticErrors
 from ..evaluation.panoptic_evaluator import EVALUATION_RECORD
 from .curves import training_section
 from .gallery import Budget
@@ -57,6 +58,7 @@ def report_of_run(
     images: str | None = None,
     budget: Budget | None = None,
     thresholds: str | None = None,
+    errors: PanopticErrors | None = None,
 ) -> list[str]:
     """Write the report of the last evaluation in a folder, see :func:`.writer.write_report`; returns the paths.
 
@@ -66,6 +68,7 @@ def report_of_run(
         images: folder of the images, if not where the dataset has them.
         budget: how much the images may take.
         thresholds: ``thresholds.json`` to show, if not one in the folder.
+        errors: of that evaluation, if they are known already.
 
     Raises:
         FileNotFoundError, ValueError: as of both.
@@ -84,6 +87,7 @@ def report_of_run(
         names=[_run_name(record["folder"])],
         title=f"{_run_name(record['folder'])} on {record['dataset']}",
         budget=budget,
+        errors=[] if errors is None else [errors],
         more=[*more, *([] if metrics is None else training_section(metrics))],
     )
 

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from tqdm import tqdm
 
-from ..evaluation.errors import explain_files
+from ..evaluation.errors import PanopticErrors, explain_files
 from . import content, measures
 from .causes import SHAPE, cause_rows
 from .choice import Shown, choose_images, suspected_labels, worst_segments
@@ -39,6 +39,7 @@ def write_report(
     names: Sequence[str] = (),
     title: str = "",
     budget: Budget | None = None,
+    errors: Sequence[PanopticErrors] = (),
     more: Sequence[Section] = (),
 ) -> list[str]:
     """Write a page about predictions, and the same numbers as JSON and CSV beside it.
@@ -50,6 +51,7 @@ def write_report(
         images, gt_folder, pred_folders, names: see :func:`.sources.source_of_files`.
         title: of the page.
         budget: how much the images may take; is used up.
+        errors: of each model, if they are known already; else they are found in the files.
         more: further sections, before the last one.
 
     Returns:
@@ -73,10 +75,13 @@ def write_report(
     costs = []
     if gt_json is not None:
         folders = [*pred_folders, *[None] * len(predictions)]
-        costs = [
-            Costs.of(explain_files(gt_json, path, gt_folder, folder, _bar(f"Explaining {name}")))
+        errors = errors or [
+            explain_files(gt_json, path, gt_folder, folder, _bar(f"Explaining {name}"))
             for path, folder, name in zip(predictions, folders, source.models, strict=False)
         ]
+        ids = [image.image_id for image in source.images]
+        assert all([image.image_id for image in one.images] == ids for one in errors)
+        costs = [Costs.of(one) for one in errors]
         _refuse_foreign_maps(source, costs[0])
     with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
         return _write(output, source, costs, title, budget or Budget(), more, spool)
