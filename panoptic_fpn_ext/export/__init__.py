@@ -5,8 +5,9 @@
 
 from .description import describe
 from .graph import PanopticGraph, Segments
+from .openvino_files import write_openvino
 from .predictor import ExportedModel, ExportedPredictor
-from .runtimes import write_onnx, write_openvino
+from .runtimes import write_onnx
 
 __all__ = [
     "ExportedModel",

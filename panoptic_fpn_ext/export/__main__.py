@@ -35,9 +35,10 @@ from . import predict
 from .description import Description, dataset_ids, describe
 from .graph import PanopticGraph
 from .int8 import choose_int8
+from .openvino_files import write_openvino
 from .predictor import ExportedPredictor
 from .program_files import write_program
-from .runtimes import FORMATS, write_onnx, write_openvino
+from .runtimes import FORMATS, write_onnx
 from .self_check import Agreement, check_agreement, check_images
 
 _README = """# A panoptic model

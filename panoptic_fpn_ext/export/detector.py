@@ -55,9 +55,9 @@ def _top_of_level(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Boxes and logits of the best anchors of one level, from (1, A, y, x) and (1, A * 4, y, x)."""
     anchors = _anchors(rpn.anchor_generator, level, length(logits, 2), length(logits, 3))
-    num_anchors = logits.shape[1]
-    logits = logits[0].permute(1, 2, 0).flatten()
-    deltas = deltas[0].unflatten(0, (int(num_anchors), 4)).permute(2, 3, 0, 1).flatten(0, 2)  # y * x * A, 4
+    # No indexing of the image: OpenVINO takes scales of 8-bit layers through it in the wrong dimensions.
+    logits = logits.permute(0, 2, 3, 1).flatten()
+    deltas = deltas.permute(0, 2, 3, 1).reshape(-1, 4)  # y * x * A, 4
     scores, best = logits.topk(at_most(length(logits, 0), rpn.pre_nms_topk[False]))
     return rpn.box2box_transform.apply_deltas(deltas[best], anchors[best]), scores
 

@@ -17,8 +17,9 @@ from ..data.images import read_image
 from ..evaluation import PQCounts, count_panoptic_quality
 from ..panoptic_png import read_panoptic_png
 from .description import categories_of, dataset_ids
+from .packages import needed
 from .predictor import ExportedPredictor
-from .runtimes import needed, read_description, threshold_inputs
+from .runtimes import read_description, threshold_inputs
 
 __all__ = ["Int8Choice", "choose_int8", "layer_groups", "write_int8"]
 
@@ -49,7 +50,7 @@ def choose_int8(
     """Write the int8 file of an OpenVINO one, with as many layers in int8 as the allowed loss of PQ permits.
 
     Args:
-        source: ``.xml`` in float32, as :func:`~panoptic_fpn_ext.export.runtimes.write_openvino` makes it.
+        source: ``.xml`` in float32, as :func:`~panoptic_fpn_ext.export.write_openvino` makes it.
         path: the result, ``.xml``.
         dataset_name: registered, with panoptic ground truth; not the one on which the result will be judged.
         num_images: so many of it, evenly spread, calibrate, and measure the loss.

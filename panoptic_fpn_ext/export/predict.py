@@ -1,8 +1,9 @@
-"""Predict an image with an exported panoptic model: python predict.py model.onnx photo.jpg [overlay.png].
+"""Predict an image with an exported panoptic model: python predict.py model.onnx photo.jpg overlay.png.
 
 Needs numpy, Pillow and onnxruntime (.onnx), openvino (.xml) or torch and torchvision (.pt2), nothing else.
 """
 
+import argparse
 import json
 import sys
 import zipfile
@@ -15,14 +16,22 @@ NAMES = ("panoptic_seg", "segment_id", "category_id", "isthing", "score", "area"
 THRESHOLDS = {"instance_score_threshold": "f4", "overlap_threshold": "f8", "stuff_area_threshold": "i8"}
 
 
-def load(path: str) -> tuple[Any, dict[str, Any]]:
+def load(path: str, precision: str = "float32") -> tuple[Any, dict[str, Any]]:
     """A function of an image (uint8 (H, W, 3) in the file's channel order), and what the file says of itself."""
+    if precision != "float32" and not path.endswith(".xml"):
+        sys.exit(f"Only OpenVINO's files (.xml) run in {precision}.")
     if path.endswith(".xml"):
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it would send usage statistics
         import openvino
 
-        model = openvino.Core().read_model(path)
-        compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        core = openvino.Core()
+        model = core.read_model(path)
+        if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            sys.exit("This CPU does not compute in bfloat16.")
+        if precision == "bfloat16":
+            keep_float32(model.get_ops())
+        hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
         entries = model.get_rt_info(["panoptic_fpn_ext"]).astype(dict)
         description = decode({key: str(getattr(value, "value", value)) for key, value in entries.items()})
         thresholds = {name: np.array(description["thresholds"][name], dtype) for name, dtype in THRESHOLDS.items()}
@@ -39,6 +48,15 @@ def load(path: str) -> tuple[Any, dict[str, Any]]:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     entries = session.get_modelmeta().custom_metadata_map
     return lambda image: session.run(list(NAMES), {"image": image}), decode(entries)
+
+
+def keep_float32(operations: Any, is_body: bool = False) -> None:
+    """Of OpenVINO's operators, those outside of the network's layers, whose names are paths."""
+    for one in operations:
+        if is_body or "/" not in one.get_friendly_name().strip("/"):
+            one.get_rt_info()["precise_0"] = ""
+        if one.get_type_name() == "Loop":
+            keep_float32(one.get_function().get_ops(), True)
 
 
 def load_program(path: str) -> tuple[Any, dict[str, Any]]:
@@ -73,9 +91,9 @@ def decode(entries: dict[str, str]) -> dict[str, Any]:
     return {key: json.loads(value) for key, value in entries.items()}
 
 
-def main(model: str, photo: str, overlay: str = "") -> None:
+def main(model: str, photo: str, overlay: str = "", precision: str = "float32") -> None:
     """Print the segments of a photo and, on request, draw them over it."""
-    predict, description = load(model)
+    predict, description = load(model, precision)
     rgb = np.asarray(ImageOps.exif_transpose(Image.open(photo)).convert("RGB"))
     image = rgb[:, :, ::-1] if description["input_format"] == "BGR" else rgb
     panoptic_seg, ids, categories, _, scores, areas, boxes = predict(np.ascontiguousarray(image))
@@ -91,4 +109,11 @@ def main(model: str, photo: str, overlay: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", help="model.onnx, model.xml or model.pt2")
+    parser.add_argument("photo")
+    parser.add_argument("overlay", nargs="?", default="", help="where the photo goes with its segments drawn over it")
+    parser.add_argument(
+        "--precision", default="float32", choices=("float32", "bfloat16"), help="of the network's layers; .xml only"
+    )
+    main(**vars(parser.parse_args()))

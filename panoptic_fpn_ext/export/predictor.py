@@ -31,9 +31,9 @@ class ExportedFile:
         description: all that the file says of itself, see :func:`~panoptic_fpn_ext.export.description.describe`.
     """
 
-    def __init__(self, path: str | Path, threads: int = 0, thresholds: Mapping[str, float] | None = None) -> None:
+    def __init__(self, path: str | Path, threads: int, thresholds: Mapping[str, float] | None, precision: str) -> None:
         """Arguments and errors as those of :class:`ExportedPredictor`."""
-        self.session, self.description = open_session(path, threads)
+        self.session, self.description = open_session(path, threads, precision)
         unknown = set(thresholds or ()).difference(Thresholds._fields)
         if unknown:
             raise ValueError(f"Thresholds of an exported model are {Thresholds._fields}, got {sorted(unknown)}.")
@@ -89,17 +89,25 @@ class ExportedPredictor(ImagePredictor):
         description: all that the file says of itself, see :func:`~panoptic_fpn_ext.export.description.describe`.
     """
 
-    def __init__(self, path: str | Path, *, threads: int = 0, thresholds: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int = 0,
+        thresholds: Mapping[str, float] | None = None,
+        precision: str = "float32",
+    ) -> None:
         """
         Args:
-            path, threads: see :func:`~panoptic_fpn_ext.export.runtimes.open_session`, which has the errors too.
+            path, threads, precision: see :func:`~panoptic_fpn_ext.export.runtimes.open_session`, which has the errors
+                too.
             thresholds: ``instance_score_threshold``, ``overlap_threshold`` and ``stuff_area_threshold`` in place of the
                 file's, as `HeuristicCombiner` has them.
 
         Raises:
             ValueError: other thresholds.
         """
-        self._file = ExportedFile(path, threads, thresholds)
+        self._file = ExportedFile(path, threads, thresholds, precision)
         self.description = self._file.description
         categories = categories_of(self.description)
         self.metadata = Metadata(name=str(path)).set(**class_metadata(categories, COCO_PANOPTIC))
@@ -131,10 +139,17 @@ class ExportedModel(nn.Module):
         description: as that of :class:`ExportedPredictor`.
     """
 
-    def __init__(self, path: str | Path, *, threads: int = 0, thresholds: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int = 0,
+        thresholds: Mapping[str, float] | None = None,
+        precision: str = "float32",
+    ) -> None:
         """Arguments and errors as those of :class:`ExportedPredictor`."""
         super().__init__()
-        self._file = ExportedFile(path, threads, thresholds)
+        self._file = ExportedFile(path, threads, thresholds, precision)
         self.description = self._file.description
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:

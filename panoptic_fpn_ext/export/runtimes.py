@@ -1,35 +1,30 @@
-"""The formats a graph is written in, and what runs them: the one place that imports ONNX, ONNX Runtime and OpenVINO."""
+"""The formats a graph is written in, and what runs them. ONNX and ONNX Runtime are imported here only."""
 
-import importlib
 import io
 import json
-import logging
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
 from .combine import Thresholds
 from .description import Description
 from .graph import RAW_NAMES, SEGMENT_NAMES, PanopticGraph
+from .openvino_files import PRECISIONS, open_openvino, openvino_entries
+from .packages import needed
 from .program_files import open_program, read_program_description
 
 __all__ = [
     "FORMATS",
     "Outputs",
     "Session",
-    "needed",
     "open_session",
     "read_description",
     "threshold_inputs",
     "write_onnx",
-    "write_openvino",
 ]
 
 OPSET = 20
@@ -40,7 +35,6 @@ Outputs = dict[str, npt.NDArray[Any]]
 Session = Callable[[dict[str, npt.NDArray[Any]]], Outputs]
 """Runs a file: inputs by name to its outputs by name. Thresholds may be left out."""
 
-_KEY = "panoptic_fpn_ext"
 # Of an example that is traced; every other image has other sizes.
 _EXAMPLE = (96, 128)
 
@@ -109,24 +103,6 @@ def _dynamic_axes(graph: PanopticGraph) -> dict[str, dict[int, str]]:
     return axes
 
 
-def write_openvino(onnx_path: str | Path, path: str | Path) -> None:
-    """Write OpenVINO's ``.xml`` and ``.bin`` of a file of :func:`write_onnx`, in float32, with its description.
-
-    Raises:
-        ImportError: openvino or onnx is not installed.
-    """
-    openvino, onnx = needed("openvino"), needed("onnx")
-    source = onnx.load_model(str(onnx_path))
-    # OpenVINO takes inputs with a value for constants.
-    kept = [one for one in source.graph.initializer if one.name not in Thresholds._fields]
-    del source.graph.initializer[:]
-    source.graph.initializer.extend(kept)
-    model = openvino.Core().read_model(source.SerializeToString())
-    for entry in source.metadata_props:
-        model.set_rt_info(entry.value, [_KEY, entry.key])
-    openvino.save_model(model, str(path), compress_to_fp16=False)
-
-
 def threshold_inputs(thresholds: Mapping[str, float]) -> dict[str, npt.NDArray[Any]]:
     """Inputs of a file by the names of :class:`~panoptic_fpn_ext.export.combine.Thresholds`."""
     return {name: value.numpy() for name, value in Thresholds.of_numbers(**thresholds)._asdict().items()}
@@ -138,25 +114,35 @@ def output_names(description: Description) -> list[str]:
     return [*SEGMENT_NAMES, *raw]
 
 
-def open_session(path: str | Path, threads: int = 0) -> tuple[Session, Description]:
+def open_session(path: str | Path, threads: int = 0, precision: str = "float32") -> tuple[Session, Description]:
     """A file, ready to run on the CPU, and its description.
 
     Args:
         path: ``.onnx``, ``.xml`` or ``.pt2``.
         threads: at most so many; 0: all cores. A ``.pt2`` runs with as many as PyTorch is set to.
+        precision: of a network's layers, "float32" or, of an ``.xml``, "bfloat16"; what comes before and after them is
+            computed in float32.
 
     Raises:
         FileNotFoundError: no such file.
         ImportError: what runs it is not installed.
-        ValueError: another ending, or a file that this package did not write.
+        ValueError: another ending, a file that this package did not write, or a precision that the file's runtime or
+            the CPU does not have.
     """
     path = _known_path(path)
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, got {precision!r}.")
+    if precision != "float32" and path.suffix != ".xml":
+        raise ValueError(f"Only OpenVINO's files (.xml) run in {precision} on a CPU; {path} runs in float32.")
     run: _Run
     if path.suffix == ".pt2":
         description = read_description(path)
         run = open_program(path)
+    elif path.suffix == ".onnx":
+        run, entries = _open_onnx(path, threads)
+        description = _decoded(entries, path)
     else:
-        run, entries = (_open_onnx if path.suffix == ".onnx" else _open_openvino)(path, threads)
+        run, entries = open_openvino(path, threads, precision)
         description = _decoded(entries, path)
     names, defaults = output_names(description), threshold_inputs(description["thresholds"])
     return lambda inputs: run({**defaults, **inputs}, names), description
@@ -169,7 +155,7 @@ def read_description(path: str | Path) -> Description:
         return _decoded(_onnx_entries(_onnx_session(path, 1, is_optimized=False)), path)
     if path.suffix == ".pt2":
         return _known_description(read_program_description(path), path)
-    return _decoded(_openvino_entries(needed("openvino").Core().read_model(str(path))), path)
+    return _decoded(openvino_entries(needed("openvino").Core().read_model(str(path))), path)
 
 
 def _known_path(path: str | Path) -> Path:
@@ -219,38 +205,3 @@ def _onnx_session(path: Path, threads: int, is_optimized: bool = True) -> Any:
 
 def _onnx_entries(session: Any) -> dict[str, str]:
     return dict(session.get_modelmeta().custom_metadata_map)
-
-
-def _open_openvino(path: Path, threads: int) -> tuple[_Run, dict[str, str]]:
-    core = needed("openvino").Core()
-    model = core.read_model(str(path))
-    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}  # the default may be bfloat16
-    if threads:
-        options["INFERENCE_NUM_THREADS"] = threads
-    compiled = core.compile_model(model, "CPU", options)
-
-    def run(inputs: dict[str, npt.NDArray[Any]], names: list[str]) -> Outputs:
-        found = compiled(inputs)
-        return {name: np.array(found[name]) for name in names}
-
-    return run, _openvino_entries(model)
-
-
-def _openvino_entries(model: Any) -> dict[str, str]:
-    entries = model.get_rt_info([_KEY]).astype(dict) if model.has_rt_info([_KEY]) else {}
-    return {key: str(value.value if hasattr(value, "value") else value) for key, value in entries.items()}
-
-
-def needed(name: str) -> Any:
-    """A package of the extra ``export``, or an error that says how to install it."""
-    if name == "openvino":  # which sends usage statistics when it is imported, where this package is there
-        sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f"Exported models need {name}, which is not installed: pip install 'panoptic_fpn_ext[export]' or "
-            f"pip install {name}."
-        ) from error
-    finally:
-        logging.getLogger(name).setLevel(logging.WARNING)

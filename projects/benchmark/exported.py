@@ -3,15 +3,17 @@
 
     OMP_NUM_THREADS=2 python projects/benchmark/exported.py
 
-R50 in float32, a photo of 480×640 px, 800×1067 px inside, 100 detections, 20 of them above the score threshold; random
-weights as those of network.py. All sides alternate in one process; each peak of memory is of a process of its own that
-predicts the photo once. See README.md.
+R50, a photo of 480×640 px, 800×1067 px inside, 100 detections, 20 of them above the score threshold; random weights as
+those of network.py. Ours and OpenVINO also run in bfloat16 where the CPU has it, and OpenVINO in 8-bit integers where
+nncf is installed, calibrated on the photo. All sides alternate in one process; each peak of memory is of a process of
+its own that predicts the photo once. See README.md.
 """
 
 import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
 
 # isort: split
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -35,10 +37,18 @@ from panoptic_fpn_ext.data.images import read_image, to_planes
 from panoptic_fpn_ext.data.nonempty import NonemptyResizeShortestEdge
 from panoptic_fpn_ext.export import ExportedPredictor, PanopticGraph, describe, predict, write_onnx, write_openvino
 from panoptic_fpn_ext.export.description import dataset_ids
+from panoptic_fpn_ext.export.int8 import write_int8
 
 Array = npt.NDArray[Any]
 RESIZE = (800, 1333)
-FILES = {"onnxruntime": "model.onnx", "openvino": "model.xml"}
+# By side: the file, and the precision of its layers.
+FILES = {
+    "onnxruntime": ("model.onnx", "float32"),
+    "openvino": ("model.xml", "float32"),
+    "openvino, bfloat16": ("model.xml", "bfloat16"),
+    "openvino, int8": ("model_int8.xml", "float32"),
+}
+OURS = {"ours": "float32", "ours, bfloat16": "bfloat16"}
 
 
 @torch.no_grad()
@@ -52,13 +62,9 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     photo = args.folder / "photo.png"
     image = write_photo(args.image, photo)
-    models = build_models(args.folder, args.image)
-    threads = torch.get_num_threads()
-    predictors: dict[str, Any] = {
-        "detectron2": as_predictor(models["detectron2"]),
-        "ours": as_predictor(models["ours, panoptic_seg"]),
-        **{name: ExportedPredictor(args.folder / file, threads=threads) for name, file in FILES.items()},
-    }
+    if not (args.reuse and (args.folder / "model.xml").is_file()):
+        write_models(args.folder, args.image)
+    predictors = open_sides(args)
     outputs: dict[str, Any] = {}
 
     def side(name: str) -> Any:
@@ -82,7 +88,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="0 is PyTorch's own choice, for all sides")
     parser.add_argument("--folder", type=Path, default=Path("output/benchmark/exported"), help="of files and figures")
-    parser.add_argument("--child", choices=("detectron2", "ours"), help=argparse.SUPPRESS)
+    parser.add_argument("--reuse", action="store_true", help="the files that an earlier run left in the folder")
+    parser.add_argument("--child", choices=("detectron2", *OURS), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -94,18 +101,48 @@ def write_photo(source: Path | None, path: Path) -> Array:
     return image
 
 
-def build_models(folder: Path, source: Path | None) -> dict[str, Any]:
-    """detectron2's and ours with the same random weights, and the files of these."""
-    models = build_sides(read_inputs(source))
-    theirs = models["detectron2"]
+def write_models(folder: Path, source: Path | None) -> None:
+    """Random weights and the files of a model that has them."""
+    theirs = build_sides(read_inputs(source))["detectron2"]
     torch.save(theirs.state_dict(), folder / "weights.pth")
     (folder / "threshold.json").write_text(json.dumps(theirs.combine_instances_score_thresh), encoding="utf-8")
     rows = [{"id": i + 1, "name": str(i), "isthing": int(i < 80)} for i in range(80 + 53)]
     categories = PanopticCategories(rows)
     graph = PanopticGraph(theirs, dataset_ids(categories), RESIZE).eval()
-    write_onnx(graph, folder / FILES["onnxruntime"], describe(graph, categories, "BGR"))
-    write_openvino(folder / FILES["onnxruntime"], folder / FILES["openvino"])
-    return models
+    write_onnx(graph, folder / "model.onnx", describe(graph, categories, "BGR"))
+    write_openvino(folder / "model.onnx", folder / "model.xml")
+    if importlib.util.find_spec("nncf"):
+        photo = read_image(folder / "photo.png", "BGR")
+        write_int8(folder / "model.xml", folder / "model_int8.xml", [photo], 1)
+
+
+def open_sides(args: argparse.Namespace) -> dict[str, Any]:
+    """What predicts the photo, by name; sides that this machine lacks are left out, and that is said."""
+    predictors = {"detectron2": as_predictor(open_model(args.folder, "detectron2"))}
+    for name in (*OURS, *FILES):
+        try:
+            if name in OURS:
+                predictors[name] = as_predictor(open_model(args.folder, name))
+            else:
+                file, precision = FILES[name]
+                threads = torch.get_num_threads()
+                predictors[name] = ExportedPredictor(args.folder / file, threads=threads, precision=precision)
+        except (ValueError, FileNotFoundError) as error:
+            print(f"{name} is left out: {error}")
+    return predictors
+
+
+def open_model(folder: Path, side: str) -> Any:
+    """One of the models in PyTorch, with the weights of the files."""
+    model = build("PanopticFPN" if side == "detectron2" else "PanopticFPNExt")
+    model.load_state_dict(torch.load(folder / "weights.pth", weights_only=True))
+    threshold = json.loads((folder / "threshold.json").read_text(encoding="utf-8"))
+    if side == "detectron2":
+        model.combine_instances_score_thresh = threshold
+        return model
+    model.combiner.instance_score_threshold = threshold
+    model.outputs = frozenset(["panoptic_seg"])
+    return optimize_for_inference(model, precision=OURS[side])
 
 
 def as_predictor(model: Any) -> Any:
@@ -123,8 +160,11 @@ def as_predictor(model: Any) -> Any:
 
 def peak_memory(args: argparse.Namespace, side: str, photo: Path) -> float:
     """Megabytes of a process that predicts the photo once; exported files with their own script."""
-    script = Path(predict.__file__) if side in FILES else Path(__file__)
-    own = [str(args.folder / FILES[side]), str(photo)] if side in FILES else ["--child", side, "--folder", args.folder]
+    own = ["--child", side, "--folder", args.folder]
+    if side in FILES:
+        file, precision = FILES[side]
+        own = [args.folder / file, photo, "--precision", precision]
+    script = Path(predict.__file__ if side in FILES else __file__)
     program = "import sys, runpy; sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0].rpartition('/')[0])\n"
     program += "runpy.run_path(sys.argv[0], run_name='__main__')\n"
     program += "print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
@@ -136,16 +176,7 @@ def peak_memory(args: argparse.Namespace, side: str, photo: Path) -> float:
 
 def print_peak(args: argparse.Namespace) -> None:
     """Predict the photo with one of the models, in a process of its own."""
-    model = build("PanopticFPN" if args.child == "detectron2" else "PanopticFPNExt")
-    model.load_state_dict(torch.load(args.folder / "weights.pth", weights_only=True))
-    threshold = json.loads((args.folder / "threshold.json").read_text(encoding="utf-8"))
-    if args.child == "detectron2":
-        model.combine_instances_score_thresh = threshold
-    else:
-        model.combiner.instance_score_threshold = threshold
-        model.outputs = frozenset(["panoptic_seg"])
-        model = optimize_for_inference(model)
-    as_predictor(model)(read_image(args.folder / "photo.png", "BGR"))
+    as_predictor(open_model(args.folder, args.child))(read_image(args.folder / "photo.png", "BGR"))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from panoptic_fpn_ext.engine.setup import load_config
 from panoptic_fpn_ext.export.description import dataset_ids, describe
 from panoptic_fpn_ext.export.graph import PanopticGraph
 from panoptic_fpn_ext.export.int8 import choose_int8, layer_groups, write_int8
-from panoptic_fpn_ext.export.runtimes import write_onnx, write_openvino
+from panoptic_fpn_ext.export.openvino_files import write_openvino
+from panoptic_fpn_ext.export.runtimes import write_onnx
 
 pytestmark = pytest.mark.slow
 openvino = pytest.importorskip("openvino")

@@ -4,6 +4,7 @@ The modules that ``table.ACCELERATIONS`` knows are replaced; everything else sta
 detectron2's parts, whatever its meta-architecture.
 """
 
+import contextlib
 import copy
 import functools
 from collections.abc import Callable, Hashable
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from .bfloat16 import cpu_has_bfloat16
 from .replace import When, replace_modules, take_over
 from .table import ACCELERATIONS
 from .winograd import share_choices
@@ -21,7 +23,12 @@ __all__ = ["optimize_for_inference"]
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def optimize_for_inference(model: Model, example_inputs: list[dict[str, Any]] | None = None) -> Model:
+_PRECISIONS = {"float32": When.INFERENCE, "bfloat16": When.BFLOAT16}
+
+
+def optimize_for_inference(
+    model: Model, example_inputs: list[dict[str, Any]] | None = None, *, precision: str = "float32"
+) -> Model:
     """Copy a model and make the copy predict faster on a CPU.
 
     Batch norms are folded into their convolutions; ReLUs and the sums of residual blocks and of the pyramid work in
@@ -36,19 +43,23 @@ def optimize_for_inference(model: Model, example_inputs: list[dict[str, Any]] | 
             changed.
         example_inputs: as the model takes them, with images of the size that is to be predicted: they are
             predicted once, so that no later call spends time on measuring.
+        precision: "float32", or "bfloat16" for layers that compute with weights and maps of half the size, on a CPU
+            that has such products (avx512_bf16 or amx_bf16). Boxes, scores, suppression and merging stay float32.
 
     Returns:
-        A model of the same class, attributes and outputs, raw ones within 1e-3 of the largest. Its parameters are not
+        A model of the same class, attributes and outputs, raw ones within 1e-3 of the largest in float32. Its parameters are not
         those of a checkpoint: save the original. Hooks belong on the original too: here some modules are not called,
         and what they gave is overwritten. It cannot go back to training. Where it is moved to a GPU or to another
         precision it computes the usual way.
 
     Raises:
-        ValueError: the model is in training mode, or not all of it is float32 on a CPU.
+        ValueError: the model is in training mode, or not all of it is float32 on a CPU; another precision, or one that
+            this CPU does not have.
     """
     _check(model)
+    _check_precision(precision)
     optimized = copy.deepcopy(model).requires_grad_(False)
-    optimized = replace_modules(optimized, [row for row in ACCELERATIONS if When.INFERENCE in row.when])
+    optimized = replace_modules(optimized, [row for row in ACCELERATIONS if _PRECISIONS[precision] in row.when])
     share_choices(optimized)
     optimized = _forbid_training(optimized)
     if example_inputs is not None:
@@ -72,6 +83,16 @@ def _check(model: nn.Module) -> None:
             )
 
 
+def _check_precision(precision: str) -> None:
+    if precision not in _PRECISIONS:
+        raise ValueError(f"precision is one of {', '.join(_PRECISIONS)}, got {precision!r}.")
+    if precision == "bfloat16" and not cpu_has_bfloat16():
+        raise ValueError(
+            "This CPU has no products of bfloat16 (avx512_bf16 or amx_bf16), so that precision would take longer than "
+            "float32: leave precision at float32."
+        )
+
+
 def _forbid_training(model: Any) -> Any:
     return model if isinstance(model, _InferenceOnly) else take_over(_inference_only(model.__class__), model)
 
@@ -89,6 +110,13 @@ class _InferenceOnly(nn.Module):
                 "convolutions. Train the model it was made from, and optimize that again."
             )
         return super().train(False)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """That of the model; layers with weights of bfloat16 take what is float32 too."""
+        weight = next(self.parameters(), None)
+        is_reduced = weight is not None and weight.dtype == torch.bfloat16
+        with torch.autocast(weight.device.type, torch.bfloat16) if is_reduced else contextlib.nullcontext():
+            return super().forward(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[type[nn.Module]], dict[str, Any]]:
         """Pickles name the original class, since this one is made anew in each process."""

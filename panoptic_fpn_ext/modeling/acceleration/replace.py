@@ -14,6 +14,8 @@ class When(enum.Flag):
 
     TRAINING = enum.auto()
     INFERENCE = enum.auto()
+    BFLOAT16 = enum.auto()
+    """Inference in bfloat16."""
 
 
 class Place(NamedTuple):

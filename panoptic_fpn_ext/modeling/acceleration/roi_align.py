@@ -89,7 +89,8 @@ def _usual(layer: ROIAlign, features: torch.Tensor, rois: torch.Tensor) -> torch
     detectron2 rounds them to the precision of the map: with bfloat16, by up to two pixels from 512 on.
     """
     if features.dtype in (torch.float16, torch.bfloat16):
-        return ROIAlign.forward(layer, features.float(), rois.float()).to(features.dtype)
+        with torch.autocast(features.device.type, enabled=False):
+            return layer.forward(features.float(), rois.float()).to(features.dtype)
     pooled: torch.Tensor = ROIAlign.forward(layer, features, rois)
     return pooled
 

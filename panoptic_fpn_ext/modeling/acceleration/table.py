@@ -18,6 +18,7 @@ from torch import nn
 from .activation import follows_layer, has_relu_function, rectify_in_place, use_inplace_relu
 from .anchors import OnDeviceAnchorGenerator
 from .batch_norm import InPlaceFrozenBatchNorm2d, fold_batch_norm, follows_convolution, has_constant_norm
+from .bfloat16 import use_bfloat16
 from .box_head import ChannelsLastFlatten, ChannelsLastROIPooler, feeds_box_head
 from .convolution import NarrowingConv2d, has_pytorchs_layout, is_narrowing, use_channels_last
 from .fpn import InPlaceFPN
@@ -61,7 +62,7 @@ ACCELERATIONS: Final = (
     Acceleration(
         (Conv2d,),
         fold_batch_norm,
-        When.INFERENCE,
+        When.INFERENCE | When.BFLOAT16,
         "test_batch_norm.py::test_folding_keeps_the_result",
         fits=has_constant_norm,
         with_subclasses=True,
@@ -69,7 +70,7 @@ ACCELERATIONS: Final = (
     Acceleration(
         (Conv2d,),
         use_inplace_relu,
-        When.INFERENCE,
+        When.INFERENCE | When.BFLOAT16,
         "test_activation.py::test_relus_in_place_change_nothing",
         fits=has_relu_function,
         with_subclasses=True,
@@ -77,7 +78,7 @@ ACCELERATIONS: Final = (
     Acceleration(
         (nn.ReLU, nn.ReLU6),
         rectify_in_place,
-        When.INFERENCE,
+        When.INFERENCE | When.BFLOAT16,
         "test_activation.py::test_relus_in_place_change_nothing",
         fits=follows_layer,
     ),
@@ -91,7 +92,7 @@ ACCELERATIONS: Final = (
     Acceleration(
         (nn.Conv2d,),
         use_channels_last,
-        When.INFERENCE,
+        When.INFERENCE | When.BFLOAT16,
         "test_convolution.py::test_channels_last",
         fits=has_pytorchs_layout,
         with_subclasses=True,
@@ -113,33 +114,41 @@ ACCELERATIONS: Final = (
     Acceleration(
         (nn.Flatten,),
         ChannelsLastFlatten,
-        When.INFERENCE,
+        When.INFERENCE | When.BFLOAT16,
         "test_roi_heads.py::test_box_head",
         fits=feeds_box_head,
     ),
     Acceleration(
         (FPN,),
         InPlaceFPN,
-        When.INFERENCE,
+        When.INFERENCE | When.BFLOAT16,
         "test_fpn.py::test_same_as_detectron2",
     ),
     Acceleration(
         (MaskRCNNConvUpsampleHead,),
         PredictedClassMaskHead,
-        When.INFERENCE,
+        When.INFERENCE | When.BFLOAT16,
         "test_roi_heads.py::test_mask_head",
     ),
     Acceleration(
         (ROIAlign, TrainingROIAlign),
         GatheringROIAlign,
-        When.INFERENCE,
+        When.INFERENCE | When.BFLOAT16,
         "test_roi_align.py::test_same_as_torchvision",
     ),
     Acceleration(
         (ROIPooler,),
         ChannelsLastROIPooler,
-        When.INFERENCE,
+        When.INFERENCE | When.BFLOAT16,
         "test_roi_heads.py::test_pooler",
+    ),
+    # -- inference in bfloat16: last, since the rows above work on weights of float32 --
+    Acceleration(
+        (nn.Conv2d, nn.ConvTranspose2d, nn.Linear),
+        use_bfloat16,
+        When.BFLOAT16,
+        "test_bfloat16.py::test_layers_compute_in_bfloat16_and_coordinates_in_float32",
+        with_subclasses=True,
     ),
 )
 """All rows; tests are named below ``tests/modeling/acceleration``."""

@@ -36,7 +36,7 @@ def test_every_row_finds_modules_in_common_models():
             before = copy.deepcopy(model)
             changed = replace_modules(model, [row])
             kinds = [[(type(module), str(module)) for module in one.modules()] for one in (before, changed)]
-            layouts = [[p.stride() for p in one.parameters()] for one in (before, changed)]
+            layouts = [[(p.stride(), p.dtype) for p in one.parameters()] for one in (before, changed)]
             if kinds[0] != kinds[1] or layouts[0] != layouts[1] or _activations(before) != _activations(changed):
                 used.add(row)
     assert [_name(row.faster) for row in ACCELERATIONS if row not in used] == []

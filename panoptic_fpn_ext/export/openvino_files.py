@@ -1,0 +1,94 @@
+"""OpenVINO's files of a graph: how they are written, opened, and run in another precision."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .combine import Thresholds
+from .packages import needed
+
+__all__ = ["PRECISIONS", "keep_float32", "open_openvino", "openvino_entries", "write_openvino"]
+
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+"""What a file's layers can be computed in, and OpenVINO's name of it."""
+
+_KEY = "panoptic_fpn_ext"
+# OpenVINO's mark for what is computed as the file has it, whatever the precision of the rest.
+_AS_IT_IS = "precise_0"
+_Arrays = dict[str, npt.NDArray[Any]]
+
+
+def write_openvino(onnx_path: str | Path, path: str | Path) -> None:
+    """Write OpenVINO's ``.xml`` and ``.bin`` of an ONNX file of this package, in float32, with its description.
+
+    Raises:
+        ImportError: openvino or onnx is not installed.
+    """
+    openvino, onnx = needed("openvino"), needed("onnx")
+    source = onnx.load_model(str(onnx_path))
+    # OpenVINO takes inputs with a value for constants.
+    kept = [one for one in source.graph.initializer if one.name not in Thresholds._fields]
+    del source.graph.initializer[:]
+    source.graph.initializer.extend(kept)
+    model = openvino.Core().read_model(source.SerializeToString())
+    for entry in source.metadata_props:
+        model.set_rt_info(entry.value, [_KEY, entry.key])
+    openvino.save_model(model, str(path), compress_to_fp16=False)
+
+
+def open_openvino(
+    path: Path, threads: int, precision: str
+) -> tuple[Callable[[_Arrays, list[str]], _Arrays], dict[str, str]]:
+    """What runs a file, and its description, JSON by name.
+
+    Args:
+        path: ``.xml``.
+        threads: at most so many; 0: all cores.
+        precision: of :data:`PRECISIONS`; layers in 8-bit integers stay as they are.
+
+    Raises:
+        ImportError: openvino is not installed.
+        ValueError: the CPU does not compute in that precision.
+    """
+    core = needed("openvino").Core()
+    found = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bfloat16" and "BF16" not in found:
+        raise ValueError(
+            f"This CPU does not compute in bfloat16 (OpenVINO finds {', '.join(found)}); it takes one with avx512_bf16 "
+            "or amx_bf16. Leave the precision at float32."
+        )
+    model = core.read_model(str(path))
+    if precision == "bfloat16":
+        keep_float32(model.get_ops())
+    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision]}  # the default may be bfloat16
+    if threads:
+        options["INFERENCE_NUM_THREADS"] = threads
+    compiled = core.compile_model(model, "CPU", options)
+
+    def run(inputs: _Arrays, names: list[str]) -> _Arrays:
+        outputs = compiled(inputs)
+        return {name: np.array(outputs[name]) for name in names}
+
+    return run, openvino_entries(model)
+
+
+def keep_float32(operations: Iterable[Any], is_body: bool = False) -> None:
+    """Mark what is not part of a network's modules, as coordinates, suppression, masks and labels are.
+
+    Modules' operators are named by their path, ``/backbone/bottom_up/…``; all others by one word. What stands in a
+    loop (``is_body``) belongs to no module.
+    """
+    for one in operations:
+        if is_body or "/" not in one.get_friendly_name().strip("/"):
+            one.get_rt_info()[_AS_IT_IS] = ""
+        if one.get_type_name() == "Loop":
+            keep_float32(one.get_function().get_ops(), is_body=True)
+
+
+def openvino_entries(model: Any) -> dict[str, str]:
+    """The description in a model's metadata: JSON by name, nothing in other models."""
+    entries = model.get_rt_info([_KEY]).astype(dict) if model.has_rt_info([_KEY]) else {}
+    return {key: str(value.value if hasattr(value, "value") else value) for key, value in entries.items()}
