@@ -1,7 +1,11 @@
 """Fixtures that all tests share."""
 
+import contextlib
+import fcntl
+import io
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,7 @@ from panoptic_fpn_ext import add_panoptic_fpn_ext_config
 from panoptic_fpn_ext.data import register_coco_panoptic
 from panoptic_fpn_ext.data.cityscapes_panoptic import register_cityscapes_panoptic
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
+from panoptic_fpn_ext.export.__main__ import main as export
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Folder of the real images, see README.md; tests that need them are skipped where it is absent.
@@ -52,6 +57,30 @@ def _rehearsed_files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     """Files are weighed on PyTorch's "meta" device, which is what C++ takes the rehearsal's pretended GPU for."""
     if request.path.parent.name == "rehearsal":
         monkeypatch.setattr("panoptic_fpn_ext.engine.weight_files._refuse_bombs", lambda path: None)
+
+
+RELEASED_STREET = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
+
+
+@pytest.fixture(scope="session")
+def released_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the export command wrote of the released street model, and as ``said.txt`` what it printed.
+
+    With OpenVINO installed the folder has its files too. Processes that share the tests make it once.
+    """
+    for name in ("onnx", "onnxruntime"):
+        pytest.importorskip(name)
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "released_export"
+    formats = "onnx,openvino" if find_spec("openvino") else "onnx"
+    with Path(f"{folder}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "said.txt").is_file():
+            said = io.StringIO()
+            with contextlib.redirect_stdout(said):
+                assert export([RELEASED_STREET, "zoo", str(folder), "--format", formats]) == 0, said.getvalue()
+            (folder / "said.txt").write_text(said.getvalue(), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture(scope="session")

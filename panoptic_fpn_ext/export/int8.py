@@ -30,12 +30,20 @@ Image = npt.NDArray[np.uint8]
 
 
 class Int8Choice(NamedTuple):
-    """What :func:`choose_int8` found, PQ in percent: before, after, and by group of layers when all others are int8."""
+    """What :func:`choose_int8` found, PQ in percent: before, after, with all layers in int8, and by group of layers
+    when all others are int8; nothing of these where no group had to stay float32.
+    """
 
     float_pq: float
     pq: float
+    all_int8_pq: float
     float_groups: tuple[str, ...]
     pq_without: dict[str, float]
+
+    @property
+    def by_sensitivity(self) -> list[tuple[str, float]]:
+        """Groups and their PQ, those that cost most in int8 first."""
+        return sorted(self.pq_without.items(), key=lambda item: -item[1])
 
 
 def choose_int8(
@@ -78,8 +86,8 @@ def choose_int8(
     pq = attempt((), path)
     say(f"int8: PQ {pq:.2f}")
     if float_pq - pq <= max_drop:
-        return Int8Choice(float_pq, pq, (), {})
-    pq_without = {}
+        return Int8Choice(float_pq, pq, pq, (), {})
+    all_int8_pq, pq_without = pq, {}
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         for number, group in enumerate(groups := layer_groups(source), 1):
             pq_without[group] = attempt((group,), Path(scratch) / "model.xml")
@@ -90,7 +98,7 @@ def choose_int8(
         say(f"int8 but for {', '.join(order[:count])}: PQ {pq:.2f}")
         if float_pq - pq <= max_drop:
             break
-    return Int8Choice(float_pq, pq, tuple(order[:count]), pq_without)
+    return Int8Choice(float_pq, pq, all_int8_pq, tuple(order[:count]), pq_without)
 
 
 def layer_groups(source: Path) -> dict[str, int]:

@@ -34,11 +34,15 @@ class ExportedFile:
     def __init__(self, path: str | Path, threads: int, thresholds: Mapping[str, float] | None, precision: str) -> None:
         """Arguments and errors as those of :class:`ExportedPredictor`."""
         self.session, self.description = open_session(path, threads, precision)
-        unknown = set(thresholds or ()).difference(Thresholds._fields)
+        self.set_thresholds(thresholds or {})
+        self._category_ids = {row["id"]: row["category_id"] for row in self.description["categories"]}
+
+    def set_thresholds(self, thresholds: Mapping[str, float]) -> None:
+        """Predict with these, and with the file's own where one is not given."""
+        unknown = set(thresholds).difference(Thresholds._fields)
         if unknown:
             raise ValueError(f"Thresholds of an exported model are {Thresholds._fields}, got {sorted(unknown)}.")
-        self._thresholds = threshold_inputs({**self.description["thresholds"], **(thresholds or {})})
-        self._category_ids = {row["id"]: row["category_id"] for row in self.description["categories"]}
+        self._thresholds = threshold_inputs({**self.description["thresholds"], **thresholds})
 
     def predict(self, image: npt.NDArray[np.uint8], output_size: tuple[int, int]) -> dict[str, Any]:
         """Outputs at ``output_size`` of an image in the file's channel order, resized unless the file does it."""
@@ -113,6 +117,10 @@ class ExportedPredictor(ImagePredictor):
         self.metadata = Metadata(name=str(path)).set(**class_metadata(categories, COCO_PANOPTIC))
         shortest, longest = self.description["resize"]
         self._resize = None if self.description["resizes"] else NonemptyResizeShortestEdge([shortest] * 2, longest)
+
+    def set_thresholds(self, thresholds: Mapping[str, float]) -> None:
+        """Predict with other ``thresholds`` from now on; those that are not given are the file's."""
+        self._file.set_thresholds(thresholds)
 
     def takes(self, image: npt.NDArray[np.uint8]) -> bool:
         """Whether an image is not too narrow for the file; only programs of `torch.export` mind."""

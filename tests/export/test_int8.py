@@ -6,15 +6,9 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from panoptic_fpn_ext import model_zoo
-from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.data import read_image
-from panoptic_fpn_ext.engine import PanopticPredictor
 from panoptic_fpn_ext.engine.setup import load_config
-from panoptic_fpn_ext.export.description import dataset_ids, describe
-from panoptic_fpn_ext.export.graph import PanopticGraph
 from panoptic_fpn_ext.export.int8 import choose_int8, layer_groups, write_int8
-from panoptic_fpn_ext.export.openvino_files import write_openvino
-from panoptic_fpn_ext.export.runtimes import write_onnx
 
 pytestmark = pytest.mark.slow
 openvino = pytest.importorskip("openvino")
@@ -25,16 +19,10 @@ STREET = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(released_export: Path) -> Path:
     """The released model, in float32; its datasets are registered."""
-    folder = tmp_path_factory.mktemp("float")
-    cfg = load_config(model_zoo.get_config_file(STREET), ["MODEL.WEIGHTS", model_zoo.get_checkpoint(STREET)], [])
-    predictor = PanopticPredictor(cfg)
-    categories = PanopticCategories.from_metadata(predictor.metadata)
-    graph = PanopticGraph(predictor.model, dataset_ids(categories), (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST))
-    write_onnx(graph.eval(), folder / "model.onnx", describe(graph, categories, cfg.INPUT.FORMAT))
-    write_openvino(folder / "model.onnx", folder / "model.xml")
-    return folder / "model.xml"
+    load_config(model_zoo.get_config_file(STREET), ["MODEL.WEIGHTS", model_zoo.get_checkpoint(STREET)], [])
+    return released_export / "model.xml"
 
 
 def _precisions(path: Path) -> list[str]:
@@ -47,7 +35,7 @@ def _precisions(path: Path) -> list[str]:
 
 def test_layers_run_in_8_bits_and_pq_stays(source: Path, tmp_path: Path):
     said: list[str] = []
-    choice = choose_int8(source, tmp_path / "int8.xml", "synthetic_street_val", num_images=12, say=said.append)
+    choice = choose_int8(source, tmp_path / "int8.xml", "synthetic_street_val", num_images=6, say=said.append)
     assert choice.float_groups == () and choice.float_pq - choice.pq <= 0.5
     assert len(said) == 2
     precisions = _precisions(tmp_path / "int8.xml")
@@ -72,6 +60,7 @@ def test_layers_that_cost_too_much_stay_float(source: Path, tmp_path: Path, monk
     choice = choose_int8(source, tmp_path / "int8.xml", "synthetic_street_val", num_images=2, say=lambda text: None)
     assert set(choice.float_groups) == costly and choice.pq == 80.0
     assert {group for group, pq in choice.pq_without.items() if pq > 76.0} == costly
+    assert choice.all_int8_pq == 76.0 and {name for name, _ in choice.by_sensitivity[:2]} == costly
 
 
 def test_chosen_groups_stay_float(source: Path, tmp_path: Path):

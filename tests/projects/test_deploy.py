@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-STREET = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MISSING = [name for name in ("onnx", "onnxruntime", "playwright") if find_spec(name) is None]
 MISSING += [] if CHROMIUM else ["Chromium"]
@@ -38,14 +37,11 @@ def test_refuses_what_is_no_exported_model(serve: Any, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_the_page_shows_the_map_of_onnx_runtime(serve: Any, tmp_path: Path):
+def test_the_page_shows_the_map_of_onnx_runtime(serve: Any, tmp_path: Path, released_export: Path):
     from playwright.sync_api import sync_playwright
 
-    from panoptic_fpn_ext.export.__main__ import main as export
-
-    assert export([STREET, "zoo", str(tmp_path / "exported")]) == 0
     try:
-        serve.build(tmp_path / "exported/model.onnx", tmp_path / "site")
+        serve.build(released_export / "model.onnx", tmp_path / "site")
     except subprocess.CalledProcessError:
         pytest.skip("npm cannot fetch onnxruntime-web here")
     photo = tmp_path / "photo.png"

@@ -15,7 +15,7 @@ __all__ = ["cpu_has_bfloat16", "use_bfloat16"]
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the CPU has instructions for products of bfloat16; without them they take longer than those of float32."""
+    """Whether the CPU multiplies bfloat16 by instructions of its own; without them float32 is faster."""
     if platform.machine() in ("x86_64", "AMD64"):
         is_supported: Any = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     else:
@@ -26,7 +26,7 @@ def cpu_has_bfloat16() -> bool:
 def use_bfloat16(place: Place) -> nn.Module:
     """The same layer with weights in bfloat16; norms, anchors and pixel means beside it stay float32.
 
-    What a predictor gives becomes float32, so that scores tie no more often than they do and boxes are not rounded twice.
+    What a predictor gives becomes float32: scores then tie no more often, and boxes are not rounded twice.
     """
     layer: nn.Module = place.module
     for parameter in layer.parameters(recurse=False):

@@ -47,8 +47,8 @@ def optimize_for_inference(
             that has such products (avx512_bf16 or amx_bf16). Boxes, scores, suppression and merging stay float32.
 
     Returns:
-        A model of the same class, attributes and outputs, raw ones within 1e-3 of the largest in float32. Its parameters are not
-        those of a checkpoint: save the original. Hooks belong on the original too: here some modules are not called,
+        A model of the same class, attributes and outputs, raw ones within 1e-3 of the largest in float32. Its
+        parameters are not those of a checkpoint: save the original. Hooks belong on the original too: here some modules are not called,
         and what they gave is overwritten. It cannot go back to training. Where it is moved to a GPU or to another
         precision it computes the usual way.
 
