@@ -20,7 +20,6 @@ from panoptic_fpn_ext import add_panoptic_fpn_ext_config
 from panoptic_fpn_ext.data import register_coco_panoptic
 from panoptic_fpn_ext.data.cityscapes_panoptic import register_cityscapes_panoptic
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
-from panoptic_fpn_ext.export.__main__ import main as export
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Folder of the real images, see README.md; tests that need them are skipped where it is absent.
@@ -70,6 +69,8 @@ def released_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     for name in ("onnx", "onnxruntime"):
         pytest.importorskip(name)
+    from panoptic_fpn_ext.export.__main__ import main as export
+
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "released_export"
     formats = "onnx,openvino" if find_spec("openvino") else "onnx"

@@ -48,9 +48,9 @@ def optimize_for_inference(
 
     Returns:
         A model of the same class, attributes and outputs, raw ones within 1e-3 of the largest in float32. Its
-        parameters are not those of a checkpoint: save the original. Hooks belong on the original too: here some modules are not called,
-        and what they gave is overwritten. It cannot go back to training. Where it is moved to a GPU or to another
-        precision it computes the usual way.
+        parameters are not those of a checkpoint: save the original. Hooks belong on the original too: here some modules
+        are not called, and what they gave is overwritten. It cannot go back to training. Where it is moved to a GPU or
+        to another precision it computes the usual way.
 
     Raises:
         ValueError: the model is in training mode, or not all of it is float32 on a CPU; another precision, or one that
