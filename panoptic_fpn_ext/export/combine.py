@@ -20,7 +20,8 @@ from .tensors import Size, is_program, length, scripted
 
 __all__ = ["CombineSettings", "Things", "Thresholds", "claim_pixels", "free_labels", "stuff_segments"]
 
-_STRIP_LOGITS = 2**24  # at output size at a time: 64 MB
+# At output size at a time: 4 MB, which stay in a cache, but no more strips than this, as each copies the map.
+_STRIP_LOGITS, _MOST_STRIPS = 2**20, 64
 
 
 class Thresholds(NamedTuple):
@@ -164,6 +165,7 @@ def free_labels(
     )
     columns = _weighted_columns(logits, *cols)  # C, y, W
     step = torch.div(_STRIP_LOGITS, output_size[1] * logits.shape[0], rounding_mode="floor").clamp(min=1)
+    step = torch.maximum(step, torch.div(output_size[0], _MOST_STRIPS, rounding_mode="floor"))
     labels: torch.Tensor = _label_strips(columns, *rows, step)
     return labels
 

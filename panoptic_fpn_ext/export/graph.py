@@ -159,7 +159,7 @@ class PanopticGraph(nn.Module):
     ) -> tuple[torch.Tensor, ...]:
         """Of the resized image, int32 (h, w, 3)."""
         instance_features, semantic_features = self._features(image, input_size)
-        logits = raw_logits(self.model.sem_seg_head, semantic_features).squeeze(0)
+        logits = raw_logits(self.model.sem_seg_head, semantic_features).flatten(0, 1)
         found, placed = self._detections(instance_features, input_size, output_size)
         rows = _candidates(found.scores, thresholds.instance_score_threshold)
         extra: tuple[torch.Tensor, ...] = ()

@@ -139,8 +139,25 @@ def write_int8(
         target_device=nncf.TargetDevice.CPU,
         subset_size=num_images,
         ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
+        # CPUs without VNNI add two products in 16 bits, which weights of 8 bits overflow.
+        advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
     )
+    _share_quantisers(quantised)
     openvino.save_model(quantised, str(path), compress_to_fp16=False)
+
+
+def _share_quantisers(model: Any) -> None:
+    """Let RoIAlign and layers in float32 see the same quantised maps as layers in 8 bits do.
+
+    Then a convolution writes them in 8 bits itself. Otherwise it writes float32 and a quantiser of its own follows,
+    which OpenVINO (2026.4, with AVX2, sizes not known) computes to zeros.
+    """
+    for quantiser in model.get_ordered_ops():
+        if quantiser.get_type_name() == "FakeQuantize":
+            for user in quantiser.input_value(0).get_target_inputs():
+                if user.get_node().get_type_name() not in {"FakeQuantize", "ShapeOf", "Result"}:
+                    user.replace_source_output(quantiser.output(0))
+    model.validate_nodes_and_infer_types()
 
 
 def _stays_float(node: Any, float_groups: Sequence[str]) -> bool:

@@ -3,9 +3,9 @@
 
     python projects/benchmark/sizes.py SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow zoo model.onnx
 
-Drawn streets from 64×64 px up, each with a score threshold of its own: 0, that of its best instance, or 1, which nothing
-reaches. The file runs first, so memory is that of its session; then PyTorch predicts the same. Exit status 1: a map
-differs in more than 0.01 % of its pixels, or in its segments.
+Drawn streets from 64×64 px up, each with a score threshold of its own: 0, that of its best instance, or 1, which
+nothing reaches. The file runs first, so memory is that of its session; then PyTorch predicts the same. Exit status 1: a
+map differs in more than 0.01 % of its pixels, or in its segments.
 """
 
 import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console

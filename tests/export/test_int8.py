@@ -8,6 +8,7 @@ from detectron2.data import DatasetCatalog
 from panoptic_fpn_ext import model_zoo
 from panoptic_fpn_ext.data import read_image
 from panoptic_fpn_ext.engine.setup import load_config
+from panoptic_fpn_ext.export import ExportedPredictor
 from panoptic_fpn_ext.export.int8 import choose_int8, layer_groups, write_int8
 
 pytestmark = pytest.mark.slow
@@ -33,6 +34,13 @@ def _precisions(path: Path) -> list[str]:
     return [str(info["runtimePrecision"].value) for info in infos if "Convolution" in str(info["layerType"].value)]
 
 
+def _roi_align_inputs(path: Path) -> list[str]:
+    """Kinds of operators that make the maps."""
+    operators = openvino.Core().read_model(str(path)).get_ops()
+    aligns = [one for one in operators if one.get_type_name() == "ROIAlign"]
+    return [one.input_value(0).get_node().get_type_name() for one in aligns]
+
+
 def test_layers_run_in_8_bits_and_pq_stays(source: Path, tmp_path: Path):
     said: list[str] = []
     choice = choose_int8(source, tmp_path / "int8.xml", "synthetic_street_val", num_images=6, say=said.append)
@@ -41,6 +49,7 @@ def test_layers_run_in_8_bits_and_pq_stays(source: Path, tmp_path: Path):
     precisions = _precisions(tmp_path / "int8.xml")
     assert {"u8", "i8"} & set(precisions) and sum(p in {"u8", "i8"} for p in precisions) >= 0.7 * len(precisions)
     assert not {"u8", "i8"} & set(_precisions(source))
+    assert all("FakeQuantize" in kinds for kinds in _roi_align_inputs(tmp_path / "int8.xml"))
     assert (tmp_path / "int8.bin").stat().st_size < 0.3 * source.with_suffix(".bin").stat().st_size
 
 
@@ -63,10 +72,15 @@ def test_layers_that_cost_too_much_stay_float(source: Path, tmp_path: Path, monk
     assert choice.all_int8_pq == 76.0 and {name for name, _ in choice.by_sensitivity[:2]} == costly
 
 
-def test_chosen_groups_stay_float(source: Path, tmp_path: Path):
+def test_chosen_groups_stay_float_beside_layers_in_8_bits(source: Path, tmp_path: Path):
     record = DatasetCatalog.get("synthetic_street_val")[0]
     image = read_image(record["file_name"], "BGR")
-    backbone = [group for group in layer_groups(source) if group.startswith("backbone")]
-    write_int8(source, tmp_path / "int8.xml", [image], 1, backbone)
+    write_int8(source, tmp_path / "int8.xml", [image], 1, ["rpn_head"])
     precisions = _precisions(tmp_path / "int8.xml")
-    assert sum(p == "f32" for p in precisions) >= sum(layer_groups(source)[group] for group in backbone)
+    assert sum(p == "f32" for p in precisions) >= layer_groups(source)["rpn_head"]
+    # Both read the same maps of the pyramid.
+    found, expected = (ExportedPredictor(path)(image)["panoptic_seg"] for path in (tmp_path / "int8.xml", source))
+    assert [(s["category_id"], s["isthing"]) for s in found[1]] == [
+        (s["category_id"], s["isthing"]) for s in expected[1]
+    ]
+    assert (found[0] == expected[0]).float().mean() > 0.98
