@@ -114,8 +114,9 @@ class _InferenceOnly(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """That of the model; layers with weights of bfloat16 take what is float32 too."""
         weight = next(self.parameters(), None)
-        is_reduced = weight is not None and weight.dtype == torch.bfloat16
-        with torch.autocast(weight.device.type, torch.bfloat16) if is_reduced else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            if weight is not None and weight.dtype == torch.bfloat16:
+                stack.enter_context(torch.autocast(weight.device.type, torch.bfloat16))
             return super().forward(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[type[nn.Module]], dict[str, Any]]:
