@@ -48,8 +48,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         memory = [megabytes()]
         for number, case in enumerate(cases):
-            result = predict(exported, case)
-            torch.save(result, Path(folder) / f"{number}.pt")
+            torch.save(predict(exported, case)["panoptic_seg"], Path(folder) / f"{number}.pt")
             memory.append(megabytes())
         eager = PanopticPredictor(load_prediction_config(*config(args), []))
         wrong, different, pixels = compare(eager, cases, Path(folder))
@@ -115,7 +114,7 @@ def compare(eager: Any, cases: list[Case], folder: Path) -> tuple[list[tuple[int
     """Of each case the instances in its map and whether it is wrong; pixels that differ, and all."""
     wrong, different, pixels = [], 0, 0
     for number, case in enumerate(cases):
-        found = torch.load(folder / f"{number}.pt")
+        found = {"panoptic_seg": torch.load(folder / f"{number}.pt", weights_only=True)}
         agreement = check_agreement(
             [case.image], lambda image, case=case: predict(eager, case), {"file": lambda image, found=found: found}
         )[0]["file"]
