@@ -12,6 +12,7 @@ import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces t
 
 # isort: split
 import argparse
+import functools
 import random
 import sys
 import tempfile
@@ -110,14 +111,18 @@ def predict(predictor: Any, case: Case) -> dict[str, Any]:
     return dict(predictor(case.image))
 
 
+def answer(result: dict[str, Any], image: Any) -> dict[str, Any]:
+    """What a predictor said before."""
+    return result
+
+
 def compare(eager: Any, cases: list[Case], folder: Path) -> tuple[list[tuple[int, bool]], int, int]:
     """Of each case the instances in its map and whether it is wrong; pixels that differ, and all."""
     wrong, different, pixels = [], 0, 0
     for number, case in enumerate(cases):
         found = {"panoptic_seg": torch.load(folder / f"{number}.pt", weights_only=True)}
-        agreement = check_agreement(
-            [case.image], lambda image, case=case: predict(eager, case), {"file": lambda image, found=found: found}
-        )[0]["file"]
+        sides = {"file": functools.partial(answer, found)}
+        agreement = check_agreement([case.image], functools.partial(answer, predict(eager, case)), sides)[0]["file"]
         things = sum(info["isthing"] for info in found["panoptic_seg"][1])
         wrong.append((things, not agreement.is_good))
         different += agreement.pixels - agreement.equal
