@@ -307,9 +307,13 @@ class PanopticFPNExt(GeneralizedRCNN):
         if "instances" in self.outputs:
             result["instances"] = postprocess_instances(instances, output_size, memory=memory)
         if "panoptic_seg" in self.outputs:
-            # Of DIN, colours matter; the values that were read, since the network's own are normalised.
-            image = {"image": inputs["image"]} if getattr(self.combiner, "needs_image", False) else {}
-            prediction = self.combiner(instances, sem_seg_logits, image_size, output_size, **image)
+            known: dict[str, torch.Tensor] = {}
+            if getattr(self.combiner, "needs_image", False):
+                # Of DIN, colours matter; the values that were read, since the network's own are normalised.
+                known["image"] = inputs["image"]
+            if "sem_seg_labels" in result and getattr(self.combiner, "takes_labels", False):
+                known["sem_seg_labels"] = result["sem_seg_labels"]
+            prediction = self.combiner(instances, sem_seg_logits, image_size, output_size, **known)
             result["panoptic_seg"] = (prediction.panoptic_seg, prediction.segments_info)
         return result
 

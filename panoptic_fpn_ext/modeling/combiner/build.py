@@ -22,7 +22,8 @@ class PanopticCombiner(Protocol):
     """What every combiner does.
 
     One with a class attribute ``needs_image = True`` is also given ``image``, (3, h, w) of `image_size`: the network
-    input in values from 0 to 255, before it is normalised.
+    input in values from 0 to 255, before it is normalised. One with ``takes_labels = True`` is given
+    ``sem_seg_labels``, int32 of `output_size`, where the model returns them anyway.
     """
 
     def __call__(

@@ -37,6 +37,8 @@ class HeuristicCombiner:
     however many there are.
     """
 
+    takes_labels = True
+
     @configurable
     def __init__(
         self,
@@ -83,6 +85,7 @@ class HeuristicCombiner:
         sem_seg_logits: torch.Tensor,
         image_size: tuple[int, int],
         output_size: tuple[int, int],
+        sem_seg_labels: torch.Tensor | None = None,
     ) -> PanopticPrediction:
         """Merge the raw outputs of one image. The arguments are not changed.
 
@@ -92,6 +95,7 @@ class HeuristicCombiner:
             sem_seg_logits: float (C, h, w) at ``sem_seg_stride``, padding included.
             image_size: (height, width) of the network input without padding.
             output_size: (H, W) of the panoptic map.
+            sem_seg_labels: of all pixels, integer (H, W), where they are known; see :func:`.label_pixels`.
 
         Returns:
             The panoptic map and its segments; ``instance_id`` counts the detections whose box is not empty at output
@@ -103,7 +107,10 @@ class HeuristicCombiner:
         placed = place_instances(instances, output_size)  # Here the host waits for the device for the first time.
         candidates = candidate_rows(placed.placement.scores, self.instance_score_threshold)
         accepted = self._write_instances(panoptic_seg, free, placed, candidates)
-        labels = label_free_pixels(sem_seg_logits, self.sem_seg_stride, image_size, free)
+        if sem_seg_labels is None:
+            labels = label_free_pixels(sem_seg_logits, self.sem_seg_stride, image_size, free)
+        else:
+            labels = sem_seg_labels.masked_fill(~free, len(sem_seg_logits))
         areas = label_areas(labels, len(sem_seg_logits))
         ids = self._stuff_ids(areas, accepted.sum())
         _write_stuff(panoptic_seg, labels, ids)
@@ -128,9 +135,9 @@ class HeuristicCombiner:
         """
         next_id = torch.ones((), dtype=torch.int32, device=free.device)
         accepted = torch.zeros(len(candidates), dtype=torch.int32, device=free.device)
-        for k, is_accepted in zip(candidates, accepted, strict=True):
+        masks = placed.paste_each(candidates, self.mask_threshold)
+        for k, mask, is_accepted in zip(candidates, masks, accepted, strict=True):
             window = placed.placement.windows[k]
-            mask = placed.paste(k, self.mask_threshold)
             is_accepted.copy_(self._has_segment(mask, free[window]))  # the mask has only free pixels from here on
             # Free pixels are 0 in the map, and a number of 0 leaves them so. To fill in a tensor, the host would wait.
             segments = panoptic_seg[window]

@@ -3,6 +3,7 @@
 Shapes: K detections, K' of them with a box that is not empty at output size, M mask side, H, W output.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 
 from ..graph_capture import is_capturing_graph
-from .masks import Window, paste_mask, paste_masks, paste_windows
+from .masks import Window, paste_each, paste_masks, paste_windows
 from .memory import OutputMemory
 
 __all__ = ["PlacedInstances", "Placement", "place_instances", "postprocess_instances"]
@@ -58,10 +59,18 @@ class PlacedInstances(Instances):
 
     def paste(self, k: int, threshold: float) -> torch.Tensor:
         """Mask of the k-th detection whose box is not empty, bool of its window's shape; it may be changed."""
-        row, window = self.placement.rows[k], self.placement.windows[k]
+        return next(self.paste_each([k], threshold))
+
+    def paste_each(self, chosen: Sequence[int], threshold: float) -> Iterator[torch.Tensor]:
+        """Masks of some of the detections whose box is not empty, one by one; see :meth:`paste`."""
+        windows = [self.placement.windows[k] for k in chosen]
         if self.pasted is not None and self.pasted[1] == threshold:
-            return self.pasted[0][k][window].clone()
-        return paste_mask(self.pred_masks[row, 0], self.placement.boxes[row], window, threshold)
+            for k, window in zip(chosen, windows, strict=True):
+                yield self.pasted[0][k][window].clone()
+            return
+        rows = [self.placement.rows[k] for k in chosen]  # A list as an index would be an upload.
+        masks, boxes = [self.pred_masks[row, 0] for row in rows], [self.placement.boxes[row] for row in rows]
+        yield from paste_each(masks, boxes, windows, threshold)
 
 
 def place_instances(instances: Instances, output_size: tuple[int, int]) -> PlacedInstances:

@@ -7,6 +7,7 @@ logits, in tiles.
 Shapes: C semantic classes, h, w logits, H, W output, P pixels.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -88,10 +89,16 @@ def _label_dtype(num_classes: int) -> torch.dtype:
 def _grid(source: torch.Tensor, stride: int, image_size: tuple[int, int], size: tuple[int, int]) -> _Grid:
     """Grid of ``size`` over ``source``, (C, n, m) at ``stride``."""
     rows, cols = (
-        composed_taps(length, stride, crop, out, source.device)
+        _without_idle(composed_taps(length, stride, crop, out, source.device))
         for length, crop, out in zip(source.shape[1:], image_size, size, strict=True)
     )
     return _Grid(rows, cols)
+
+
+def _without_idle(taps: Taps) -> Taps:
+    """Two taps of each position where none has a third: a plain upsampling. A GPU is not asked."""
+    is_plain = taps.weight.device.type == "cpu" and not taps.weight[:, 2].any()
+    return Taps(taps.source[:, :2], taps.weight[:, :2]) if is_plain else taps
 
 
 def _label_all(dtype: torch.dtype, grid: _Grid, table: torch.Tensor, free: torch.Tensor) -> torch.Tensor:
@@ -136,9 +143,10 @@ def _refine(labels: torch.Tensor, step: _Grid, table: torch.Tensor, target: _Gri
 
 
 def _agreed(labels: torch.Tensor, index: torch.Tensor, undecided: int) -> torch.Tensor:
-    """Integer (n, m) to (N, m): the label that rows ``index`` (N, 3) have in common, or ``undecided``."""
-    first, second, third = (labels[rows] for rows in index.unbind(dim=1))
-    return first.masked_fill_((first != second) | (second != third), undecided)
+    """Integer (n, m) to (N, m): the label that rows ``index`` (N, 2 or 3) have in common, or ``undecided``."""
+    first, *others = (labels[rows] for rows in index.unbind(dim=1))
+    differ = [first != one for one in others]
+    return first.masked_fill_(functools.reduce(torch.logical_or, differ), undecided)
 
 
 def _decide(labels: torch.Tensor, undecided: int, table: torch.Tensor, grid: _Grid) -> None:
@@ -152,7 +160,7 @@ def _decide(labels: torch.Tensor, undecided: int, table: torch.Tensor, grid: _Gr
 def _best_class(table: torch.Tensor, grid: _Grid, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """int64 (P,): argmax of the logits at the pixels ``y``, ``x``, int64 (P,), of ``grid``."""
     _, w, num_classes = table.shape
-    index = (grid.rows.source[y] * w)[:, :, None] + grid.cols.source[x][:, None, :]  # P, 3, 3
+    index = (grid.rows.source[y] * w)[:, :, None] + grid.cols.source[x][:, None, :]  # P, 3, 3 (or 2)
     weight = grid.rows.weight[y][:, :, None] * grid.cols.weight[x][:, None, :]
     logits = F.embedding_bag(
         index.flatten(1), table.view(-1, num_classes), mode="sum", per_sample_weights=weight.flatten(1)

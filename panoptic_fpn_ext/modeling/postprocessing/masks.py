@@ -11,13 +11,15 @@ from torch.nn import functional as F
 
 from .memory import OutputMemory
 
-__all__ = ["Window", "paste_mask", "paste_masks", "paste_probs", "paste_windows"]
+__all__ = ["Window", "paste_each", "paste_mask", "paste_masks", "paste_probs", "paste_windows"]
 
 Window = tuple[slice, slice]
 """Rows and columns of a map."""
 
 # What is sampled at a time stays in a CPU's cache.
 _TILE_PIXELS = 2**18
+# Of a mask's side: so far two ways to sample a probability are apart at most, from the rounding of positions.
+_ROUNDING = 1e-6
 
 
 def paste_windows(boxes: Sequence[Sequence[float]], output_size: tuple[int, int]) -> list[Window]:
@@ -54,6 +56,67 @@ def paste_mask(mask: torch.Tensor, box: torch.Tensor, window: Window, threshold:
     for tile, probs in _sampled(mask, box, window):
         torch.ge(probs, threshold, out=pasted[tile])
     return pasted
+
+
+def paste_each(
+    masks: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], windows: Sequence[Window], threshold: float
+) -> Iterator[torch.Tensor]:
+    """What :func:`paste_mask` gives of each mask and box; on a CPU several times as fast."""
+    if len(windows) and masks[0].device.type == "cpu":
+        yield from _paste_on_cpu(masks, boxes, windows, threshold)
+        return
+    for mask, box, window in zip(masks, boxes, windows, strict=True):
+        yield paste_mask(mask, box, window, threshold)
+
+
+@torch.no_grad()
+def _paste_on_cpu(
+    each_mask: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], windows: Sequence[Window], threshold: float
+) -> Iterator[torch.Tensor]:
+    """Mix columns, then rows, and let `grid_sample` decide where rounding could."""
+    masks, corners = torch.stack(list(each_mask)).float(), torch.stack(list(boxes))
+    side, numbers = masks.shape[1], torch.arange(len(masks))
+    heights, widths = ([pixels.stop - pixels.start for pixels in axis] for axis in zip(*windows, strict=True))
+    y, x = (_all_positions([w[axis] for w in windows], corners[:, 1 - axis :: 2]) for axis in (0, 1))
+    columns, of_column = _neighbours(x, side)
+    columns += side * numbers.repeat_interleave(torch.tensor(widths))[:, None]
+    table = masks.transpose(1, 2).reshape(-1, side)
+    wide = F.embedding_bag(columns, table, mode="sum", per_sample_weights=of_column).split(widths)  # m, M each
+    rows, of_row = (each.split(heights) for each in _neighbours(y, side))
+    y_of, x_of = y.split(heights), x.split(widths)
+    for k, mask in enumerate(masks):
+        across, pasted = wide[k].t().contiguous(), torch.empty(heights[k], widths[k], dtype=torch.bool)
+        step = max(1, _TILE_PIXELS // widths[k])
+        for start in range(0, heights[k], step):
+            tile = slice(start, start + step)
+            probs = F.embedding_bag(rows[k][tile], across, mode="sum", per_sample_weights=of_row[k][tile])
+            torch.ge(probs.sub_(threshold), 0, out=pasted[tile])
+            in_doubt = probs.abs_() < _ROUNDING * side
+            if in_doubt.any():
+                i, j = in_doubt.nonzero().unbind(dim=1)
+                grid = torch.stack([x_of[k][j], y_of[k][tile][i]], dim=1)
+                exact = F.grid_sample(mask[None, None], grid[None, None], align_corners=False)[0, 0, 0]
+                pasted[tile][i, j] = exact >= threshold
+        yield pasted
+
+
+def _all_positions(pixels: Sequence[slice], ends: torch.Tensor) -> torch.Tensor:
+    """:func:`_sample_positions` of many boxes, whose ends are (K, 2), one after the other."""
+    lengths = torch.tensor([one.stop - one.start for one in pixels])
+    centres = torch.cat([torch.arange(one.start, one.stop, dtype=torch.float32) for one in pixels]) + 0.5
+    start, end = ends.repeat_interleave(lengths, dim=0).unbind(dim=1)
+    return (centres - start) / (end - start) * 2 - 1
+
+
+def _neighbours(position: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cells of a mask around positions (n,) as `grid_sample` has them, int64 (n, 2), and weights, 0 beyond the mask."""
+    place = (position + 1) * (side / 2) - 0.5
+    before = place.floor()
+    behind = place - before
+    source = torch.stack([before, before + 1], dim=1).long()
+    weight = torch.stack([1 - behind, behind], dim=1)
+    weight.masked_fill_((source < 0) | (source >= side), 0)
+    return source.clamp_(0, side - 1), weight
 
 
 def paste_probs(mask: torch.Tensor, box: torch.Tensor, window: Window) -> torch.Tensor:
@@ -103,8 +166,8 @@ def paste_masks(
     """
     pasted = (memory or OutputMemory()).empty("masks", (len(masks), *output_size), torch.bool, masks.device).zero_()
     windows = paste_windows(boxes.tolist(), output_size) if windows is None else windows
-    for target, mask, box, window in zip(pasted, masks, boxes, windows, strict=True):
-        target[window] = paste_mask(mask, box, window, threshold)
+    for target, window, mask in zip(pasted, windows, paste_each(masks, boxes, windows, threshold), strict=True):
+        target[window] = mask
     return pasted
 
 

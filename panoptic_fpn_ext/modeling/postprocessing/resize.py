@@ -6,7 +6,8 @@ Along an axis both are linear maps, so their product is one map, and each output
 Shapes: C semantic classes, h, w logits, H, W output; n, N source and output positions along one axis.
 """
 
-import math
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,8 +22,9 @@ MAX_TAPS = 3
 """Neighbours in the upsampled grid are at most one logit apart, so what they are made of spans three logits."""
 
 
-# What is resized at a time stays in a CPU's cache, and its memory is used again.
-_TILE_VALUES = 2**20
+# Logits of full width that are resized to full height at a time: they stay in a CPU's cache, and their memory is used again.
+_TILE_VALUES = 2**21
+_COMBS = MAX_TAPS + 2
 
 
 class Taps(NamedTuple):
@@ -49,15 +51,23 @@ def composed_taps(length: int, stride: int, crop: int, out: int, device: torch.d
         out: N.
         device: where the taps are needed.
     """
-    unit_vectors = torch.eye(length, device=device)[None]  # 1, n, n
-    up = F.interpolate(unit_vectors, scale_factor=float(stride), mode="linear") if stride != 1 else unit_vectors
-    matrix = F.interpolate(up[..., :crop], size=out, mode="linear")[0].t()  # N, n
-    is_source = (matrix != 0).byte()
-    first = is_source.argmax(dim=1, keepdim=True)
-    last = first + is_source.sum(dim=1, keepdim=True) - 1
-    index = first + torch.arange(MAX_TAPS, device=device)
-    weight = matrix.gather(1, index.clamp(max=length - 1)).masked_fill(index > last, 0.0)
-    return Taps(torch.minimum(index, last), weight)
+    # Instead of all unit vectors, every fifth together: the sources of one position are neighbours.
+    source = torch.arange(length, device=device)
+    combs = (source % _COMBS == torch.arange(_COMBS, device=device)[:, None]).float()
+    *weights, mean = _in_two_steps(torch.cat([combs, source[None].float()]), stride, crop, out)
+    matrix = torch.stack(weights, dim=1)  # N, 5
+    # Of the positions that a comb has, the source is the one near the mean of all.
+    phase = torch.arange(_COMBS, device=device)
+    near = (((mean[:, None] - phase) / _COMBS).round() * _COMBS).long() + phase
+    order = near.masked_fill(matrix == 0, length).argsort(dim=1)[:, :MAX_TAPS]
+    weight, index = matrix.gather(1, order), near.gather(1, order)
+    return Taps(torch.where(weight == 0, index.masked_fill(weight == 0, -1).amax(dim=1, keepdim=True), index), weight)
+
+
+def _in_two_steps(x: torch.Tensor, stride: int, crop: int, out: int) -> torch.Tensor:
+    """Float (…, n) to (…, N): up by ``stride``, cut to ``crop``, to ``out``, as detectron2 does along each axis."""
+    up = F.interpolate(x[None], scale_factor=float(stride), mode="linear")[0] if stride != 1 else x
+    return F.interpolate(up[None, ..., :crop], size=out, mode="linear")[0]
 
 
 def upsample_sem_seg_logits(
@@ -89,16 +99,57 @@ def upsample_sem_seg_logits(
     if logits.device.type != "cpu" or (logits.requires_grad and torch.is_grad_enabled()):
         x = _resize_rows(logits.float().transpose(1, 2), cols)  # C, W, h
         return _resize_rows(x.transpose(1, 2), rows)
+    if not torch.stack(logits.aminmax()).isfinite().all():  # 0 · ∞ and ∞ − ∞ stand where detectron2's arithmetic has them
+        return _upsample_in_two_steps(logits, stride, image_size, output_size)
     resized = (memory or OutputMemory()).empty("sem_seg", (num_classes, *output_size), torch.float32, logits.device)
-    num_at_once = max(1, _TILE_VALUES // math.prod(output_size))
-    step = max(1, _TILE_VALUES // output_size[1])
-    for start in range(0, num_classes, num_at_once):
-        classes = slice(start, start + num_at_once)
-        x = _resize_rows(logits[classes].float().transpose(1, 2), cols).transpose(1, 2).contiguous()  # n, h, W
-        for top in range(0, output_size[0], step):
-            tile = slice(top, top + step)
-            resized[classes, tile] = _resize_rows(x, Taps(rows.source[tile], rows.weight[tile]))
+    most = max(MAX_TAPS, _TILE_VALUES // (num_classes * output_size[1]))
+    for band, runs in _bands(rows, most):
+        columns = logits[:, band].float().flatten(0, 1).t().contiguous()  # w, C * n
+        wide = F.embedding_bag(cols.source, columns, mode="sum", per_sample_weights=cols.weight).t().contiguous()
+        _mix_rows(wide.view(num_classes, -1, output_size[1]), runs, resized)
     return resized
+
+
+class _Run(NamedTuple):
+    """Consecutive new rows that are made of the same ones.
+
+    ``where``: the new rows. ``source``: two or three rows. ``weight``: float32 (2, n, 1), of all but the first source.
+    """
+
+    where: slice
+    source: list[int]
+    weight: torch.Tensor
+
+
+def _runs(rows: Taps) -> list[_Run]:
+    sources, used = rows.source.tolist(), (rows.weight[:, 2] != 0).tolist()
+    keys = [tuple(source[: 2 + three]) for source, three in zip(sources, used, strict=True)]
+    starts = [k for k, key in enumerate(keys) if k == 0 or key != keys[k - 1]]
+    return [
+        _Run(slice(start, stop), list(keys[start]), rows.weight[start:stop, 1:].t()[..., None])
+        for start, stop in itertools.pairwise([*starts, len(keys)])
+    ]
+
+
+def _bands(rows: Taps, most: int) -> Iterator[tuple[slice, list[_Run]]]:
+    """At most so many source rows at a time, and the new rows that are made of them, counted from the first."""
+    first, band = 0, list[_Run]()
+    for run in _runs(rows):
+        if band and run.source[-1] >= first + most:
+            yield slice(first, first + most), band
+            band = []
+        first = first if band else run.source[0]
+        band.append(run._replace(source=[source - first for source in run.source]))
+    yield slice(first, first + most), band
+
+
+def _mix_rows(x: torch.Tensor, runs: Sequence[_Run], result: torch.Tensor) -> None:
+    """Write new rows (C, N, m) of rows (C, n, m); large ones are written once, without temporary copies."""
+    for where, (first, second, *third), (of_second, of_third) in runs:
+        rows = result[:, where]
+        torch.lerp(x[:, None, first], x[:, None, second], of_second, out=rows)
+        for one in third:
+            rows.addcmul_(x[:, None, one] - x[:, None, first], of_third)
 
 
 def sem_seg_logits_of_rows(
