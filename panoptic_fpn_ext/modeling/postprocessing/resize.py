@@ -24,6 +24,7 @@ MAX_TAPS = 3
 
 # Logits of full width that are resized to full height at a time: they stay in a CPU's cache, and their memory is used again.
 _TILE_VALUES = 2**21
+_BLOCK_COLUMNS = 128
 _COMBS = MAX_TAPS + 2
 
 
@@ -99,15 +100,40 @@ def upsample_sem_seg_logits(
     if logits.device.type != "cpu" or (logits.requires_grad and torch.is_grad_enabled()):
         x = _resize_rows(logits.float().transpose(1, 2), cols)  # C, W, h
         return _resize_rows(x.transpose(1, 2), rows)
-    if not torch.stack(logits.aminmax()).isfinite().all():  # 0 · ∞ and ∞ − ∞ stand where detectron2's arithmetic has them
+    if (
+        not torch.stack(logits.aminmax()).isfinite().all()
+    ):  # 0 · ∞ and ∞ − ∞ stand where detectron2's arithmetic has them
         return _upsample_in_two_steps(logits, stride, image_size, output_size)
     resized = (memory or OutputMemory()).empty("sem_seg", (num_classes, *output_size), torch.float32, logits.device)
     most = max(MAX_TAPS, _TILE_VALUES // (num_classes * output_size[1]))
+    wide = logits.new_empty(num_classes * min(most, h), output_size[1], dtype=torch.float32)
+    blocks = list(_blocks(cols)) if _multiplies_exactly() else []
     for band, runs in _bands(rows, most):
-        columns = logits[:, band].float().flatten(0, 1).t().contiguous()  # w, C * n
-        wide = F.embedding_bag(cols.source, columns, mode="sum", per_sample_weights=cols.weight).t().contiguous()
-        _mix_rows(wide.view(num_classes, -1, output_size[1]), runs, resized)
+        narrow = logits[:, band].float().flatten(0, 1)  # C * n, w
+        for where, source, matrix in blocks:
+            torch.mm(narrow[:, source], matrix, out=wide[: len(narrow), where])
+        if not blocks:
+            wide[: len(narrow)] = _in_two_steps(narrow, stride, image_size[1], output_size[1])
+        _mix_rows(wide[: len(narrow)].view(num_classes, -1, output_size[1]), runs, resized)
     return resized
+
+
+def _multiplies_exactly() -> bool:
+    """Whether matrices of float32 are multiplied as such: `torch.set_float32_matmul_precision` may say otherwise."""
+    setting = getattr(torch.backends.mkldnn, "matmul", None)
+    if setting is None:  # PyTorch before 2.9
+        return torch.get_float32_matmul_precision() == "highest"
+    return setting.fp32_precision in ("none", "ieee")
+
+
+def _blocks(cols: Taps) -> Iterator[tuple[slice, slice, torch.Tensor]]:
+    """Some new columns at a time, the columns that they are made of, and the matrix (k, n) from these to those."""
+    for start in range(0, len(cols.source), _BLOCK_COLUMNS):
+        where = slice(start, min(start + _BLOCK_COLUMNS, len(cols.source)))
+        sources = cols.source[where]
+        first, last = int(sources[0, 0]), int(sources[-1].max())
+        matrix = torch.zeros(where.stop - start, last + 1 - first).scatter_add_(1, sources - first, cols.weight[where])
+        yield where, slice(first, last + 1), matrix.t().contiguous()
 
 
 class _Run(NamedTuple):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from oracles import upsample_plain
 
+from panoptic_fpn_ext.modeling.postprocessing import resize
 from panoptic_fpn_ext.modeling.postprocessing import composed_taps, upsample_sem_seg_logits
 
 
@@ -67,3 +68,31 @@ def test_half_precision_is_resized_in_float32():
     ours = upsample_sem_seg_logits(logits, 4, (20, 22), (31, 17))
     assert ours.dtype == torch.float32
     torch.testing.assert_close(ours, upsample_plain(logits, 4, (20, 22), (31, 17)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_products_of_less_precision_are_not_used(monkeypatch, precision):
+    monkeypatch.setattr(torch, "mm", torch.mm if precision == "highest" else None)
+    logits, before = torch.randn(3, 5, 6), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        ours = upsample_sem_seg_logits(logits, 4, (20, 22), (31, 17))
+    finally:
+        torch.set_float32_matmul_precision(before)
+    torch.testing.assert_close(ours, upsample_plain(logits, 4, (20, 22), (31, 17)), rtol=0, atol=1e-5)
+
+
+def test_many_rows_at_once_and_few(monkeypatch):
+    logits = torch.randn(4, 23, 19) * 10
+    whole = upsample_sem_seg_logits(logits, 4, (90, 75), (131, 217))
+    monkeypatch.setattr(resize, "_TILE_VALUES", 1)
+    monkeypatch.setattr(resize, "_BLOCK_COLUMNS", 5)
+    torch.testing.assert_close(upsample_sem_seg_logits(logits, 4, (90, 75), (131, 217)), whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan")])
+def test_what_is_not_finite_stays_as_detectron2_has_it(value):
+    logits = torch.randn(3, 5, 6)
+    logits[1], logits[2, 3, 3] = value, value
+    ours, theirs = (f(logits, 4, (20, 22), (31, 17)) for f in (upsample_sem_seg_logits, upsample_plain))
+    torch.testing.assert_close(ours, theirs, equal_nan=True)
