@@ -22,7 +22,7 @@ MAX_TAPS = 3
 """Neighbours in the upsampled grid are at most one logit apart, so what they are made of spans three logits."""
 
 
-# Logits of full width that are resized to full height at a time: they stay in a CPU's cache, and their memory is used again.
+# Logits of full width that are resized to full height at a time: they stay in a CPU's cache, in the same memory.
 _TILE_VALUES = 2**21
 _BLOCK_COLUMNS = 128
 _COMBS = MAX_TAPS + 2

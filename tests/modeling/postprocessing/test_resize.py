@@ -4,8 +4,7 @@ import pytest
 import torch
 from oracles import upsample_plain
 
-from panoptic_fpn_ext.modeling.postprocessing import resize
-from panoptic_fpn_ext.modeling.postprocessing import composed_taps, upsample_sem_seg_logits
+from panoptic_fpn_ext.modeling.postprocessing import composed_taps, resize, upsample_sem_seg_logits
 
 
 def test_taps_of_a_plain_doubling():
