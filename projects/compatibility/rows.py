@@ -93,7 +93,7 @@ def _add_project_keys(cfg: CfgNode, project: str) -> None:
         add_deeplab_config(cfg)
 
 
-def narrow_lazy_model() -> DictConfig:
+def narrow_lazy_model(things: int = THINGS, semantic_classes: int = SEMANTIC_CLASSES) -> DictConfig:
     """``configs/common/models/panoptic_fpn.py``, narrow."""
     model = LazyConfig.load(model_zoo.get_config_file("common/models/panoptic_fpn.py")).model
     model.backbone.out_channels, model.backbone.bottom_up.freeze_at = WIDTH, 0
@@ -101,13 +101,13 @@ def narrow_lazy_model() -> DictConfig:
     model.proposal_generator.anchor_generator.sizes = [[8], [16], [32], [64], [96]]
     model.proposal_generator.post_nms_topk = (50, 50)
     heads = model.roi_heads
-    heads.num_classes, heads.batch_size_per_image = THINGS, 16
+    heads.num_classes, heads.batch_size_per_image = things, 16
     heads.box_head.input_shape = ShapeSpec(channels=WIDTH, height=7, width=7)
     heads.box_head.fc_dims, heads.box_predictor.input_shape = [WIDTH, WIDTH], ShapeSpec(channels=WIDTH)
     heads.box_predictor.test_score_thresh, heads.box_predictor.test_topk_per_image = 0.0, 20
     heads.mask_head.input_shape = ShapeSpec(channels=WIDTH, height=14, width=14)
     heads.mask_head.conv_dims = [WIDTH, WIDTH]
-    model.sem_seg_head.num_classes, model.sem_seg_head.conv_dims = SEMANTIC_CLASSES, WIDTH
+    model.sem_seg_head.num_classes, model.sem_seg_head.conv_dims = semantic_classes, WIDTH
     model.sem_seg_head.input_shape = {f"p{i}": ShapeSpec(channels=WIDTH, stride=2**i) for i in range(2, 6)}
     model.combiner.stuff_area_threshold, model.combiner.instance_score_threshold = 16, 0.1
     return model

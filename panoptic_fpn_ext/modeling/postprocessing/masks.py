@@ -91,9 +91,8 @@ def _paste_on_cpu(
             tile = slice(start, start + step)
             probs = F.embedding_bag(rows[k][tile], across, mode="sum", per_sample_weights=of_row[k][tile])
             torch.ge(probs.sub_(threshold), 0, out=pasted[tile])
-            in_doubt = probs.abs_() < _ROUNDING * side
-            if in_doubt.any():
-                i, j = in_doubt.nonzero().unbind(dim=1)
+            if probs.abs_().amin() < _ROUNDING * side:
+                i, j = (probs < _ROUNDING * side).nonzero().unbind(dim=1)
                 grid = torch.stack([x_of[k][j], y_of[k][tile][i]], dim=1)
                 exact = F.grid_sample(mask[None, None], grid[None, None], align_corners=False)[0, 0, 0]
                 pasted[tile][i, j] = exact >= threshold

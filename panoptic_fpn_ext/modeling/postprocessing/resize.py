@@ -139,22 +139,23 @@ def _blocks(cols: Taps) -> Iterator[tuple[slice, slice, torch.Tensor]]:
 class _Run(NamedTuple):
     """Consecutive new rows that are made of the same ones.
 
-    ``where``: the new rows. ``source``: two or three rows. ``weight``: float32 (2, n, 1), of all but the first source.
+    ``where``: the new rows. ``source``: two or three rows. ``weight``: float32 (n, 1), of the second and of the
+    third.
     """
 
     where: slice
     source: list[int]
-    weight: torch.Tensor
+    weight: tuple[torch.Tensor, ...]
 
 
 def _runs(rows: Taps) -> list[_Run]:
     sources, used = rows.source.tolist(), (rows.weight[:, 2] != 0).tolist()
-    keys = [tuple(source[: 2 + three]) for source, three in zip(sources, used, strict=True)]
+    keys = [source[: 2 + three] for source, three in zip(sources, used, strict=True)]
     starts = [k for k, key in enumerate(keys) if k == 0 or key != keys[k - 1]]
-    return [
-        _Run(slice(start, stop), list(keys[start]), rows.weight[start:stop, 1:].t()[..., None])
-        for start, stop in itertools.pairwise([*starts, len(keys)])
-    ]
+    where = [slice(start, stop) for start, stop in itertools.pairwise([*starts, len(keys)])]
+    lengths = [one.stop - one.start for one in where]
+    weights = zip(*(rows.weight[:, tap, None].split(lengths) for tap in (1, 2)), strict=True)
+    return [_Run(one, keys[one.start], weight) for one, weight in zip(where, weights, strict=True)]
 
 
 def _bands(rows: Taps, most: int) -> Iterator[tuple[slice, list[_Run]]]:
