@@ -74,7 +74,7 @@ def _paste_on_cpu(
     each_mask: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], windows: Sequence[Window], threshold: float
 ) -> Iterator[torch.Tensor]:
     """Mix columns, then rows, and let `grid_sample` decide where rounding could."""
-    masks, corners = torch.stack(list(each_mask)).float(), torch.stack(list(boxes))
+    masks, corners = torch.stack(tuple(each_mask)).float(), torch.stack(tuple(boxes))
     side, numbers = masks.shape[1], torch.arange(len(masks))
     heights, widths = ([pixels.stop - pixels.start for pixels in axis] for axis in zip(*windows, strict=True))
     y, x = (_all_positions([w[axis] for w in windows], corners[:, 1 - axis :: 2]) for axis in (0, 1))
@@ -165,7 +165,9 @@ def paste_masks(
     """
     pasted = (memory or OutputMemory()).empty("masks", (len(masks), *output_size), torch.bool, masks.device).zero_()
     windows = paste_windows(boxes.tolist(), output_size) if windows is None else windows
-    for target, window, mask in zip(pasted, windows, paste_each(masks, boxes, windows, threshold), strict=True):
+    for target, window, mask in zip(
+        pasted, windows, paste_each(list(masks), list(boxes), windows, threshold), strict=True
+    ):
         target[window] = mask
     return pasted
 
