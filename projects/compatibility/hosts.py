@@ -134,7 +134,7 @@ defaults = SemSegEvaluator.__init__.__kwdefaults__ or {}
 if "sem_seg_loading_fn" in defaults and numpy.lib.NumpyVersion(numpy.__version__) >= "2.0.0":
     defaults["sem_seg_loading_fn"] = lambda name, dtype: numpy.asarray(PIL.Image.open(name), dtype)
 """
-_NUMPY: Final = "`SemSegEvaluator` of releases up to 0.7 needs NumPy 1, with any model; with NumPy 2, the trial mends its reader"
+_NUMPY: Final = "`SemSegEvaluator` of releases up to 0.7 needs NumPy 1, with any model; the trial mends its reader"
 
 
 def _script(name: str, *arguments: str) -> Callable[[Place], object]:
