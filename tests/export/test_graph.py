@@ -132,8 +132,8 @@ KINDS = {
             *("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True, "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", True),
         ]
     },
-    "no detection": {"options": ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", 2.0]},
-    "one detection": {"options": ["TEST.DETECTIONS_PER_IMAGE", 1]},
+    "no detection": {"options": [*TWO_LEVELS, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 2.0]},
+    "one detection": {"options": [*TWO_LEVELS, "TEST.DETECTIONS_PER_IMAGE", 1]},
 }
 
 
@@ -257,7 +257,7 @@ def test_openvino_gives_the_same_segments(exported, tmp_path):
 def test_resized_input(tmp_path):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    model, categories = _model(), PanopticCategories(ROWS)
+    model, categories = _model(*TWO_LEVELS), PanopticCategories(ROWS)
     graph = _graph(model, categories, resizes=False)
     write_onnx(graph, tmp_path / "model.onnx", describe(graph, categories, "BGR"))
     predictor = ExportedPredictor(tmp_path / "model.onnx", threads=1)  # which resizes itself
