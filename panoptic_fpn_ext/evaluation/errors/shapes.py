@@ -18,7 +18,7 @@ from ..segments import SegmentMap
 __all__ = ["Edges", "boxes", "cell_side", "coordinates", "find_edges", "id_map", "join_boxes", "near_edges", "touching"]
 
 BAND_WIDTH = 0.02
-"""Width of the band along edges, of the image's diagonal, as Boundary IoU has it (Cheng et al., CVPR 2021)."""
+"""Width of the band along edges where it is widest, of the diagonal, as in Boundary IoU (Cheng et al., CVPR 2021)."""
 
 _Ints = npt.NDArray[np.int32]
 _Bools = npt.NDArray[np.bool_]
@@ -138,7 +138,8 @@ def touching(edges: Edges, things: _Bools) -> _Bools:
 def near_edges(edges: Edges, shape: tuple[int, ...], positions: _Positions) -> _Bools:
     """Which pixels are near an edge: it is in their cell or in one of the eight cells around it.
 
-    An edge is where its left or upper pixel is. So near is, on average, within :data:`BAND_WIDTH` of the diagonal.
+    An edge is where its left or upper pixel is. So near is within one side of a cell at least and two at most: half of
+    :data:`BAND_WIDTH` of the diagonal, and all of it.
 
     Args:
         edges: of the map.
