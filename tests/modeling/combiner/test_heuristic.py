@@ -9,6 +9,7 @@ from oracles import combine_detectron2, combine_plain, upsample_plain
 from torch.nn import functional as F
 
 from panoptic_fpn_ext.modeling import HeuristicCombiner
+from panoptic_fpn_ext.modeling.postprocessing import label_pixels
 from panoptic_fpn_ext.structures import PanopticPrediction
 
 SIZE = (8, 16)
@@ -246,3 +247,17 @@ def test_same_as_detectron2(seed):
     # With an area limit of 0 or all overlaps allowed, detectron2 lists segments that have no pixel.
     options.update(stuff_area_threshold=1, overlap_threshold=0.5)
     assert_same_as_detectron2(instances, logits, image_size, output_size, **options)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_labels_that_are_known_change_nothing(seed):
+    random.seed(seed)
+    torch.manual_seed(seed)
+    instances, logits, image_size, output_size, options = _random_case()
+    combiner = HeuristicCombiner(**options)
+    labels = label_pixels(logits, combiner.sem_seg_stride, image_size, output_size)
+    before = labels.clone()
+    alone = combiner(instances, logits, image_size, output_size)
+    found = combiner(instances, logits, image_size, output_size, labels)
+    assert torch.equal(found.panoptic_seg, alone.panoptic_seg) and found.segments_info == alone.segments_info
+    assert torch.equal(labels, before)
