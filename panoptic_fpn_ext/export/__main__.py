@@ -119,6 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = get_parser().parse_args(arguments)
     start_console()
     formats = args.format.split(",")
+    if "aoti" in formats:
+        raise ValueError(
+            "There is no format for AOTInductor: its compiler takes minutes for such a program, and "
+            "whether what it makes would run without detectron2 is not known. onnx and openvino need no PyTorch."
+        )
     if not set(formats) <= set(FORMATS):
         raise ValueError(f"--format takes {', '.join(FORMATS)}, separated by commas; got {args.format}.")
     if args.int8 and "openvino" not in formats:

@@ -26,6 +26,8 @@ def test_the_released_model_becomes_files_that_say_the_same(released_export):
 def test_an_unknown_format_is_refused(tmp_path):
     with pytest.raises(ValueError, match="onnx, openvino"):
         main([NAME, "zoo", str(tmp_path), "--format", "tflite"])
+    with pytest.raises(ValueError, match="no format for AOTInductor"):
+        main([NAME, "zoo", str(tmp_path), "--format", "onnx,aoti"])
 
 
 def test_predict_py_needs_no_pytorch():
