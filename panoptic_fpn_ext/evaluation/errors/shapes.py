@@ -107,15 +107,15 @@ def find_edges(segments: SegmentMap) -> Edges:
     changes = np.empty(len(segments.labels), np.bool_)
     changes[0] = True
     np.not_equal(segments.labels[1:], segments.labels[:-1], out=changes[1:])
-    own = np.flatnonzero(changes)  # others start because another map changes
+    own = changes.nonzero()[0]  # others start because another map changes
     labels = segments.labels.take(own)
     rows, columns = coordinates(segments.starts.take(own), width)
     cells, number = (columns + np.int32(side - 1)) // np.int32(side), -(-width // side)
     firsts = np.empty(len(own) + 1, np.int32)
     np.add(rows * np.int32(number), cells, out=firsts[:-1])
     firsts[-1] = height * number
-    sampled = np.repeat(labels, firsts[1:] - firsts[:-1])
-    above = np.flatnonzero(sampled[number:] != sampled[:-number])
+    sampled = labels.repeat(firsts[1:] - firsts[:-1])
+    above = (sampled[number:] != sampled[:-number]).nonzero()[0]
     return Edges(labels, rows, columns, cells, sampled.reshape(height, number), above)
 
 
@@ -125,12 +125,12 @@ def touching(edges: Edges, things: _Bools) -> _Bools:
     if np.count_nonzero(things) < 2:
         return result
     of_runs = things.take(edges.runs)
-    right = np.flatnonzero(of_runs[1:] & of_runs[:-1]) + 1
+    right = (of_runs[1:] & of_runs[:-1]).nonzero()[0] + 1
     right = right[edges.columns.take(right) != 0]  # else the run before ends the row above
     result[edges.runs.take(right)] = result[edges.runs.take(right - 1)] = True
     sampled = edges.sampled.reshape(-1)
     first, second = sampled.take(edges.above), sampled.take(edges.above + edges.sampled.shape[1])
-    both = np.flatnonzero(things.take(first) & things.take(second))
+    both = (things.take(first) & things.take(second)).nonzero()[0]
     result[first.take(both)] = result[second.take(both)] = True
     return result
 
