@@ -11,6 +11,9 @@ train.seed = -1  # as SEED
 # Micro-batches of a batch, as SOLVER.ACCUMULATE_STEPS.
 train.accumulate_steps = 1
 
+# As DATASETS.CHECKED_IMAGES: images of each dataset whose files are checked before the training.
+train.checked_images = 50
+
 # As SOLVER.CLIP_GRADIENTS: of each parameter by "value" or by "norm".
 train.clip_gradients = {"enabled": False, "clip_type": "norm", "clip_value": 1.0, "norm_type": 2.0}
 

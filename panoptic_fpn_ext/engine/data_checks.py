@@ -1,7 +1,7 @@
 """Before a training: are the files of its datasets what their JSON says? Errors end it, warnings are said."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -10,6 +10,7 @@ from detectron2.utils import comm
 
 from ..data.check import KINDS, check_sample
 from ..data.panoptic_catalog import is_panoptic
+from .yacs_view import renamed
 
 __all__ = ["check_data"]
 
@@ -21,25 +22,29 @@ _UNREADABLE = ("image missing", "image broken", "png missing", "png broken")
 _ALLOWABLE = ("bgr", "id not listed", "no pixel", "area", "elsewhere")
 
 
-def check_data(cfg: CfgNode) -> None:
+def check_data(cfg: CfgNode, names: Mapping[str, str] | None = None) -> None:
     """Check ``DATASETS.CHECKED_IMAGES`` images of each panoptic dataset that a training uses.
 
     Warnings, unreadable files and what ``DATASETS.ALLOW_ERRORS`` allows are logged.
+
+    Args:
+        cfg: of the training, with its ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
+        names: of keys, where ``cfg`` is the view of a LazyConfig, see :mod:`~panoptic_fpn_ext.engine.yacs_view`.
 
     Raises:
         ValueError: errors; the message says what, where and what to do.
     """
     most, allow = cfg.DATASETS.get("CHECKED_IMAGES", 50), cfg.DATASETS.get("ALLOW_ERRORS", False)
-    names = [name for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)) if is_panoptic(name)]
+    datasets = [name for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)) if is_panoptic(name)]
     errors = ""
     if comm.is_main_process() and most > 0:
-        errors = "\n".join(filter(None, (_check(name, most, allow) for name in names)))
+        errors = "\n".join(filter(None, (_check(name, most, allow, names) for name in datasets)))
     errors = comm.all_gather(errors)[0]
     if errors:
         raise ValueError(errors)
 
 
-def _check(name: str, most: int, allow: bool) -> str:
+def _check(name: str, most: int, allow: bool, names: Mapping[str, str] | None) -> str:
     """What is so wrong with a dataset that it cannot be trained on, or nothing."""
     dicts: Sequence[dict[str, Any]] = DatasetCatalog.get(name)
     if not dicts or "segments_info" not in dicts[0]:
@@ -57,5 +62,5 @@ def _check(name: str, most: int, allow: bool) -> str:
     paths = [metadata.get(key, "…") for key in ("panoptic_json", "panoptic_root", "image_root")]
     lines = [f"{looked}:", errors.text(), f"For all of it: python -m panoptic_fpn_ext.data.check {' '.join(paths)}"]
     if set(errors.counts) <= set(_ALLOWABLE):
-        lines.append("DATASETS.ALLOW_ERRORS True trains nevertheless: such pixels are void.")
-    return "\n".join(lines)
+        lines.append(renamed("DATASETS.ALLOW_ERRORS True trains nevertheless: such pixels are void.", names) or "")
+    return "\n".join(lines).rstrip()

@@ -37,6 +37,7 @@ from .runs import (
     refuse_missing_weights,
     refuse_used_folder,
     seed_process,
+    shared_unused_folder,
 )
 from .setup import register_used_datasets
 from .yacs_view import yacs_view
@@ -66,6 +67,9 @@ def setup_lazy(args: argparse.Namespace) -> DictConfig:
     begin_console(args)
     args.register = [*args.register, *registrations_of(getattr(args, "data", ()))]
     cfg = _read_lazy_config(args.config_file, args.opts, args.register, trained=args.eval_only)
+    if getattr(args, "overfit", None) is not None:
+        cfg.train.output_dir = shared_unused_folder(os.path.join(cfg.train.output_dir, "overfit"))
+        cfg.dataloader.test.dataset.names = cfg.dataloader.train.dataset.names  # of which it takes a part
     output = folder = cfg.train.output_dir
     if not (args.resume and has_checkpoint(output)):
         refuse_missing_weights(cfg.train.init_checkpoint, "train.init_checkpoint", needed=args.eval_only)

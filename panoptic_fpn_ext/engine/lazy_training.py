@@ -18,6 +18,7 @@ from ..data.panoptic_catalog import is_panoptic
 from ..data.train_loader import TrainLoader
 from .augmented_evaluation import as_augmented, augmented_model
 from .checkpoint import PanopticCheckpointer
+from .data_checks import check_data
 from .device import distribute
 from .evaluation_pages import write_to_board
 from .evaluation_progress import evaluate_dataset, forget_progress
@@ -84,16 +85,22 @@ def _evaluate(model: nn.Module, loader: Any, evaluator: Any, progress_folder: st
     return results
 
 
-def train_lazily(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
+def train_lazily(cfg: DictConfig, resume: bool = False, *, watch: hooks.HookBase | None = None) -> dict[str, Any]:
     """Train from ``train.init_checkpoint``, or from the last checkpoint in ``train.output_dir``.
 
     Args:
         cfg: as :func:`~panoptic_fpn_ext.engine.lazy_config.load_lazy_config` gives it; it is not changed.
         resume: go on from the last checkpoint, if there is one.
+        watch: a hook that comes after the evaluations and may end the training, which a signal then ends at once:
+            there is nothing to go on with.
 
     Returns:
         Results of the evaluation that ends every training.
+
+    Raises:
+        ValueError: the files of a dataset are not sound, see :func:`~panoptic_fpn_ext.engine.data_checks.check_data`.
     """
+    _check_files(cfg)
     model = build_lazy_model(cfg)
     set_model_source(model, agree_on_categories(dataset_names(cfg, "train"), ()))
     optimizer = build_lazy_optimizer(cfg, model)
@@ -117,11 +124,18 @@ def train_lazily(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
         trainer=Resumable(trainer),
     )
     results: dict[str, Any] = {}
-    trainer.register_hooks(_hooks(cfg, trainer, checkpointer, average, results))
+    found = _hooks(cfg, trainer, checkpointer, average, results)
+    trainer.register_hooks(with_stop(found, checkpointer) if watch is None else [*found, watch])
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
     resumed = resume and checkpointer.has_checkpoint()
     trainer.train(trainer.iter + 1 if resumed else 0, cfg.train.max_iter)
     return results
+
+
+def _check_files(cfg: DictConfig) -> None:
+    view = yacs_view(cfg)
+    view.cfg.DATASETS.TRAIN, view.cfg.DATASETS.TEST = (tuple(dataset_names(cfg, part)) for part in ("train", "test"))
+    check_data(view.cfg, view.names)
 
 
 def _build_loader(cfg: DictConfig, split: str, *, at_own_size: bool = False) -> Any:
@@ -180,4 +194,4 @@ def _hooks(
         writers = default_writers(cfg.train.output_dir, cfg.train.max_iter)
         found.append(hooks.PeriodicWriter(writers, period=cfg.train.log_period))
         found.append(hooks.PeriodicWriter([ProgressWriter(cfg.train.max_iter)], period=1))
-    return with_stop(found, checkpointer)
+    return found

@@ -4,30 +4,34 @@ import argparse
 import json
 import logging
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, LazyCall
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import HookBase
 from detectron2.utils import comm
-from tabulate import tabulate
+from fvcore.common.param_scheduler import MultiStepParamScheduler
+from omegaconf import DictConfig
 
 from ..coco_json import image_key, read_panoptic
 from ..data import dataset_categories, register_coco_panoptic
+from .interruption import StopOnSignal
+from .lazy_config import dataset_names
+from .lazy_training import train_lazily
+from .learnt_classes import AllLearnt, StopWhenLearnt, is_learnt, verdict
 from .model_outputs import model_outputs
 from .runs import write_whole
 from .trainer import Trainer
+from .yacs_view import yacs_view
 
-__all__ = ["NOT_LEARNT", "add_overfit_argument", "overfit", "prepare_overfit"]
+__all__ = ["NOT_LEARNT", "add_overfit_argument", "overfit", "overfit_lazily", "prepare_overfit"]
 
 logger = logging.getLogger(__name__)
 
 NOT_LEARNT: Final = 1
 """Exit status where a class was not learnt."""
 
-_LEARNT = 0.5  # PQ of a class
 _ROUNDS = 10  # evaluations on the way
 # Before the user's options: nothing is drawn at random, nothing is held back, and the rate does not fall.
 _OPTIONS: Final = (
@@ -37,8 +41,7 @@ _OPTIONS: Final = (
 )
 
 
-class _Learnt(BaseException):
-    """Ends a training before its last iteration; no error, of which the trainer would log a traceback."""
+_LAZY_OPTIONS: Final = ("train.max_iter=600", "optimizer.weight_decay=0.0")
 
 
 def add_overfit_argument(parser: argparse.ArgumentParser) -> None:
@@ -48,20 +51,20 @@ def add_overfit_argument(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="is the pipeline sound? Train on N images of the training set until they are learnt, for at most "
-        "SOLVER.MAX_ITER iterations (600), and say which class is not. Exit status 1 if one is not. Written to "
-        "OUTPUT_DIR/overfit.",
+        "SOLVER.MAX_ITER iterations (600; of LazyConfigs train.max_iter), and say which class is not. Exit status 1 if "
+        "one is not. Written to OUTPUT_DIR/overfit.",
     )
 
 
-def prepare_overfit(args: argparse.Namespace) -> None:
-    """Options of ``args.overfit`` for ``setup``; those of the command line still go before them.
+def prepare_overfit(args: argparse.Namespace, *, lazy: bool = False) -> None:
+    """Options of ``args.overfit`` for ``setup``, or for ``setup_lazy``; those of the command line still go before them.
 
     Raises:
         ValueError: fewer images than one, or other options that say not to train afresh.
     """
     if args.overfit < 1 or args.eval_only or args.resume:
         raise ValueError("--overfit N needs at least one image, and goes without --eval-only and --resume.")
-    args.opts = [*_OPTIONS, *args.opts]
+    args.opts = [*(_LAZY_OPTIONS if lazy else _OPTIONS), *args.opts]
 
 
 def overfit(cfg: CfgNode, num_images: int) -> bool:
@@ -77,44 +80,65 @@ def overfit(cfg: CfgNode, num_images: int) -> bool:
     Raises:
         ValueError: the dataset is not in COCO panoptic format, or the model makes no panoptic maps.
     """
-    if "panoptic_seg" not in model_outputs(cfg):
-        raise ValueError(
-            f"--overfit measures PQ, but MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} makes no panoptic maps."
-        )
+    _refuse_without_maps(cfg, f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}")
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (_register(cfg.DATASETS.TRAIN[0], num_images, cfg.OUTPUT_DIR),)
     cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = (cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST
-    cfg.TEST.EVAL_PERIOD, cfg.TEST.EXPECTED_RESULTS = -(-cfg.SOLVER.MAX_ITER // _ROUNDS), []
+    period = cfg.TEST.EVAL_PERIOD = -(-cfg.SOLVER.MAX_ITER // _ROUNDS)
+    cfg.TEST.EXPECTED_RESULTS = []
     cfg.SOLVER.CHECKPOINT_PERIOD = cfg.SOLVER.MAX_ITER
-    trainer = Trainer(cfg)
+    trainer = _Trainer(cfg)
     trainer.resume_or_load(resume=False)
-    trainer.register_hooks([_StopWhenLearnt()])
+    watch = StopWhenLearnt(cfg.OUTPUT_DIR, period)
+    trainer.register_hooks([watch])
+    return _learns(trainer.train, watch, cfg.SOLVER.MAX_ITER)
+
+
+def overfit_lazily(cfg: DictConfig, num_images: int) -> bool:
+    """:func:`overfit` of what a LazyConfig describes: of ``setup_lazy`` after :func:`prepare_overfit`, not changed."""
+    _refuse_without_maps(yacs_view(cfg).cfg, "the config's model")
+    cfg = cfg.copy()
+    folder, most = cfg.train.output_dir, cfg.train.max_iter
+    name = _register(dataset_names(cfg, "train")[0], num_images, folder)
+    cfg.dataloader.train.dataset.names = cfg.dataloader.test.dataset.names = name
+    cfg.dataloader.train.mapper.augmentations = cfg.dataloader.test.mapper.augmentations
+    if "scheduler" in cfg.lr_multiplier:
+        cfg.lr_multiplier.scheduler = LazyCall(MultiStepParamScheduler)(values=[1.0], milestones=[], num_updates=1)
+    if "outputs" in cfg.model:
+        cfg.model.outputs = ["panoptic_seg"]
+    cfg.train.eval_period, cfg.train.checkpointer.period = -(-most // _ROUNDS), most
+    watch = StopWhenLearnt(folder, cfg.train.eval_period)
+    return _learns(lambda: train_lazily(cfg, watch=watch), watch, most)
+
+
+def _refuse_without_maps(cfg: CfgNode, what: str) -> None:
+    if "panoptic_seg" not in model_outputs(cfg):
+        raise ValueError(f"--overfit measures PQ, but {what} makes no panoptic maps.")
+
+
+class _Trainer(Trainer):
+    """Ends at once on a signal: there is nothing to go on with."""
+
+    def build_hooks(self) -> list[HookBase | None]:
+        return [hook for hook in super().build_hooks() if not isinstance(hook, StopOnSignal)]
+
+
+def _learns(train: Callable[[], Any], watch: StopWhenLearnt, most: int) -> bool:
+    """Train, say what was learnt, and whether it is all."""
     evaluation = logging.getLogger("panoptic_fpn_ext.evaluation")
     level = evaluation.level
     evaluation.setLevel(logging.WARNING)  # one table, at the end
     try:
-        trainer.train()
-    except _Learnt:
+        train()
+        watch.read(most)
+    except AllLearnt:
         pass
     finally:
         evaluation.setLevel(level)
-    rows = _results(cfg.OUTPUT_DIR)
     if comm.is_main_process():
-        logger.info(_verdict(rows, min(trainer.iter + 1, trainer.max_iter)))
-    return all(map(_is_learnt, rows))
-
-
-class _StopWhenLearnt(HookBase):
-    def after_step(self) -> None:
-        """Comes after the evaluation."""
-        cfg, done = self.trainer.cfg, self.trainer.iter + 1
-        if done % cfg.TEST.EVAL_PERIOD == 0 and done < self.trainer.max_iter:
-            learnt = [_is_learnt(row) for row in _results(cfg.OUTPUT_DIR)]
-            if comm.is_main_process():
-                logger.info(f"Learnt after {done} iterations: {sum(learnt)} of {len(learnt)} classes")
-            if all(learnt):
-                raise _Learnt
+        logger.info(verdict(watch.history))
+    return all(map(is_learnt, watch.history[max(watch.history)]))
 
 
 def _register(name: str, num_images: int, folder: str) -> str:
@@ -151,38 +175,3 @@ def _choose(dicts: Sequence[dict[str, Any]], num_images: int) -> set[str]:
 
 def _countable(one: dict[str, Any]) -> set[tuple[int, bool]]:
     return {(s["category_id"], bool(s["isthing"])) for s in one["segments_info"] if not s.get("iscrowd", 0)}
-
-
-def _results(folder: str) -> list[dict[str, Any]]:
-    """What the last evaluation counted of each class that the images show; the same in all processes."""
-    comm.synchronize()
-    content = json.loads(Path(folder, "inference", "panoptic_quality.json").read_text(encoding="utf-8"))
-    return [row for row in content["per_class"] if row["tp"] + row["fn"]]
-
-
-def _is_learnt(row: dict[str, Any]) -> bool:
-    return (row["pq"] or 0) >= _LEARNT
-
-
-def _verdict(rows: Sequence[dict[str, Any]], iterations: int) -> str:
-    lines = [
-        [row["name"], "thing" if row["isthing"] else "stuff", row["tp"] + row["fn"], 100 * (row["pq"] or 0), _said(row)]
-        for row in sorted(rows, key=lambda row: row["pq"] or 0)
-    ]
-    table = tabulate(lines, ["class", "kind", "segments", "PQ", ""], tablefmt="simple", floatfmt=".1f")
-    bad = [row["name"] for row in rows if not _is_learnt(row)]
-    if not bad:
-        return f"{table}\nThe pipeline is sound: each class was learnt in {iterations} iterations."
-    return (
-        f"{table}\nNot learnt in {iterations} iterations: {', '.join(bad)}. Look at their annotations "
-        "(python -m panoptic_fpn_ext.data.check … --html PAGE.html) and at the warnings above; if PQ still rose, give "
-        "it more: SOLVER.MAX_ITER."
-    )
-
-
-def _said(row: dict[str, Any]) -> str:
-    if _is_learnt(row):
-        return "learnt"
-    if not row["tp"]:
-        return "never predicted" if not row["fp"] else "predicted, but never where it is"
-    return f"{row['fn']} not found, {row['fp']} where nothing is"

@@ -27,6 +27,8 @@ _BOTTOM_UP = "model.backbone.bottom_up"
 
 _PATHS: Final[dict[str, str]] = {
     "DATALOADER.NUM_WORKERS": "dataloader.train.num_workers",
+    "DATASETS.ALLOW_ERRORS": "dataloader.train.mapper.allow_errors",
+    "DATASETS.CHECKED_IMAGES": "train.checked_images",
     "INPUT.CROP.SIZE": f"{_TRAIN}.crop_size",
     "INPUT.CROP.TYPE": f"{_TRAIN}.crop_type",
     "INPUT.FORMAT": "dataloader.train.mapper.image_format",

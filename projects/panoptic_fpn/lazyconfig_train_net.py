@@ -3,6 +3,7 @@
 
 import argparse
 import os
+import sys
 from typing import Any
 
 from panoptic_fpn_ext.command import run_command
@@ -10,6 +11,7 @@ from panoptic_fpn_ext.engine import PanopticCheckpointer, argument_parser
 from panoptic_fpn_ext.engine.launch import launch_from_arguments
 from panoptic_fpn_ext.engine.lazy_config import setup_lazy
 from panoptic_fpn_ext.engine.lazy_training import build_lazy_model, evaluate_lazily, train_lazily
+from panoptic_fpn_ext.engine.overfit import NOT_LEARNT, add_overfit_argument, overfit_lazily, prepare_overfit
 from panoptic_fpn_ext.engine.runs import PROGRESS, say_written
 
 EXAMPLES = """example:
@@ -21,7 +23,12 @@ EXAMPLES = """example:
 
 def main(args: argparse.Namespace) -> Any:
     """Run one process of the job; returns the evaluation results."""
+    num_images = getattr(args, "overfit", None)
+    if num_images is not None:
+        prepare_overfit(args, lazy=True)
     cfg = setup_lazy(args)
+    if num_images is not None:
+        sys.exit(0 if overfit_lazily(cfg, num_images) else NOT_LEARNT)
     if args.eval_only:
         model = build_lazy_model(cfg)
         checkpointer = PanopticCheckpointer(model, cfg.train.output_dir, complete=True)
@@ -35,4 +42,6 @@ def main(args: argparse.Namespace) -> Any:
 
 
 if __name__ == "__main__":
-    run_command(lambda: launch_from_arguments(main, argument_parser(EXAMPLES, __doc__).parse_args()))
+    parser = argument_parser(EXAMPLES, __doc__)
+    add_overfit_argument(parser)
+    run_command(lambda: launch_from_arguments(main, parser.parse_args()))

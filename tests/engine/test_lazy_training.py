@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bad_input_data import global_state_restored, project_script
+from bad_input_data import TinyDataset, global_state_restored, project_script
 from config_files import CONFIGS, REPOSITORY, load
 from detectron2.utils.env import seed_all_rng
 
@@ -121,6 +121,21 @@ def test_head_sizes_are_taken_from_the_dataset(street_datasets, tmp_path):
     assert model.roi_heads.num_classes == 4
     assert model.sem_seg_head.predictor.out_channels == 8
     assert model.combiner.thing_sem_seg_ids == {0}
+
+
+def test_files_are_checked_before_the_training(tmp_path):
+    dataset = TinyDataset(tmp_path / "data")
+    dataset.segments(2)[0]["area"] += 100
+    dataset.save()
+    words = overrides("tiny_unsound", "tiny_unsound", tmp_path / "output")
+    with global_state_restored():
+        cfg = load_lazy_config(USER, words, [dataset.registration("tiny_unsound")])
+        with pytest.raises(
+            ValueError, match=r"image_2\.png.* area (?s:.*)dataloader\.train\.mapper\.allow_errors True"
+        ):
+            train_lazily(cfg)
+        allowed = [*words, "dataloader.train.mapper.allow_errors=true", "train.max_iter=1"]
+        train_lazily(load_lazy_config(USER, allowed, [dataset.registration("tiny_unsound")]))
 
 
 def test_misfits_are_refused(street_datasets, tmp_path):

@@ -2,14 +2,18 @@
 
 import argparse
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_input_data import TinyDataset, global_state_restored, project_script, train_net_args
+from bad_input_data import REPOSITORY, TinyDataset, global_state_restored, project_script, train_net_args
 from PIL import Image
 
+from panoptic_fpn_ext.engine import argument_parser
+from panoptic_fpn_ext.engine.learnt_classes import StopWhenLearnt, verdict
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png, write_panoptic_png
 
 # Learnt in a few dozen iterations.
@@ -77,3 +81,58 @@ def test_what_overfitting_does_not_go_with(tmp_path: Path, extra: tuple[str, ...
         project_script("panoptic_fpn/train_net.py").main(_args(dataset, tmp_path / "out", *extra))
     with pytest.raises(ValueError, match="at least one image"):
         project_script("panoptic_fpn/train_net.py").main(_args(dataset, tmp_path / "out", images=0))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_it_at_once_and_suggests_nothing_that_is_refused(tmp_path: Path, monkeypatch, number):
+    dataset = TinyDataset(tmp_path / "data")
+    ended = []
+
+    def interrupt(*_) -> None:
+        ended.append(number)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(StopWhenLearnt, "after_step", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        project_script("panoptic_fpn/train_net.py").main(_args(dataset, tmp_path / "out"))
+    assert ended == [number]
+    assert "--resume" not in (tmp_path / "out" / "overfit" / "log.txt").read_text()
+
+
+LAZY = REPOSITORY / "configs/User-PanopticSegmentation/panoptic_fpn_R_18_narrow.py"
+
+
+def _lazy_args(dataset: TinyDataset, output: Path, *extra: str) -> argparse.Namespace:
+    words = ["--config-file", str(LAZY), "--register", *dataset.registration("tiny_lazily")]
+    sizes = [f"dataloader.{part}.mapper.augmentations.0.short_edge_length=48" for part in ("train", "test")]
+    args = argument_parser().parse_args([*words, *sizes, f"train.output_dir={output}", *extra])
+    args.overfit = 1
+    return args
+
+
+def test_lazy_configs_overfit_too(tmp_path: Path):
+    dataset = TinyDataset(tmp_path / "data")
+    few = ("train.max_iter=2", "dataloader.train.total_batch_size=1", "optimizer.lr=1e-6")
+    with pytest.raises(SystemExit) as ended:
+        project_script("panoptic_fpn/lazyconfig_train_net.py").main(_lazy_args(dataset, tmp_path / "out", *few))
+    assert ended.value.code == 1
+    log = (tmp_path / "out" / "overfit" / "log.txt").read_text()
+    assert "Not learnt in 2 iterations: " in log and "ball" in log.split("Not learnt")[1]
+    assert len(json.loads((tmp_path / "out" / "overfit" / "panoptic.json").read_text())["images"]) == 1
+
+
+def _row(name: str, pq: float | None, tp: int = 1) -> dict:
+    return {"name": name, "isthing": True, "pq": pq, "tp": tp, "fp": 1, "fn": 3 - tp}
+
+
+def test_what_still_rises_is_not_called_a_fault():
+    figures = {
+        "ball": [0, 0.1, 0.2, 0.3, 0.4, 0.45],
+        "box": [0, 0.3, 0.31, 0.3, 0.32, 0.3],
+        "sky": [0, 0, 0, 0, 0, 0.9],
+    }
+    history = {10 * (i + 1): [_row(name, pqs[i]) for name, pqs in figures.items()] for i in range(6)}
+    text = verdict(history)
+    assert "Not learnt in 60 iterations: box, ball." in text
+    assert "Still rising, so nothing is shown: ball." in text and "Not rising: box." in text
+    assert "The pipeline is sound" in verdict({60: [_row("ball", 0.5)]})
