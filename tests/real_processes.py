@@ -1,16 +1,17 @@
 """The training commands in processes of their own, which may be killed at any moment.
 
-They are forked from a server that has imported everything once, and each does what the command line does. Into a file
-they write which images a step sees, and which an evaluation has done: ``[iteration, rank, [image ids]]``, a line.
+They are forked from a server that has imported everything once, and each does what the command line does. Some die
+while they write a file. Into a file they write which images a step sees, and which an evaluation has done: ``[iteration, rank, [image ids]]``, a line.
 """
 
 import itertools
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -51,7 +52,10 @@ def _server() -> Any:
 class Job:
     """A command that runs in one process, or in several as torchrun starts them."""
 
-    def __init__(self, script: str, arguments: Sequence[str], samples: Path, processes: int = 1) -> None:
+    def __init__(
+        self, script: str, arguments: Sequence[str], samples: Path, processes: int = 1, dies_at: int = 0
+    ) -> None:
+        """``dies_at``: SIGKILL before so many calls of ``os.fsync`` and ``os.replace``, which write checkpoints."""
         self.samples, self.log = samples, samples.with_suffix(".log")
         with self.samples.open("a") as file:
             file.write(json.dumps([BEGIN, 0, []]) + "\n")
@@ -59,7 +63,7 @@ class Job:
         port = str(next(_ports))
         self._processes: list[BaseProcess] = []
         for rank in range(processes):
-            environment = {"SAMPLES": str(samples)}
+            environment = {"SAMPLES": str(samples), "DIES_AT": str(dies_at)}
             if processes > 1:
                 environment |= {"RANK": str(rank), "WORLD_SIZE": str(processes)}
                 environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
@@ -72,21 +76,22 @@ class Job:
         text = self.samples.read_text() if self.samples.exists() else ""
         return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
-    def kill(self, lines: int, seconds: float = 0.0) -> "Job":
-        """SIGKILL to all processes, so many seconds after this job has written so many lines."""
+    def kill(self, lines: int, seconds: float = 0.0, number: int = signal.SIGKILL) -> "Job":
+        """A signal to all processes, so many seconds after this job has written so many lines."""
         while any(p.is_alive() for p in self._processes) and len(self.lines()) < self._before + lines:
             time.sleep(0.01)
         time.sleep(seconds)
         for process in self._processes:
-            process.kill()
+            if process.is_alive() and process.pid is not None:
+                os.kill(process.pid, number)
         return self
 
     def wait(self) -> list[int]:
-        """Exit statuses; the log is shown where one is neither 0 nor that of SIGKILL."""
+        """Exit statuses; the log is shown where one is neither 0 nor that of a signal."""
         for process in self._processes:
             process.join()
         statuses = [int(p.exitcode or 0) for p in self._processes]
-        assert set(statuses) <= {0, -9}, self.log.read_text()[-3000:]
+        assert set(statuses) <= {0, -9, 130, 143}, self.log.read_text()[-3000:]
         return statuses
 
 
@@ -118,10 +123,26 @@ def _run(script: str, arguments: list[str], environment: dict[str, str], log: st
     torch.set_num_threads(1)
     sys.argv = [script, *arguments]
     _record_samples()
+    if int(environment["DIES_AT"]):
+        _die_at(int(environment["DIES_AT"]))
     module = project_script(f"panoptic_fpn/{script}")
     parser = argument_parser()
     parser.set_defaults(overfit=None)
     run_command(lambda: launch_from_arguments(module.main, parser.parse_args(arguments)))
+
+
+def _die_at(most: int) -> None:
+    calls = itertools.count(1)
+
+    def dying(call: Callable[..., None]) -> Callable[..., None]:
+        def die_or(*args: Any, **kwargs: Any) -> None:
+            if next(calls) == most:
+                os.kill(os.getpid(), signal.SIGKILL)
+            call(*args, **kwargs)
+
+        return die_or
+
+    os.fsync, os.replace = dying(os.fsync), dying(os.replace)  # type: ignore[assignment]
 
 
 def _record_samples() -> None:

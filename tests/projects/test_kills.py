@@ -5,6 +5,7 @@
 
 import os
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -40,16 +41,20 @@ def _same_figures(*folders: Path) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [_yacs, _lazy])
 def test_kills_at_random_moments(command, tmp_path: Path):
-    """In iterations, while checkpoints are written, in the evaluation at the end; with other numbers of workers."""
+    """In iterations, while checkpoints are written, in the evaluation at the end; with other numbers of workers, and
+    with signals that end a training in its own way."""
     draw = random.Random(os.getpid())
     dataset = TinyDataset(tmp_path / "tiny", num=3)
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     expected = Job(*command(dataset, undisturbed), tmp_path / "undisturbed.lines")
     assert expected.wait() == [0]
-    moments = [(draw.randint(1, 5), draw.uniform(0, 0.5)) for _ in range(KILLS)]
-    for number, (lines, seconds) in enumerate(moments):
-        job = Job(*command(dataset, killed, number % 2), tmp_path / "killed.lines").kill(lines, seconds)
-        if job.wait() == [0]:
+    signals = [draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]) for _ in range(KILLS)]
+    moments = [(draw.randint(1, 5), draw.uniform(0, 0.5), draw.randint(1, 20), number) for number in signals]
+    for number, (lines, seconds, writes, how) in enumerate(moments):
+        while_writing = number % 2
+        words = command(dataset, killed, number // 2 % 2)
+        job = Job(*words, tmp_path / "killed.lines", dies_at=writes if while_writing else 0)
+        if (job if while_writing else job.kill(lines, seconds, how)).wait() == [0]:
             break
     job = Job(*command(dataset, killed), tmp_path / "killed.lines")
     assert job.wait() == [0]
