@@ -31,7 +31,8 @@ def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
-def _parent(content: Any, path: tuple[Any, ...]) -> Any:
+def parent(content: Any, path: tuple[Any, ...]) -> Any:
+    """What holds the value at a path."""
     for key in path[:-1]:
         content = content[key]
     return content
@@ -41,7 +42,7 @@ def _value(dataset: TinyDataset, rng: random.Random) -> str:
     content = dataset.content = copy.deepcopy(dataset.content)
     path = rng.choice([p for p in places(content) if p[-1] not in LABELS])
     value = rng.choice(VALUES)
-    _parent(content, path)[path[-1]] = value
+    parent(content, path)[path[-1]] = value
     dataset.save()
     return f"{path} is {value!r}"
 
@@ -49,15 +50,15 @@ def _value(dataset: TinyDataset, rng: random.Random) -> str:
 def _missing_key(dataset: TinyDataset, rng: random.Random) -> str:
     content = dataset.content = copy.deepcopy(dataset.content)
     path = rng.choice([p for p in places(content) if isinstance(p[-1], str) and p[-1] not in ("iscrowd", "area")])
-    del _parent(content, path)[path[-1]]
+    del parent(content, path)[path[-1]]
     dataset.save()
     return f"no {path}"
 
 
 def _list(dataset: TinyDataset, rng: random.Random) -> str:
     content = dataset.content = copy.deepcopy(dataset.content)
-    path = rng.choice([p for p in places(content) if isinstance(p[-1], int) and isinstance(_parent(content, p), list)])
-    rows = _parent(content, path)
+    path = rng.choice([p for p in places(content) if isinstance(p[-1], int) and isinstance(parent(content, p), list)])
+    rows = parent(content, path)
     if rng.random() < 0.5:
         del rows[path[-1]]
     else:

@@ -1,7 +1,8 @@
 """The training commands in processes of their own, which may be killed at any moment.
 
 They are forked from a server that has imported everything once, and each does what the command line does. Some die
-while they write a file. Into a file they write which images a step sees, and which an evaluation has done: ``[iteration, rank, [image ids]]``, a line.
+while they write a file. Into a file they write which images a step sees, and which an evaluation has done:
+``[iteration, rank, [image ids]]``, a line.
 """
 
 import itertools

@@ -25,14 +25,12 @@ from tabulate import tabulate
 from ..command import run_command
 from ..pixel_bound import set_pixel_bound
 from .formats import FORMATS, Conversion, LabelOptions, Labels, Report, Source, choose_labels, convert
-from .formats.conversion import MALFORMED, said, write_json
-from .formats.files import read_yaml
+from .formats.conversion import EMPTY, said, write_json
+from .formats.files import CONVERSION_RECORD, MALFORMED, read_yaml
 from .formats.splits import groups_of
 
 __all__ = ["CONVERSION_RECORD", "Description", "build_parser", "convert_description", "parse_description"]
 
-CONVERSION_RECORD = "conversion.json"
-"""File in the folder of a converted dataset that says what it was made from."""
 _SPLIT_NAMES = ("train", "val", "test")
 
 Description = argparse.Namespace
@@ -138,7 +136,7 @@ def convert_description(
     arguments = {name: getattr(description, name) for name in parameters}
     source = _read(description.format, arguments)
     output = description.output or _beside(next(iter(arguments.values())))
-    os.makedirs(output, exist_ok=True)
+    _make(output)
     with file_lock(os.path.join(output, CONVERSION_RECORD)):  # of several processes one works and the others wait
         return _convert(description, source, output, show, show_details or show)
 
@@ -173,6 +171,18 @@ def _convert(
     return {part: os.path.join(output, name) for part, name in record["parts"].items()}
 
 
+def _make(output: str) -> None:
+    """The folder of the result, which by default lies beside the source, where not everybody may write."""
+    reason = ""
+    try:
+        os.makedirs(output, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason or not os.access(output, os.W_OK):
+        reason = reason or "it cannot be written to"
+        raise OSError(f"{output}: {reason}. Name a folder for the result by --output.")
+
+
 def _read(format_name: str, arguments: Mapping[str, Any]) -> Source:
     try:
         source = FORMATS[format_name](**arguments)
@@ -181,7 +191,14 @@ def _read(format_name: str, arguments: Mapping[str, Any]) -> Source:
             raise ValueError(
                 f"{next(iter(arguments.values()))}: categories share the ids {twice[:5]}. Give each its own."
             )
-        return replace(source, categories=[{**c, "name": str(c["name"])} for c in source.categories])
+        names = [str(c["name"]) for c in source.categories]
+        odd = [name for name in names if not name.strip() or any(ord(character) < 32 for character in name)]
+        if odd:
+            raise ValueError(
+                f"{next(iter(arguments.values()))}: names of categories are empty or have characters that are none, "
+                f"such as {odd[0]!r}. Name them anew."
+            )
+        return replace(source, categories=[{**c, "name": n} for c, n in zip(source.categories, names, strict=True)])
     except (ValueError, OSError, ImportError):
         raise
     except MALFORMED as error:
@@ -255,6 +272,8 @@ def _summary(part: str, report: Report, labels: Labels) -> str:
     name = "" if part == "all" else f"{part}: "
     void = report.void / max(report.pixels, 1)
     lines = [f"{name}{report.images} images, {sum(report.segments.values())} segments, {void:.1%} of the pixels void."]
+    if report.empty:
+        lines.append(f"No segment: {report.empty} images, which are void as a whole, such as {report.examples[EMPTY]}.")
     lines += [f"Dropped: {why}: {n}, such as {report.examples[why]}." for why, n in report.dropped.most_common()]
     crowds = [labels.name(id_) for id_, n in report.crowds.items() if n and n == report.segments[id_]]
     if crowds:

@@ -79,8 +79,8 @@ def verdict(history: Mapping[int, Sequence[Row]]) -> str:
         text += f" Still rising, so nothing is shown: {', '.join(rising)}. Give it more: SOLVER.MAX_ITER."
     if stuck:
         text += (
-            f" Not rising: {', '.join(stuck)}. Look at their annotations (python -m panoptic_fpn_ext.data.check … "
-            "--html PAGE.html) and at the warnings above."
+            f" Not rising: {', '.join(stuck)}. If the losses still fall, give it more, too; else look at their "
+            "annotations (python -m panoptic_fpn_ext.data.check … --html PAGE.html) and at the warnings above."
         )
     return text
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from .files import images_below, read_ids, stem
+from .files import images_below, read_ids, read_lines, stem
 from .id_maps import MapRegions, paired, split_folders
 from .regions import MapRow, Region, Source, SourceImage, regions_of_ids
 from .splits import part_name
@@ -42,9 +42,9 @@ def read_ade20k(root: str) -> Source:
     Raises:
         ValueError: the folders are not there.
     """
-    if not os.path.isfile(os.path.join(root, "objectInfo150.txt")):
+    if not os.path.isfile(_table(root)):
         return _read_full(root)
-    categories = [_ade20k_row(line, i) for i, line in enumerate(_ade20k_lines(root), start=1)]
+    categories = [_ade20k_row(line, _table(root)) for line in read_lines(_table(root))[1:]]
     known = {row["id"]: row["id"] for row in categories}
     images: list[SourceImage] = []
     for split, folder in split_folders(root, {"train": "training", "val": "validation"}, "annotations").items():
@@ -52,16 +52,19 @@ def read_ade20k(root: str) -> Source:
         regions = partial(_Ade20kRegions, known=known, instances=instances)
         both = paired(f"{root}/images/{folder}", f"{root}/annotations/{folder}", "", "", split, regions)
         images += [replace(i, files=(*i.files, *(f"{instances}/{stem(f)}.png" for f in i.files))) for i in both]
-    return Source(categories, images, [], things_by_default=False)
+    return Source(categories, images, [_table(root)], things_by_default=False)
 
 
 def _read_full(root: str) -> Source:
     """The full ADE20K: a class is 256 times a tenth of red, and green; blue is the number of an object."""
     names: dict[int, str] = {}
     found: list[SourceImage] = []
-    for name in images_below(root):
+    alone: list[str] = []
+    names_below = images_below(root)
+    for name in names_below:
         base = os.path.join(root, os.path.splitext(name)[0])
         if not os.path.isfile(f"{base}_seg.png"):
+            alone += [name] if name.lower().endswith((".jpg", ".jpeg")) else []
             continue
         split = next((part_name(part) for part in name.split("/") if part in ("training", "validation")), None)
         result_name = f"{split}/{os.path.basename(name)}" if split else os.path.basename(name)
@@ -70,7 +73,7 @@ def _read_full(root: str) -> Source:
             SourceImage(
                 os.path.join(root, name),
                 result_name,
-                _FullRegions(f"{base}_seg.png"),
+                _FullRegions(f"{base}_seg.png", names),
                 split=split,
                 files=(f"{base}_seg.png", f"{base}.json"),
             )
@@ -78,6 +81,10 @@ def _read_full(root: str) -> Source:
     if not found:
         raise ValueError(f"{root} has neither objectInfo150.txt nor images with _seg.png: it is no ADE20K.")
     notes = ["parts of objects (_parts_1.png and so on) are not read"]
+    used = {f"{os.path.splitext(os.path.relpath(image.path, root))[0]}_seg.png" for image in found}
+    orphans = [name for name in names_below if name.endswith("_seg.png") and name not in used]
+    notes += [f"{len(orphans)} _seg.png without an image, such as {orphans[0]}"] if orphans else []
+    notes += [f"{len(alone)} images without _seg.png, such as {alone[0]}"] if alone else []
     return Source([{"id": i, "name": names[i]} for i in sorted(names)], found, [], things_by_default=False, notes=notes)
 
 
@@ -103,6 +110,7 @@ def _add_names(path: str, names: dict[int, str]) -> None:
 @dataclass(frozen=True)
 class _FullRegions:
     map_file: str
+    known: Mapping[int, str]
 
     def __call__(self, size: tuple[int, int]) -> tuple[list[Region], Mapping[str, int]]:
         pixels = read_ids(self.map_file)
@@ -112,21 +120,20 @@ class _FullRegions:
         return regions_of_ids((red // 10 * 256 + green) * 256 + blue, self._row)
 
     def _row(self, key: int) -> MapRow:
-        return (key // 256, False) if key // 256 else None
+        number = key // 256
+        return (number, False) if number in self.known else f"class {number}" if number else None
 
 
-def _ade20k_lines(root: str) -> list[str]:
-    path = os.path.join(root, "objectInfo150.txt")
-    try:
-        with open(path, encoding="utf-8-sig") as f:
-            return [line for line in f.read().splitlines()[1:] if line.strip()]
-    except OSError as error:
-        raise ValueError(f"{path} cannot be opened: {error.strerror}.") from error
+def _table(root: str) -> str:
+    return os.path.join(root, "objectInfo150.txt")
 
 
-def _ade20k_row(line: str, number: int) -> dict[str, Any]:
-    name = line.split("\t")[-1].split(",")[0].split(";")[0].strip()
-    return {"id": number, "name": name, "isthing": int(name in _THINGS)}
+def _ade20k_row(line: str, path: str) -> dict[str, Any]:
+    first, *_, names = line.split("\t") if "\t" in line else ["", line]
+    if not first.strip().isdigit():
+        raise ValueError(f"{path}: a line begins with the number of its class and a tab, got {line[:60]!r}.")
+    name = names.split(",")[0].split(";")[0].strip()
+    return {"id": int(first), "name": name, "isthing": int(name in _THINGS)}
 
 
 @dataclass(frozen=True)

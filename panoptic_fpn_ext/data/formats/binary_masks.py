@@ -67,7 +67,7 @@ def _mask_regions(size: tuple[int, int], masks: Sequence[tuple[str, int]]) -> tu
     regions = []
     dropped: Counter[str] = Counter()
     for path, category in masks:
-        pixels = read_ids(path)
+        pixels = read_ids(path, exact=False)
         if pixels.shape[:2] != size:
             raise ValueError(f"{path} has (height, width) {pixels.shape[:2]}, the image {size}")
         values = pixels if pixels.ndim == 2 else pixels.max(axis=2)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ... import cityscapes_labels
-from .files import read_ids
+from .files import read_ids, read_lines
 from .id_maps import MapRegions, is_void, one_channel, paired, read_encoded, split_folders
 from .regions import MapRow, Region, Source, SourceImage, regions_of_ids
 from .splits import part_name
@@ -32,6 +34,8 @@ def read_cityscapes(root: str) -> Source:
     table = os.path.join(root, "label_colors.txt")
     if os.path.isfile(table):
         categories, void = read_label_colors(table)
+        if not void:  # datumaro leaves out its background, which is 0
+            categories, void = [{**c, "id": c["id"] + 1} for c in categories], {0}
     known = {c["id"]: c["id"] for c in categories}
     images: list[SourceImage] = []
     for split, folder in split_folders(root, {s: s for s in ("train", "val", "test", "default")}, "gtFine").items():
@@ -68,19 +72,23 @@ class _CityscapesRegions:
 
 
 def read_label_colors(path: str) -> tuple[list[dict[str, Any]], set[int]]:
-    """CVAT's table: ``R G B name`` a line; ids are the lines' numbers, from 0.
+    """CVAT's and datumaro's table: ``R G B name`` a line, or names alone; ids are the lines' numbers, from 0.
 
     Returns:
         The categories, and the ids of those that are void, such as background.
     """
-    with open(path, encoding="utf-8-sig") as f:
-        lines = [line.strip() for line in f if line.strip() and not line.startswith("#")]
-    rows = [line.split(maxsplit=3) for line in lines]
+    lines = [line for line in read_lines(path) if not line.startswith("#")]
+    plain = not any(re.match(r"\d+\s+\d+\s+\d+\s", line) for line in lines)
+    rows = [["0", "0", "0", line] if plain else line.split(maxsplit=3) for line in lines]
     bad = [line for line, row in zip(lines, rows, strict=True) if len(row) < 4 or not "".join(row[:3]).isdigit()]
     if bad or not rows:
         raise ValueError(f"{path}: lines R G B name are needed, got {bad[:3]}.")
+    twice = [name for name, times in Counter(row[3] for row in rows).items() if times > 1]
+    if twice:
+        raise ValueError(f"{path}: ids are the lines' numbers, so no label may have two lines, as {twice[:3]} have.")
     labels: list[dict[str, Any]] = [
-        {"id": i, "name": row[3], "color": [int(v) for v in row[:3]]} for i, row in enumerate(rows)
+        {"id": i, "name": row[3]} | ({} if plain else {"color": [int(v) for v in row[:3]]})
+        for i, row in enumerate(rows)
     ]
     void = {row["id"] for row in labels if is_void(row["name"])}
     return [row for row in labels if row["id"] not in void], void

@@ -131,7 +131,8 @@ def _image(
     except ValueError as error:
         return SourceImage(name, _inside(name), problem=str(error))
     stuff_map = _map_of(name, maps)
-    regions = partial(_regions, rows=rows, known=known, stuff_map=stuff_map)
+    missing = maps is not None and stuff_map is None
+    regions = partial(_regions, rows=rows, known=known, stuff_map=stuff_map, map_is_missing=missing)
     files = () if stuff_map is None else (stuff_map,)
     return SourceImage(path, _inside(name), regions, size, image_id=row["id"], files=files)
 
@@ -151,10 +152,14 @@ def _map_of(name: str, maps: ImageIndex | None) -> str | None:
 
 
 def _regions(
-    size: tuple[int, int], rows: Sequence[Mapping[str, Any]], known: set[int], stuff_map: str | None
+    size: tuple[int, int],
+    rows: Sequence[Mapping[str, Any]],
+    known: set[int],
+    stuff_map: str | None,
+    map_is_missing: bool,
 ) -> tuple[list[Region], Mapping[str, int]]:
     """The regions of an image; z puts the stuff map below everything."""
-    dropped: Counter[str] = Counter()
+    dropped: Counter[str] = Counter({"all stuff of an image, for which there is no map": 1} if map_is_missing else {})
     regions = []
     if stuff_map is not None:
         ids = read_ids(stuff_map)

@@ -20,15 +20,12 @@ from tqdm import tqdm
 
 from ...panoptic_png import write_panoptic_png
 from ..images import image_size
+from .files import MALFORMED
 from .labels import Labels
 from .regions import Source, SourceImage
 from .splits import WHOLE, split_images
 
-__all__ = ["MALFORMED", "Conversion", "Report", "convert", "said", "write_json"]
-
-
-MALFORMED = (ValueError, OSError, KeyError, TypeError, IndexError, AttributeError, OverflowError, SyntaxError)
-"""What reading malformed annotations may raise."""
+__all__ = ["EMPTY", "Conversion", "Report", "convert", "said", "write_json"]
 
 
 def said(error: Exception) -> str:
@@ -36,6 +33,10 @@ def said(error: Exception) -> str:
     if isinstance(error, (ValueError, OSError)) and str(error):
         return str(error)
     return f"it lacks {error}" if isinstance(error, KeyError) else f"it is malformed ({error or type(error).__name__})"
+
+
+EMPTY = "image without a segment"
+"""Its example's name in a :class:`Report`."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,10 @@ class Conversion:
 
 @dataclass
 class Report:
-    """What a conversion found, in pixels and segments; of all images, or of one."""
+    """What a conversion found, in pixels and segments; of all images, or of one. ``empty`` are images without one."""
 
     images: int = 0
+    empty: int = 0
     pixels: int = 0
     void: int = 0
     segments: Counter[int] = field(default_factory=Counter)
@@ -70,7 +72,7 @@ class Report:
 
     def add(self, other: Report) -> None:
         """Count another report's images too."""
-        for name in ("images", "pixels", "void"):
+        for name in ("images", "empty", "pixels", "void"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in ("segments", "area", "crowds", "hidden", "taken", "dropped"):
             getattr(self, name).update(getattr(other, name))
@@ -203,6 +205,8 @@ def _convert_image(
     if image.content is None:
         _place_image(image.path, target, copy)
     _count(report, panoptic, segments)
+    if not segments:
+        report.empty, report.examples[EMPTY] = 1, image.path
     report.taken, report.hidden = painted.taken, painted.hidden
     image_id = number if image.image_id is None else image.image_id
     row = {"id": image_id, "file_name": image.name, "height": size[0], "width": size[1]}

@@ -57,7 +57,7 @@ def _read_xml(path: str, images: str | None) -> Source:
 def _cvat_image(element: ElementTree.Element, index: ImageIndex, names: Names) -> SourceImage:
     name = element.attrib["name"]
     size = int(element.attrib["height"]), int(element.attrib["width"])
-    shapes = [_cvat_shape(shape, names) for shape in element if "label" in shape.attrib and shape.tag != "tag"]
+    shapes = [_cvat_shape(shape, names) for shape in element if shape.tag != "tag"]
     try:
         path = index.find(name)
     except ValueError as error:

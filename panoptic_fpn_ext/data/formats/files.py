@@ -15,24 +15,67 @@ from PIL import Image
 
 from ...coco_json import load_json
 
-__all__ = ["IMAGE_ENDINGS", "ImageIndex", "images_below", "read_ids", "read_table", "read_yaml", "stem"]
+__all__ = [
+    "CONVERSION_RECORD",
+    "IMAGE_ENDINGS",
+    "MALFORMED",
+    "ImageIndex",
+    "files_below",
+    "images_below",
+    "read_ids",
+    "read_lines",
+    "read_table",
+    "read_yaml",
+    "stem",
+]
+
+CONVERSION_RECORD = "conversion.json"
+"""File in the folder of a converted dataset that says what it was made from."""
 
 IMAGE_ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
+MALFORMED = (ValueError, OSError, KeyError, TypeError, IndexError, AttributeError, OverflowError, SyntaxError)
+"""What reading malformed annotations may raise."""
+
+
+class _WithoutAliases(yaml.SafeLoader):
+    """A few aliases of aliases stand for more than any memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1} has an alias, which is not read")
+        return super().compose_node(parent, index)
+
 
 def read_yaml(path: str) -> Any:
-    """Contents of a YAML file, UTF-8.
+    """Contents of a YAML file, UTF-8, of plain values.
 
     Raises:
-        ValueError: there is no such file, or it is no YAML.
+        ValueError: there is no such file, or it is no YAML, or it has aliases.
     """
     try:
         with open(path, encoding="utf-8-sig") as f:
-            return yaml.safe_load(f)
+            return yaml.load(f, _WithoutAliases)
     except OSError as error:
         raise ValueError(f"{path} cannot be opened: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid YAML in UTF-8: {error}.") from error
+
+
+def read_lines(path: str) -> list[str]:
+    """Lines of a text file, UTF-8, that are not empty, without the space around them.
+
+    Raises:
+        ValueError: there is no such file, or it is no text.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as f:
+            text = f.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as UTF-8 text: {error}.") from error
+    if "\0" in text:
+        raise ValueError(f"{path} is no text: it has a character 0. Export it again.")
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def stem(path: str) -> str:
@@ -48,10 +91,20 @@ def images_below(folder: str) -> list[str]:
     """
     if not os.path.isdir(folder):
         raise ValueError(f"There is no folder {folder}.")
+    return [path for path in files_below(folder) if os.path.splitext(path)[1].lower() in IMAGE_ENDINGS]
+
+
+def files_below(folder: str) -> list[str]:
+    """Files of a folder and its subfolders, as paths relative to it with ``/``, sorted; without what is hidden, and
+    without what a conversion wrote there.
+    """
     found = []
     for root, folders, files in os.walk(folder, followlinks=True):
+        if any(f.startswith(CONVERSION_RECORD) for f in files):  # or the lock of this name
+            folders.clear()
+            continue
         folders[:] = [f for f in folders if not f.startswith(".")]
-        names = [f for f in files if os.path.splitext(f)[1].lower() in IMAGE_ENDINGS and not f.startswith(".")]
+        names = [f for f in files if not f.startswith(".")]
         found += [os.path.relpath(os.path.join(root, f), folder).replace(os.sep, "/") for f in names]
     return sorted(found)
 
@@ -102,16 +155,19 @@ def _without_repeats(paths: Sequence[str]) -> list[str]:
     return list({os.path.realpath(path): path for path in paths}.values())
 
 
-def read_ids(path: str, *, deep: bool = False) -> npt.NDArray[np.int32]:
+def read_ids(path: str, *, deep: bool = False, exact: bool = True) -> npt.NDArray[np.int32]:
     """A PNG of ids: int32 (H, W) for gray and palette images, uint8 (H, W, C) channels for colours.
 
     Raises:
-        ValueError: the file is missing or broken, or has 8 bits where ``deep`` says that there must be more.
+        ValueError: the file is missing or broken, has 8 bits where ``deep`` says that there must be more, or is
+            compressed with loss where ``exact``.
     """
     try:
         with Image.open(path) as image:
             image.load()
-            if deep and image.mode in ("1", "L", "P"):
+            if exact and image.format in ("JPEG", "MPO", "WEBP"):
+                raise ValueError(f"it is a {image.format}, whose values are not exact: export PNGs")
+            if deep and not image.mode.startswith("I"):
                 raise ValueError("it has 8 bits a pixel, where 16 are needed: it was saved anew by another program")
             if image.mode in ("RGB", "RGBA"):
                 return np.asarray(image.convert("RGB"))
@@ -151,16 +207,12 @@ def read_table(path: str) -> list[dict[str, Any]]:
 
 def _read_lines(path: str) -> list[dict[str, Any]]:
     """A CSV, or lines ``id: name``."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as f:
-            text = f.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as UTF-8 text: {error}.") from error
-    pairs = [re.fullmatch(r"\s*(\d+)\s*:\s*(.+?)\s*", line) for line in text.splitlines() if line.strip()]
+    lines = read_lines(path)
+    pairs = [re.fullmatch(r"(\d+)\s*:\s*(.+)", line) for line in lines]
     if pairs and all(pairs):
         return [{"id": pair[1], "name": pair[2]} for pair in pairs if pair]
-    delimiter = next((d for d in "\t;," if d in text.split("\n", 1)[0]), ",")
-    rows = list(csv.DictReader(text.splitlines(), delimiter=delimiter))
+    delimiter = next((d for d in "\t;," if lines and d in lines[0]), ",")
+    rows = list(csv.DictReader(lines, delimiter=delimiter))
     return [{str(k).strip().lower(): str(v).strip() for k, v in row.items() if k and v} for row in rows]
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ...coco_json import load_json
 from .brush import decode_brush
-from .files import ImageIndex
+from .files import MALFORMED, ImageIndex
 from .regions import Source, SourceImage, mask_of_polygons
 from .shapes import Names, Shape, ellipse_points, regions_of_shapes, result_name
 
@@ -56,8 +56,11 @@ def _label_studio_image(
 ) -> SourceImage:
     links = [v for v in task.get("data", {}).values() if isinstance(v, str) and "." in v]
     name = _linked_name(links[0]) if links else f"task {task.get('id')}"
-    shapes = [s for order, result in enumerate(results) for s in _label_studio_shapes(result, order, names)]
-    sizes = {(r["original_height"], r["original_width"]) for r in results if r.get("original_width")}
+    try:
+        shapes = [s for result in results for s in _label_studio_shapes(result, names)]
+        sizes = {(int(r["original_height"]), int(r["original_width"])) for r in results if r.get("original_width")}
+    except MALFORMED as error:
+        return SourceImage(name, result_name(name), problem=f"a result is none of Label Studio's ({error})")
     size = sizes.pop() if len(sizes) == 1 else None
     for candidate in (name, name.split("-", 1)[-1]):  # uploads get a prefix "1a2b3c4d-"
         try:
@@ -77,12 +80,14 @@ def _linked_name(link: str) -> str:
     return unquote(os.path.basename((parse_qs(parsed.query).get("d") or [parsed.path])[0]))
 
 
-def _label_studio_shapes(result: Mapping[str, Any], order: int, names: Names) -> list[Shape]:
+def _label_studio_shapes(result: Mapping[str, Any], names: Names) -> list[Shape]:
     kind = str(result.get("type"))
     value = result.get("value") or {}
-    labels = value.get(kind) if kind in value else None
-    if not isinstance(labels, list) or not labels:
+    if not kind.endswith("labels"):
         return []
+    labels = value.get(kind)
+    if not isinstance(labels, list) or not labels:
+        return [Shape(label="", kind=f"{kind} without a label")]
     shape = Shape(label=names.add(str(labels[0])), kind=_LABEL_STUDIO_KINDS.get(kind, kind.removesuffix("labels")))
     if kind == "polygonlabels":
         shape["points"] = np.asarray(value["points"], dtype=np.float64).reshape(-1, 2) / 100

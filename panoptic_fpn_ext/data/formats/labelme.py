@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ...coco_json import load_json
-from .files import ImageIndex, stem
+from .files import ImageIndex, files_below, images_below, stem
 from .regions import Source, SourceImage
 from .shapes import Names, Shape, ellipse_points, regions_of_shapes
 
@@ -32,7 +32,7 @@ def read_labelme(folder: str, images: str | None = None) -> Source:
     Raises:
         ValueError: there is no such JSON.
     """
-    paths = sorted(os.path.join(root, f) for root, _, files in os.walk(folder) for f in files if f.endswith(".json"))
+    paths = [os.path.join(folder, name) for name in files_below(folder) if name.endswith(".json")]
     index = ImageIndex([images] if images else [folder])
     names = Names()
     found, used = [], []
@@ -45,8 +45,15 @@ def read_labelme(folder: str, images: str | None = None) -> Source:
         raise ValueError(f"There is no JSON of labelme in {folder}.")
     others = len(paths) - len(used)
     notes = [f"{others} JSON files that are not labelme's"] if others else []
+    known = {os.path.realpath(image.path) for image in found}
+    alone = [path for path in _images(images or folder) if os.path.realpath(path) not in known]
+    notes += [f"{len(alone)} images without a JSON, such as {alone[0]}"] if alone else []
     names.sort()
     return Source(names.categories, found, used, notes=notes, void=[_IGNORE] if _IGNORE in names.ids else [])
+
+
+def _images(folder: str) -> list[str]:
+    return [os.path.join(folder, name) for name in images_below(folder)]
 
 
 def _labelme_image(path: str, content: Mapping[str, Any], folder: str, index: ImageIndex, names: Names) -> SourceImage:
@@ -85,6 +92,8 @@ def _embedded_image(path: str) -> bytes:
 def _labelme_shape(data: Mapping[str, Any], names: Names) -> Shape:
     kind = data.get("shape_type") or "polygon"
     points = np.asarray(data["points"], dtype=np.float64).reshape(-1, 2)
+    if not np.isfinite(points).all():
+        raise ValueError("a point that is no two numbers")
     shape = Shape(label=names.add(str(data["label"])), kind=kind, points=points, group=data.get("group_id"))
     if kind == "rectangle":
         (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)

@@ -92,7 +92,7 @@ def choose_labels(source: Source, options: LabelOptions) -> Labels:
     names = [str(c["name"]) for c in source.categories]
     options = replace(options, leave_out=list(dict.fromkeys([*options.leave_out, *source.void])))
     for what in ("things", "stuff", "leave_out"):
-        _check_known(getattr(options, what) or (), names, f"--{what.replace('_', '-')}")
+        _check_known(getattr(options, what) or (), names, f"--{what.replace('_', '-')}", source)
     both = sorted(set(options.things or ()) & set(options.stuff or ()))
     if both:
         raise ValueError(f"--things and --stuff both name {', '.join(both)}.")
@@ -102,16 +102,17 @@ def choose_labels(source: Source, options: LabelOptions) -> Labels:
     unlabelled = _unlabelled(categories, options.unlabelled)
     if not categories:
         raise ValueError("No category is left.")
-    layers = _layers(options.layers, every)
+    layers = _layers(options.layers, every, source)
     return Labels(categories, layers, unlabelled, left_out, tuple(_lines(source, options, categories)))
 
 
-def _check_known(wanted: Collection[str], names: Sequence[str], option: str) -> None:
+def _check_known(wanted: Collection[str], names: Sequence[str], option: str, source: Source) -> None:
+    where = f" of {source.files[0]}" if source.files else ""
     for name in wanted:
         if name not in names:
             close = difflib.get_close_matches(name, names, 1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"{option} names {name!r}, but the categories are {', '.join(names)}.{hint}")
+            raise ValueError(f"{option} names {name!r}, but the categories{where} are {', '.join(names)}.{hint}")
 
 
 def _isthing(category: Mapping[str, Any], options: LabelOptions, default: bool) -> bool:
@@ -141,14 +142,14 @@ def _unlabelled(categories: list[dict[str, Any]], name: str | None) -> int | Non
     return int(new)
 
 
-def _layers(text: str | None, categories: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+def _layers(text: str | None, categories: Sequence[Mapping[str, Any]], source: Source) -> dict[int, int]:
     if not text:
         return {}
     ids = {str(c["name"]): int(c["id"]) for c in categories}
     layers: dict[int, int] = {}
     for layer, names in enumerate(text.split("<"), start=1):
         members = [name.strip() for name in names.split(",") if name.strip()]
-        _check_known(members, list(ids), "--layers")
+        _check_known(members, list(ids), "--layers", source)
         for name in members:
             if ids[name] in layers:
                 raise ValueError(f"--layers names {name!r} twice.")

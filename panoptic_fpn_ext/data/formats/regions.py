@@ -6,7 +6,6 @@ pixel.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -151,15 +150,21 @@ def mask_of_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int])
     far = max(float(np.abs(p).max()) for p in points)
     if far > 10 * max(size) + _FAR:
         raise ValueError(f"a polygon with a coordinate of {far:g} in an image of (height, width) {size}.")
-    xs, ys = np.concatenate([p[::2] for p in points]), np.concatenate([p[1::2] for p in points])
-    # Only the polygons' own box is filled, with a pixel to spare: a move by whole pixels changes nothing inside it.
-    x0, y0 = (max(0, math.floor(c.min()) - 1) for c in (xs, ys))
-    x1, y1 = (min(side, math.ceil(c.max()) + 2) for c, side in ((xs, size[1]), (ys, size[0])))
-    if x1 <= x0 or y1 <= y0:
+    rle = coco_mask.merge(coco_mask.frPyObjects([p.tolist() for p in points], *size))
+    return _mask_of_columns(np.array(runs_of_text(rle["counts"].decode())), size[0])
+
+
+def _mask_of_columns(runs: npt.NDArray[np.int64], height: int) -> BoxMask | None:
+    """A mask of sound runs column by column, of which only the columns that have pixels are drawn."""
+    runs = runs if len(runs) % 2 == 0 else runs[:-1]  # ends with pixels
+    if not len(runs):
         return None
-    moved = [(p.reshape(-1, 2) - (x0, y0)).reshape(-1).tolist() for p in points]
-    rle = coco_mask.merge(coco_mask.frPyObjects(moved, y1 - y0, x1 - x0))
-    return mask_of_array(coco_mask.decode(rle).astype(bool), x0, y0)
+    left = int(runs[0]) // height
+    right = -(-int(runs.sum()) // height)
+    inside = np.append(runs, (right - left) * height - (runs.sum() - left * height))
+    inside[0] -= left * height
+    pixels = np.repeat(np.arange(len(inside)) % 2 == 1, inside)
+    return mask_of_array(pixels.reshape(right - left, height).T, left)
 
 
 def is_beyond(points: npt.NDArray[np.float64], size: tuple[int, int]) -> bool:

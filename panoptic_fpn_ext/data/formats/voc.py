@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from .files import read_lines
 from .id_maps import is_void, paired
 from .regions import MapRow, Region, Source, regions_of_ids
 
@@ -105,16 +106,16 @@ _OUTLINE = _packed((224, 224, 192))
 
 
 def _labelmap(path: str) -> dict[str, tuple[int, int, int]]:
-    """``name:R,G,B:parts:actions`` a line."""
+    """``name:R,G,B:parts:actions`` a line; VOC's own colours where none has one, as datumaro writes it."""
     colors = {}
-    with open(path, encoding="utf-8-sig") as f:
-        for line in f:
-            if line.strip() and not line.startswith("#"):
-                name, _, color = line.partition(":")
-                values = color.split(":")[0].split(",")
-                if len(values) != 3 or not all(v.strip().isdigit() for v in values):
-                    raise ValueError(f"{path}: a line name:R,G,B:parts:actions is needed, got {line.strip()!r}.")
-                colors[name.strip()] = (int(values[0]), int(values[1]), int(values[2]))
+    rows = [line.split(":") for line in read_lines(path) if not line.startswith("#")]
+    if all(len(row) > 1 and not row[1].strip() for row in rows):
+        return {row[0].strip(): _voc_color(i) for i, row in enumerate(rows)}
+    for row in rows:
+        values = row[1].split(",") if len(row) > 1 else []
+        if len(values) != 3 or not all(v.strip().isdigit() for v in values):
+            raise ValueError(f"{path}: a line name:R,G,B:parts:actions is needed, got {':'.join(row)!r}.")
+        colors[row[0].strip()] = (int(values[0]), int(values[1]), int(values[2]))
     twice = sorted(name for name, color in colors.items() if [*colors.values()].count(color) > 1)
     if twice:
         raise ValueError(
@@ -130,8 +131,7 @@ def _voc_splits(root: str) -> dict[str, str]:
     for split in ("test", "val", "train"):
         path = os.path.join(folder, f"{split}.txt")
         if os.path.isfile(path):
-            with open(path, encoding="utf-8-sig") as f:
-                splits |= {line.strip().strip('"'): split for line in f if line.strip()}
+            splits |= {line.strip('"'): split for line in read_lines(path)}
     return splits
 
 

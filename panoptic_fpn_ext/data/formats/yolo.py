@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from .files import images_below, read_yaml
+from .files import images_below, read_lines, read_yaml
 from .regions import Region, Source, SourceImage
 from .shapes import Shape, regions_of_shapes
 from .splits import part_name
@@ -63,11 +63,7 @@ def _description(path: str) -> str:
 def _content(description: str) -> Any:
     if not description.endswith(".txt"):
         return read_yaml(description)
-    try:
-        with open(description, encoding="utf-8-sig") as f:
-            return {"names": [line.strip() for line in f if line.strip()]}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{description} cannot be read as UTF-8 text: {error}.") from error
+    return {"names": read_lines(description)}
 
 
 def _images(
@@ -112,8 +108,7 @@ def _yolo_images(entries: Any, root: str, folder: str) -> list[tuple[str, str]]:
         ]
         place = next((p for p in places if os.path.exists(p)), places[0])
         if os.path.isfile(place):
-            with open(place, encoding="utf-8-sig") as f:
-                lines = [line.strip() for line in f if line.strip()]
+            lines = read_lines(place)
             paths = [os.path.normpath(os.path.join(os.path.dirname(place), line)) for line in lines]
             result += [(path, os.path.basename(path)) for path in paths]
         elif os.path.isdir(place):
@@ -133,9 +128,8 @@ def _regions_of_file(
     """``names`` by the number of the class in the file, ``ids`` by name."""
     if not os.path.isfile(path):
         return [], {"image without a label file": 1}
-    with open(path, encoding="utf-8-sig") as f:
-        lines = [line.split() for line in f]
-    shapes = [_shape(values, names, f"{path}, line {i}") for i, values in enumerate(lines, start=1) if values]
+    lines = [line.split() for line in read_lines(path)]
+    shapes = [_shape(values, names, f"{path}, line {i}") for i, values in enumerate(lines, start=1)]
     return regions_of_shapes(size, shapes, ids, relative=True)
 
 

@@ -1,18 +1,21 @@
 """Damaged and hostile sources: a sentence that names the file, or a count of what was left out; nothing outside."""
 
 import json
-import random
+import os
 import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from test_tool_layouts import BOXES, CLASSES, ON_TOP, H, W, areas, converted, corners, drawn, image, save, write_labelme
+from damaged_sources import damage
+from source_writers import SOURCES, segments
+from test_tool_layouts import BOXES, CLASSES, H, W, areas, converted, corners, drawn, image, save
 
+from panoptic_fpn_ext.data.convert import convert_description, parse_description
 from panoptic_fpn_ext.data.formats.brush import decode_brush
 from panoptic_fpn_ext.data.formats.regions import mask_of_polygons, mask_of_row_runs
+from panoptic_fpn_ext.panoptic_png import read_panoptic_png
 
 
 def write_cvat(root: Path, name: str = "a.png", extra: str = "") -> None:
@@ -46,60 +49,48 @@ def write_mapillary(root: Path) -> None:
     (root / "config_v2.0.json").write_text(json.dumps({"labels": labels}))
 
 
-def write_labelme_folder(root: Path) -> None:
-    image(root / "a.png")
-    write_labelme(root / "a.json", imagePath="a.png")
+SEEDS = range(int(os.environ.get("PANOPTIC_FPN_EXT_DAMAGED_SOURCES", "6")))
+SAYS = re.compile(r"^(Dropped|Left out|Crowds only|No segment|Things|Stuff)\b.*", re.MULTILINE)
+
+Result = dict[str, tuple[list[tuple[str, bytes]], list[tuple[str, int]]]]
 
 
-SOURCES = {
-    "labelme": (write_labelme_folder, f"labelme {{root}} {ON_TOP}"),
-    "cvat": (write_cvat, "cvat {root} --things car,person"),
-    "yolo": (write_yolo, f"yolo {{root}} {ON_TOP}"),
-    "mapillary": (write_mapillary, "mapillary {root}"),
-}
-WORDS = ["", "-1", "x", "nan", "1e9", "99999999999", "../../x", "0", "inf", "é"]
-
-
-def damage(root: Path, rng: random.Random) -> str:
-    """Change one file so that no reader can take it for sound but by chance; gives what was done."""
-    path = rng.choice(sorted(p for p in root.rglob("*") if p.is_file()))
-    if path.suffix in (".png", ".jpg"):
-        kind = rng.choice(["gone", "cut", "empty", "1 bit"])
-        data = path.read_bytes()
-        if kind == "1 bit":
-            Image.open(path).convert("1").resize((W, H + 1)).save(path)
-        elif kind == "gone":
-            path.unlink()
-        else:
-            path.write_bytes(data[: len(data) // 2] if kind == "cut" else b"")
-        return f"{path.name}: {kind}"
-    text = path.read_text()
-    kind = rng.choice(["word", "word", "word", "cut", "nul"])
-    at = rng.randrange(len(text))
-    if kind != "word":
-        path.write_text(text[:at] + ("\0" + text[at:] if kind == "nul" else ""))
-        return f"{path.name}: {kind} at {at}"
-    found, word = rng.choice(list(re.finditer(r"[\w.\-]+", text))), rng.choice(WORDS)
-    path.write_text(text[: found.start()] + word + text[found.end() :])
-    return f"{path.name}: {found.group()!r} at {found.start()} is {word!r}"
+def _convert(description: str) -> tuple[Result, set[str]]:
+    """Labels, masks and crowds of each image, and what the report says beside figures."""
+    lines: list[str] = []
+    found: Result = {}
+    for path in convert_description(parse_description(f"{description} --processes 1"), lines.append).values():
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        names = {c["id"]: c["name"] for c in content["categories"]}
+        for row in content["annotations"]:
+            ids = read_panoptic_png(str(Path(path).with_suffix("") / row["file_name"]))
+            rows = [(names[s["category_id"]], (ids == s["id"]).tobytes(), s["iscrowd"]) for s in row["segments_info"]]
+            masks = sorted((name, mask) for name, mask, _ in rows)
+            found[Path(row["file_name"]).stem[0]] = masks, sorted((name, crowd) for name, _, crowd in rows)
+    return found, {match[0] for match in SAYS.finditer("\n".join(lines))}
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_damage_is_a_sentence_or_counted(name, tmp_path):
+def test_damage_is_a_sentence_or_said(name, tmp_path):
+    """``PANOPTIC_FPN_EXT_DAMAGED_SOURCES=100`` damages each format as often."""
     write, text = SOURCES[name]
     write(tmp_path / "sound")
-    lines: list[str] = []
-    sound = converted(f"{text.format(root=tmp_path / 'sound')} --output {tmp_path}/out", lines)
-    assert [*sound.values()] == [[areas()]] and "Dropped" not in "\n".join(lines)
-    for seed in range(15):
+    sound, said = _convert(f"{text.format(root=tmp_path / 'sound')} --output {tmp_path}/out")
+    if name != "coco-stuff":  # which knows no instances
+        assert {image: masks for image, (masks, _) in sound.items()} == {image: segments(image) for image in "ab"}
+    assert not any(line.startswith("Dropped") for line in said)
+    for seed in SEEDS:
         shutil.rmtree(tmp_path / "damaged", ignore_errors=True)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
         shutil.copytree(tmp_path / "sound", tmp_path / "damaged")
-        done = damage(tmp_path / "damaged", random.Random(f"{name} {seed}"))
-        lines.clear()
+        done = f"{name}, {seed}: {damage(tmp_path / 'damaged', f'{name} {seed}')}"
         try:
-            converted(f"{text.format(root=tmp_path / 'damaged')} --output {tmp_path}/out", lines)
+            found, now = _convert(f"{text.format(root=tmp_path / 'damaged')} --output {tmp_path}/out")
         except (ValueError, OSError) as error:
-            assert len(str(error)) > 30 and not re.search(r"Error\(", str(error)), f"{done}: {error}"
+            assert str(tmp_path / "damaged") in str(error) and len(str(error)) > 40, f"{done}\n{error}"
+            assert not re.search(r"Error\(", str(error)), f"{done}\n{error}"
+            continue
+        assert found == sound or now - {line.replace("/sound/", "/damaged/") for line in said}, done
 
 
 @pytest.mark.parametrize("far", [1e6, 1e9, 1e300])
@@ -123,6 +114,20 @@ def test_entities_of_xml_do_not_grow(tmp_path):
     (tmp_path / "annotations.xml").write_text(bomb)
     with pytest.raises(ValueError, match="is no sound XML of CVAT"):
         converted(f"cvat {tmp_path}")
+
+
+def test_aliases_of_yaml_do_not_grow(tmp_path):
+    levels = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
+    (tmp_path / "data.yaml").write_text("\n".join(["a0: &a0 x", *levels, "names: *a11", "train: images"]))
+    with pytest.raises(ValueError, match=r"data\.yaml is not valid YAML .*alias"):
+        converted(f"yolo {tmp_path}")
+
+
+@pytest.mark.parametrize("format_name", ["coco", "label-studio", "labelme"])
+def test_json_that_is_nested_without_end(format_name, tmp_path):
+    (tmp_path / "a.json").write_text("[" * 200_000)
+    with pytest.raises(ValueError, match=r"a\.json"):
+        converted(f"{format_name} {tmp_path}{'' if format_name == 'labelme' else '/a.json'}")
 
 
 @pytest.mark.parametrize("name", ["../../evil.png", "/tmp/evil.png", "..\\..\\evil.png"])

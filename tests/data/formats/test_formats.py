@@ -431,6 +431,13 @@ def test_options_that_do_not_fit_are_one_line(options, says, tmp_path):
         converted(f"coco {write_coco(tmp_path)} {options}")
 
 
+def test_a_place_that_cannot_be_written_to_is_one_line_with_the_remedy(tmp_path):
+    path = write_coco(tmp_path)
+    (tmp_path / "panoptic_fpn_ext").write_text("a file where the folder would be")
+    with pytest.raises(OSError, match=r"panoptic_fpn_ext: .*\. Name a folder for the result by --output"):
+        converted(f"coco {path} {LAYERS}")
+
+
 def test_the_command_line_ends_with_one_line(tmp_path):
     (tmp_path / "x.json").write_text("{")
     command = [sys.executable, "-m", "panoptic_fpn_ext.data.convert", "coco", str(tmp_path / "x.json")]

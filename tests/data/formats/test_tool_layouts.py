@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from panoptic_fpn_ext.data.convert import convert_description, parse_description
+from panoptic_fpn_ext.data.formats.regions import mask_of_polygons
 from panoptic_fpn_ext.panoptic_png import id2rgb, read_panoptic_png
 
 H, W = 12, 16
@@ -244,3 +246,37 @@ def test_groups_are_counted(tmp_path):
     assert "3 images in 2 groups, 2 of them in 'a'." in lines
     converted(f"{text} --group '^(.*)'", lines)
     assert "nothing is grouped" in "\n".join(lines)
+
+
+def test_tables_of_datumaro_without_colours(tmp_path):
+    semantic, instance = drawn()
+    image(tmp_path / "leftImg8bit" / "val" / "a_leftImg8bit.png")
+    ids = np.where(instance > 0, semantic.astype(np.uint16) * 1000 + instance, semantic).astype(np.uint16)
+    save(tmp_path / "gtFine" / "val" / "a_gtFine_instanceIds.png", ids)
+    (tmp_path / "label_colors.txt").write_text(" road\n car\n person\n")
+    found = converted(f"cityscapes {tmp_path} --things car,person --output {tmp_path}/out")
+    assert found == {"val": [areas()]}
+    colors = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)], np.uint8)  # VOC's
+    image(tmp_path / "JPEGImages" / "a.jpg")
+    save(tmp_path / "SegmentationClass" / "a.png", colors[semantic])
+    save(tmp_path / "SegmentationObject" / "a.png", colors[instance])
+    (tmp_path / "labelmap.txt").write_text(
+        "# label:color_rgb:parts:actions\nbackground:::\nroad:::\ncar:::\nperson:::\n"
+    )
+    found = converted(f"voc {tmp_path} --things car,person --output {tmp_path}/out2")
+    assert found == {"all": [areas()]}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_polygons_are_filled_as_cocos_own_tools_fill_them(seed):
+    """To the pixel, also of polygons that leave the image: ties are rounded as in the whole image."""
+    generator = np.random.default_rng(seed)
+    size = (300, 411)
+    for _ in range(40):
+        center, points = generator.uniform(-20, 430, 2), int(generator.integers(3, 9))
+        polygon = (center + generator.uniform(-60, 60, (points, 2))).round(int(generator.integers(0, 3))).ravel()
+        expected = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects([polygon.tolist()], *size))).astype(bool)
+        found, whole = mask_of_polygons([polygon.tolist()], size), np.zeros(size, bool)
+        if found is not None:
+            found.window(whole)[...] = found.mask
+        assert np.array_equal(whole, expected)
