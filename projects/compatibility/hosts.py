@@ -16,9 +16,12 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
+from detectron2 import model_zoo
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
+from detectron2.data import DatasetCatalog
+from detectron2.data.datasets import register_coco_panoptic_separated
+from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES, _get_builtin_metadata
 from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
@@ -28,9 +31,10 @@ from torch import nn
 
 from panoptic_fpn_ext.data import PanopticDatasetMapper
 
-__all__ = ["HOSTS", "Host", "Place", "prepare"]
+__all__ = ["HOSTS", "Host", "Place", "prepare", "register_drawn"]
 
 DATASET: Final = "coco_2017_val_100_panoptic_separated"
+DRAWN: Final = "drawn_coco_panoptic_separated"
 CONFIG: Final = "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x"
 SIZE: Final = (64, 96)
 NARROW: Final = [
@@ -66,10 +70,8 @@ class Place(NamedTuple):
     def config(self) -> CfgNode:
         """As detectron2's scripts read it."""
         cfg = get_cfg()
-        from detectron2 import model_zoo
-
         cfg.merge_from_file(model_zoo.get_config_file(f"{CONFIG}.yaml"))
-        cfg.merge_from_list([*NARROW, "OUTPUT_DIR", str(self.folder / "output")])
+        cfg.merge_from_list([*NARROW, "OUTPUT_DIR", str(self.folder / "output"), "DATASETS.TEST", (DRAWN,)])
         return cfg
 
     def weights(self) -> str:
@@ -80,10 +82,8 @@ class Place(NamedTuple):
 
     def batch(self) -> list[dict[str, Any]]:
         """The images as the trainer gets them."""
-        from detectron2.data import DatasetCatalog
-
         mapper = PanopticDatasetMapper(True, categories=None, augmentations=[])
-        return [mapper(one) for one in DatasetCatalog.get(DATASET)]
+        return [mapper(one) for one in DatasetCatalog.get(DRAWN)]
 
 
 class Host(NamedTuple):
@@ -137,6 +137,20 @@ if "sem_seg_loading_fn" in defaults and numpy.lib.NumpyVersion(numpy.__version__
 _NUMPY: Final = "`SemSegEvaluator` of releases up to 0.7 needs NumPy 1, with any model; the trial mends its reader"
 
 
+def register_drawn(folder: Path) -> None:
+    """Register the images of :func:`prepare` as ``DRAWN``, too: built-in names keep the folder they have at import."""
+    coco, kind = folder / "coco", "val2017_100"
+    register_coco_panoptic_separated(
+        DRAWN.removesuffix("_separated"),
+        _get_builtin_metadata("coco_panoptic_separated"),
+        str(coco / "val2017"),
+        str(coco / f"panoptic_{kind}"),
+        str(coco / f"annotations/panoptic_{kind}.json"),
+        str(coco / f"panoptic_stuff_{kind}"),
+        str(coco / f"annotations/instances_{kind}.json"),
+    )
+
+
 def _script(name: str, *arguments: str) -> Callable[[Place], object]:
     """A script of detectron2, unchanged; the import is the line before it."""
 
@@ -158,8 +172,6 @@ def _script(name: str, *arguments: str) -> Callable[[Place], object]:
 
 
 def _yaml_options() -> list[str]:
-    from detectron2 import model_zoo
-
     options = [str(value) for value in [*NARROW, "OUTPUT_DIR", "{folder}/output"]]
     return ["--config-file", model_zoo.get_config_file(f"{CONFIG}.yaml"), *options]
 
@@ -204,11 +216,19 @@ def _visualization_demo(place: Place) -> None:
 
 
 def _async_predictor(place: Place) -> None:
-    predictor = _demo(place).AsyncPredictor(_configured(place))
-    try:
-        assert predictor(_image())["panoptic_seg"][0].shape == SIZE
-    finally:
-        predictor.shutdown()
+    """With a GPU all of it; else the process that it starts, which gets its device from it."""
+    module, cfg = _demo(place), _configured(place)
+    if torch.cuda.is_available():
+        predictor = module.AsyncPredictor(cfg)
+        found, stop = predictor(_image()), predictor.shutdown
+    else:
+        tasks, results = (module.mp.Queue() for _ in range(2))
+        worker = module.AsyncPredictor._PredictWorker(cfg, tasks, results)
+        worker.start()
+        tasks.put((0, _image()))
+        (_, found), stop = results.get(timeout=300), worker.terminate
+    assert found["panoptic_seg"][0].shape == SIZE
+    stop()
 
 
 def _losses(model: nn.Module, place: Place) -> dict[str, torch.Tensor]:
@@ -277,7 +297,7 @@ HOSTS: Final = (
     ),
     Host("`DefaultPredictor`", _default_predictor),
     Host("`VisualizationDemo`", _visualization_demo, "demo"),
-    Host("`AsyncPredictor`", _async_predictor, "demo"),
+    Host("`AsyncPredictor`", _async_predictor, "demo", "it always takes a GPU, with any model; here without"),
     Host("`copy.deepcopy`", _same_losses(copy.deepcopy)),
     Host("`pickle`", _same_losses(lambda model: pickle.loads(pickle.dumps(model)))),
     Host("channels last", _same_losses(lambda model: model.to(memory_format=torch.channels_last))),

@@ -10,6 +10,7 @@ from bad_input_data import REPOSITORY, global_state_restored
 
 sys.path.append(str(REPOSITORY / "projects" / "compatibility"))
 from check import Data, is_available, street, try_row
+from hosts import HOSTS, Place, prepare, register_drawn
 from rows import ROWS, Row
 
 FAST = {"rotated boxes", "class-agnostic masks"}
@@ -36,6 +37,15 @@ def test_row(row: Row, data: Data):
 def test_the_docs_have_every_row():
     docs = Path(REPOSITORY / "docs" / "compatibility.md").read_text(encoding="utf-8")
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in docs.splitlines() if line.startswith("| ")]
-    found = [(part, name, word) for part, name, _, word, _ in cells[1:]]
+    parts = [line for line in cells if len(line) == 5]
+    found = [(part, name, word) for part, name, _, word, _ in parts[1:]]
     assert found == [(row.part, row.name, row.word) for row in ROWS]
-    assert {name for _, name, verdict, *_ in cells if verdict == "refused"} == {row.name for row in ROWS if row.refused}
+    assert {name for _, name, verdict, *_ in parts if verdict == "refused"} == {row.name for row in ROWS if row.refused}
+
+
+@pytest.mark.parametrize("name", ["`DefaultPredictor`", "`pickle`", "channels last"])
+def test_programs_around_a_model(name: str, tmp_path: Path):
+    prepare(tmp_path)
+    with global_state_restored():
+        register_drawn(tmp_path)
+        next(host for host in HOSTS if host.name == name).run(Place(tmp_path, None))
