@@ -6,6 +6,8 @@ suppression and combiner stay in float32. Where PQ drops more than allowed, the 
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from ..data.images import read_image
 from ..evaluation import PQCounts, count_panoptic_quality
 from ..panoptic_png import read_panoptic_png
 from .description import categories_of, dataset_ids
+from .openvino_files import openvino_core
 from .packages import needed
 from .predictor import ExportedPredictor
 from .runtimes import read_description, threshold_inputs
@@ -104,7 +107,7 @@ def choose_int8(
 def layer_groups(source: Path) -> dict[str, int]:
     """Groups of layers that may stay float32 together, and how many layers each has; in the file's order."""
     counts: dict[str, int] = {}
-    for node in needed("openvino").Core().read_model(str(source)).get_ordered_ops():
+    for node in openvino_core().read_model(str(source)).get_ordered_ops():
         if node.get_type_name() in _LAYERS:
             group = _group(node.get_friendly_name())
             counts[group] = counts.get(group, 0) + 1
@@ -130,9 +133,10 @@ def write_int8(
         rgb = description["input_format"] == "RGB"
         return {"image": np.ascontiguousarray(image[:, :, ::-1] if rgb else image), **thresholds}
 
-    model = openvino.Core().read_model(str(source))
+    model = openvino_core().read_model(str(source))
     ignored = [node.get_friendly_name() for node in model.get_ops() if _stays_float(node, float_groups)]
-    quantised = nncf.quantize(
+    quantise = partial(
+        nncf.quantize,
         model,
         nncf.Dataset(images, inputs),
         preset=nncf.QuantizationPreset.MIXED,
@@ -142,6 +146,8 @@ def write_int8(
         # CPUs without VNNI add two products in 16 bits, which weights of 8 bits overflow.
         advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
     )
+    with ThreadPoolExecutor(1) as thread:  # NNCF begins many cores: see openvino_core
+        quantised = thread.submit(quantise).result()
     _share_quantisers(quantised)
     openvino.save_model(quantised, str(path), compress_to_fp16=False)
 

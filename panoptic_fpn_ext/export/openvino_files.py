@@ -1,6 +1,7 @@
 """OpenVINO's files of a graph: how they are written, opened, and run in another precision."""
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from .combine import Thresholds
 from .packages import needed
 
-__all__ = ["PRECISIONS", "keep_float32", "open_openvino", "openvino_entries", "write_openvino"]
+__all__ = ["PRECISIONS", "keep_float32", "open_openvino", "openvino_core", "openvino_entries", "write_openvino"]
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 """What a file's layers can be computed in, and OpenVINO's name of it."""
@@ -19,6 +20,19 @@ _KEY = "panoptic_fpn_ext"
 # OpenVINO's mark for what is computed as the file has it, whatever the precision of the rest.
 _AS_IT_IS = "precise_0"
 _Arrays = dict[str, npt.NDArray[Any]]
+
+
+@cache
+def openvino_core() -> Any:
+    """The one ``openvino.Core`` of this process, which lives as long.
+
+    Its part for CPUs gives the thread that begins it a stack for signals, and sets the former one again at its end: of
+    two that end in the order in which they began, a freed stack is left, and the next signal kills the process.
+
+    Raises:
+        ImportError: openvino is not installed.
+    """
+    return needed("openvino").Core()
 
 
 def write_openvino(onnx_path: str | Path, path: str | Path) -> None:
@@ -33,7 +47,7 @@ def write_openvino(onnx_path: str | Path, path: str | Path) -> None:
     kept = [one for one in source.graph.initializer if one.name not in Thresholds._fields]
     del source.graph.initializer[:]
     source.graph.initializer.extend(kept)
-    model = openvino.Core().read_model(source.SerializeToString())
+    model = openvino_core().read_model(source.SerializeToString())
     for entry in source.metadata_props:
         model.set_rt_info(entry.value, [_KEY, entry.key])
     openvino.save_model(model, str(path), compress_to_fp16=False)
@@ -53,7 +67,7 @@ def open_openvino(
         ImportError: openvino is not installed.
         ValueError: the CPU does not compute in that precision.
     """
-    core = needed("openvino").Core()
+    core = openvino_core()
     found = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bfloat16" and "BF16" not in found:
         raise ValueError(

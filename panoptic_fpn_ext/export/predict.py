@@ -4,6 +4,7 @@ Needs numpy, Pillow and onnxruntime (.onnx), openvino (.xml) or torch and torchv
 """
 
 import argparse
+import functools
 import json
 import sys
 import zipfile
@@ -21,10 +22,7 @@ def load(path: str, precision: str = "float32") -> tuple[Any, dict[str, Any]]:
     if precision != "float32" and not path.endswith(".xml"):
         sys.exit(f"Only OpenVINO's files (.xml) run in {precision}.")
     if path.endswith(".xml"):
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it would send usage statistics
-        import openvino
-
-        core = openvino.Core()
+        core = openvino_core()
         model = core.read_model(path)
         if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             sys.exit("This CPU does not compute in bfloat16.")
@@ -48,6 +46,15 @@ def load(path: str, precision: str = "float32") -> tuple[Any, dict[str, Any]]:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     entries = session.get_modelmeta().custom_metadata_map
     return lambda image: session.run(list(NAMES), {"image": image}), decode(entries)
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """One for all files: a second one that ends leaves a thread without its stack for signals."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it would send usage statistics
+    import openvino
+
+    return openvino.Core()
 
 
 def keep_float32(operations: Any, is_body: bool = False) -> None:

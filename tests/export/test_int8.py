@@ -1,5 +1,8 @@
 """Files in 8-bit integers: they are written, their layers run in 8 bits, and what they cost is measured."""
 
+import ctypes
+import gc
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,10 @@ from panoptic_fpn_ext.data import read_image
 from panoptic_fpn_ext.engine.setup import load_config
 from panoptic_fpn_ext.export import ExportedPredictor
 from panoptic_fpn_ext.export.int8 import choose_int8, layer_groups, write_int8
+from panoptic_fpn_ext.export.openvino_files import openvino_core
 
 pytestmark = pytest.mark.slow
-openvino = pytest.importorskip("openvino")
+pytest.importorskip("openvino")
 pytest.importorskip("onnx")
 pytest.importorskip("nncf")
 INT8 = "panoptic_fpn_ext.export.int8"
@@ -28,17 +32,45 @@ def source(released_export: Path) -> Path:
 
 def _precisions(path: Path) -> list[str]:
     """Of the convolutions as they really run."""
-    core = openvino.Core()
+    core = openvino_core()
     running = core.compile_model(core.read_model(str(path)), "CPU").get_runtime_model()
     infos = [node.get_rt_info() for node in running.get_ordered_ops()]
     return [str(info["runtimePrecision"].value) for info in infos if "Convolution" in str(info["layerType"].value)]
 
 
+class _Stack(ctypes.Structure):
+    _fields_ = (("place", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def _signal_stack() -> int | None:
+    """Where this thread's stack for signals is."""
+    stack = _Stack()
+    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+    return stack.place
+
+
 def _roi_align_inputs(path: Path) -> list[str]:
     """Kinds of operators that make the maps."""
-    operators = openvino.Core().read_model(str(path)).get_ops()
+    operators = openvino_core().read_model(str(path)).get_ops()
     aligns = [one for one in operators if one.get_type_name() == "ROIAlign"]
     return [one.input_value(0).get_node().get_type_name() for one in aligns]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how Linux delivers signals")
+def test_files_that_are_closed_leave_the_thread_its_stack_for_signals(source: Path, tmp_path: Path):
+    """With a core of OpenVINO each, the first signal that came then killed the process."""
+    ExportedPredictor(source)
+    before = _signal_stack()
+    first, second = ExportedPredictor(source), ExportedPredictor(source)
+    del first
+    gc.collect()
+    del second
+    gc.collect()
+    assert _signal_stack() == before
+    image = read_image(DatasetCatalog.get("synthetic_street_val")[0]["file_name"], "BGR")
+    write_int8(source, tmp_path / "int8.xml", [image], 1)
+    gc.collect()
+    assert _signal_stack() == before
 
 
 def test_layers_run_in_8_bits_and_pq_stays(source: Path, tmp_path: Path):
