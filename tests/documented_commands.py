@@ -24,6 +24,10 @@ PLACE = re.compile(r"^[A-Z][A-Z0-9_]*(\.json)?$|^\$|^output/|^exported|^D=")
 """What stands for something of the reader's own, or is written by an earlier command."""
 
 
+WRITTEN = {"predict.py": "panoptic_fpn_ext/export/predict.py"}
+"""Programs that a command writes, and where they come from."""
+
+
 class _Parsed(BaseException):
     """The command was parsed."""
 
@@ -49,6 +53,7 @@ def _stop_when_parsed(kind: Any) -> None:
 
 def problem(words: list[str]) -> str:
     """What is wrong with a command; "" for nothing."""
+    words = [WRITTEN.get(words[0], words[0]), *words[1:]]
     missing = [w for w in words if w.startswith(("configs/", "projects/", "tests/")) and not Path(w).exists()]
     if missing:
         return f"{missing} do not exist"

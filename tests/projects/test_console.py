@@ -22,7 +22,9 @@ MODULES = ["evaluation", "model_zoo", "engine.join_networks", "engine.imagenet_w
 MODULES += ["data.cityscapes_panoptic", "data.convert", "data.check", "combine", "export", "report", "thresholds"]
 
 
-SCRIPTS = sorted(str(path) for path in (REPOSITORY / "projects").glob("*/*.py") if "__main__" in path.read_text())
+SCRIPTS = sorted(
+    str(path) for path in (REPOSITORY / "projects").glob("*/*.py") if "\nif __name__ ==" in path.read_text()
+)
 
 
 def _environment() -> dict[str, str]:
