@@ -9,8 +9,7 @@ VENV_PYTHON := .venv/bin/python
 # The code of this checkout, also where .venv is a link to the environment of another.
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 # One thread a test process: with more, the processes fight over the cores. The commands that tests start find compiled
-# modules. PASSIVE, for the demo: threads that wait
-# give their core away, many times faster where something else runs too.
+# modules. PASSIVE, for the demo: threads that wait give their core away, many times faster where something else runs too.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help

@@ -215,7 +215,7 @@ def _quantise(args: argparse.Namespace, cfg: CfgNode, source: Path) -> None:
         source, path, args.int8, num_images=args.calibration_images, max_drop=args.max_pq_drop, say=_show
     )
     if choice.float_groups:
-        groups = [[name, f"{pq - choice.all_int8_pq:+.2f}"] for name, pq in choice.by_sensitivity]
+        groups = [[name, f"{pq - choice.all_int8_pq:+.2f}"] for name, pq in choice.pq_without.items()]
         _show(tabulate(groups, ["in float32", "PQ gained over all in int8"], stralign="left"))
         _show(f"In float32 stay: {', '.join(choice.float_groups)}")
     rows = [[name, *_figures(cfg, file)] for name, file in (("float32", source), ("int8", path))]

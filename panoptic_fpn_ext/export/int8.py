@@ -34,7 +34,7 @@ Image = npt.NDArray[np.uint8]
 
 class Int8Choice(NamedTuple):
     """What :func:`choose_int8` found, PQ in percent: before, after, with all layers in int8, and by group of layers
-    when all others are int8; nothing of these where no group had to stay float32.
+    when all others are int8, those first that cost most; nothing of these where no group had to stay float32.
     """
 
     float_pq: float
@@ -42,11 +42,6 @@ class Int8Choice(NamedTuple):
     all_int8_pq: float
     float_groups: tuple[str, ...]
     pq_without: dict[str, float]
-
-    @property
-    def by_sensitivity(self) -> list[tuple[str, float]]:
-        """Groups and their PQ, those that cost most in int8 first."""
-        return sorted(self.pq_without.items(), key=lambda item: -item[1])
 
 
 def choose_int8(
@@ -95,7 +90,8 @@ def choose_int8(
         for number, group in enumerate(groups := layer_groups(source), 1):
             pq_without[group] = attempt((group,), Path(scratch) / "model.xml")
             say(f"int8 but for {group} ({number} of {len(groups)}): PQ {pq_without[group]:.2f}")
-    order = sorted(pq_without, key=lambda group: -pq_without[group])
+    pq_without = dict(sorted(pq_without.items(), key=lambda item: -item[1]))
+    order = list(pq_without)
     for count in range(1, len(order) + 1):
         pq = attempt(order[:count], path)
         say(f"int8 but for {', '.join(order[:count])}: PQ {pq:.2f}")

@@ -1,28 +1,25 @@
 """OpenVINO's files of a graph: how they are written, opened, and run in another precision."""
 
-from collections.abc import Callable, Iterable
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from . import predict
 from .combine import Thresholds
 from .packages import needed
 
-__all__ = ["PRECISIONS", "keep_float32", "open_openvino", "openvino_core", "openvino_entries", "write_openvino"]
+__all__ = ["PRECISIONS", "open_openvino", "openvino_core", "openvino_entries", "write_openvino"]
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 """What a file's layers can be computed in, and OpenVINO's name of it."""
 
 _KEY = "panoptic_fpn_ext"
-# OpenVINO's mark for what is computed as the file has it, whatever the precision of the rest.
-_AS_IT_IS = "precise_0"
 _Arrays = dict[str, npt.NDArray[Any]]
 
 
-@cache
 def openvino_core() -> Any:
     """The one ``openvino.Core`` of this process, which lives as long.
 
@@ -32,7 +29,8 @@ def openvino_core() -> Any:
     Raises:
         ImportError: openvino is not installed.
     """
-    return needed("openvino").Core()
+    needed("openvino")
+    return predict.openvino_core()
 
 
 def write_openvino(onnx_path: str | Path, path: str | Path) -> None:
@@ -76,7 +74,7 @@ def open_openvino(
         )
     model = core.read_model(str(path))
     if precision == "bfloat16":
-        keep_float32(model.get_ops())
+        predict.keep_float32(model.get_ops())
     options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision]}  # the default may be bfloat16
     if threads:
         options["INFERENCE_NUM_THREADS"] = threads
@@ -87,19 +85,6 @@ def open_openvino(
         return {name: np.array(outputs[name]) for name in names}
 
     return run, openvino_entries(model)
-
-
-def keep_float32(operations: Iterable[Any], is_body: bool = False) -> None:
-    """Mark what is not part of a network's modules, as coordinates, suppression, masks and labels are.
-
-    Modules' operators are named by their path, ``/backbone/bottom_up/…``; all others by one word. What stands in a
-    loop (``is_body``) belongs to no module.
-    """
-    for one in operations:
-        if is_body or "/" not in one.get_friendly_name().strip("/"):
-            one.get_rt_info()[_AS_IT_IS] = ""
-        if one.get_type_name() == "Loop":
-            keep_float32(one.get_function().get_ops(), is_body=True)
 
 
 def openvino_entries(model: Any) -> dict[str, str]:

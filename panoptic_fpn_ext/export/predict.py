@@ -58,10 +58,13 @@ def openvino_core() -> Any:
 
 
 def keep_float32(operations: Any, is_body: bool = False) -> None:
-    """Of OpenVINO's operators, those outside of the network's layers, whose names are paths."""
+    """Of OpenVINO's operators, those outside of the network's layers, which are named by their path (/backbone/…).
+
+    What stands in a loop (``is_body``) belongs to no layer.
+    """
     for one in operations:
         if is_body or "/" not in one.get_friendly_name().strip("/"):
-            one.get_rt_info()["precise_0"] = ""
+            one.get_rt_info()["precise_0"] = ""  # computed as the file has it, whatever the precision of the rest
         if one.get_type_name() == "Loop":
             keep_float32(one.get_function().get_ops(), True)
 

@@ -209,6 +209,7 @@ for number, command in enumerate(sys.argv[2:]):
 """
 
 
+@pytest.mark.slow
 def test_commands_help_with_an_example(tmp_path: Path):
     commands = [*(f"panoptic_fpn_ext.{module}" for module in MODULES), *SCRIPTS]
     done = _run([sys.executable, "-c", _HELP, str(tmp_path), *commands])

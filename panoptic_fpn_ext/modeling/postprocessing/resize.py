@@ -100,9 +100,8 @@ def upsample_sem_seg_logits(
     if logits.device.type != "cpu" or (logits.requires_grad and torch.is_grad_enabled()):
         x = _resize_rows(logits.float().transpose(1, 2), cols)  # C, W, h
         return _resize_rows(x.transpose(1, 2), rows)
-    if (
-        not torch.stack(logits.aminmax()).isfinite().all()
-    ):  # 0 · ∞ and ∞ − ∞ stand where detectron2's arithmetic has them
+    # 0 · ∞ and ∞ − ∞ are to stand where detectron2's arithmetic has them.
+    if not torch.stack(logits.aminmax()).isfinite().all():
         return _upsample_in_two_steps(logits, stride, image_size, output_size)
     resized = (memory or OutputMemory()).empty("sem_seg", (num_classes, *output_size), torch.float32, logits.device)
     most = max(MAX_TAPS, _TILE_VALUES // (num_classes * output_size[1]))
