@@ -91,8 +91,10 @@ def _paste_on_cpu(
             tile = slice(start, start + step)
             probs = F.embedding_bag(rows[k][tile], across, mode="sum", per_sample_weights=of_row[k][tile])
             torch.ge(probs.sub_(threshold), 0, out=pasted[tile])
-            if probs.abs_().amin() < _ROUNDING * side:
-                i, j = (probs < _ROUNDING * side).nonzero().unbind(dim=1)
+            near = (probs.abs_().amin(dim=1) < _ROUNDING * side).nonzero()[:, 0]
+            if len(near):  # to look for pixels in all rows is slow
+                i, j = (probs[near] < _ROUNDING * side).nonzero().unbind(dim=1)
+                i = near[i]
                 grid = torch.stack([x_of[k][j], y_of[k][tile][i]], dim=1)
                 exact = F.grid_sample(mask[None, None], grid[None, None], align_corners=False)[0, 0, 0]
                 pasted[tile][i, j] = exact >= threshold
@@ -101,9 +103,10 @@ def _paste_on_cpu(
 
 def _all_positions(pixels: Sequence[slice], ends: torch.Tensor) -> torch.Tensor:
     """:func:`_sample_positions` of many boxes, whose ends are (K, 2), one after the other."""
-    lengths = torch.tensor([one.stop - one.start for one in pixels])
-    centres = torch.cat([torch.arange(one.start, one.stop, dtype=torch.float32) for one in pixels]) + 0.5
-    start, end = ends.repeat_interleave(lengths, dim=0).unbind(dim=1)
+    first, stop = torch.tensor([(one.start, one.stop) for one in pixels]).unbind(dim=1)
+    lengths = stop - first
+    shift, start, end = (each.repeat_interleave(lengths) for each in (stop - lengths.cumsum(0), *ends.unbind(dim=1)))
+    centres = (torch.arange(len(shift)) + shift).float() + 0.5
     return (centres - start) / (end - start) * 2 - 1
 
 
