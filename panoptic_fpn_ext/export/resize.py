@@ -2,11 +2,13 @@
 
 Pillow resizes in two passes, columns first, each with an antialiasing triangle filter whose weights are whole multiples
 of 2^-22, and rounds to uint8 after each. All of that is done here in int32, so every runtime gives Pillow's pixels.
-(Pillow 13 shrinks rows first for some sizes, mostly of images much higher than wide; then some values differ by 1.)
+From release 13 on it takes rows first where it shrinks them by more than twice as many as columns, which is so for
+images more than twice as high as wide. A graph has the order of the Pillow that its maker has.
 
 Shapes: H, W image, h, w network input; n source and N target positions along one axis, K taps of a position.
 """
 
+import PIL
 import torch
 
 from .tensors import Size, length, scripted
@@ -16,6 +18,7 @@ __all__ = ["network_input_size", "resize_image"]
 # Pillow's fixed point: a weight of 1 is 2^22. The quotient has one bit more, for rounding.
 _ONE = 2**22
 _QUOTIENT_BITS = (8, 8, 7)
+_MAY_TAKE_ROWS_FIRST = int(PIL.__version__.partition(".")[0]) >= 13
 
 
 def network_input_size(height: torch.Tensor, width: torch.Tensor, min_size: int, max_size: int) -> list[torch.Tensor]:
@@ -48,8 +51,21 @@ def resize_image(image: torch.Tensor, height: torch.Tensor, width: torch.Tensor)
     Returns:
         int32 (h, w, 3), 0…255.
     """
-    columns = _resize_rows(image.int().transpose(0, 1), width)
-    return _resize_rows(columns.transpose(0, 1), height)
+    pixels = image.int()
+    if not _MAY_TAKE_ROWS_FIRST:
+        columns = _resize_rows(pixels.transpose(0, 1), width)
+        return _resize_rows(columns.transpose(0, 1), height)
+    fewer_rows, fewer_columns = length(image, 0) - height, length(image, 1) - width
+    rows_first = (fewer_rows > 0) & (fewer_rows > 2 * fewer_columns)
+    first, second = torch.where(rows_first, height, width), torch.where(rows_first, width, height)
+    once = _resize_rows(_transposed_unless(rows_first, pixels), first)
+    return _transposed_unless(~rows_first, _resize_rows(once.transpose(0, 1), second))
+
+
+@scripted
+def _transposed_unless(condition: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """A graph of one size of image would hold one of the two for ever."""
+    return image if bool(condition) else image.transpose(0, 1)
 
 
 def _resize_rows(image: torch.Tensor, out: torch.Tensor) -> torch.Tensor:

@@ -89,14 +89,10 @@ def config(args: argparse.Namespace) -> tuple[str, list[str]]:
 
 
 def draw_cases(count: int, largest: tuple[int, int], exported: ExportedPredictor) -> list[Case]:
-    """Images of 64×64 px, of the largest size, and of sizes between, shuffled; thresholds take turns.
-
-    None is more than twice as high as wide: there Pillow 13 resizes in another order than older ones and the graph.
-    """
+    """Images of 64×64 px, of the largest size, and of sizes between, shuffled; thresholds take turns."""
     rng = random.Random(0)
     sizes = [(LEAST, LEAST), tuple(largest)]
-    heights = [rng.randint(LEAST, 1024) for _ in range(count - 2)]
-    sizes += [(height, rng.randint(max(LEAST, height // 2), 1024)) for height in heights]
+    sizes += [(rng.randint(LEAST, 1024), rng.randint(LEAST, 1024)) for _ in range(count - 2)]
     rng.shuffle(sizes)
     cases = []
     for number, (height, width) in enumerate(sizes):
