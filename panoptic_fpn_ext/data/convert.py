@@ -40,17 +40,22 @@ def build_parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) 
     """Parser of the command line: one subcommand a format, made from the signature of its reader."""
     parser = kind(
         prog="python -m panoptic_fpn_ext.data.convert",
-        description=(__doc__ or "").replace("``", "").replace("::", ":"),
+        description=_plain(__doc__ or "").replace("::", ":"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     formats = parser.add_subparsers(dest="format", required=True, metavar="FORMAT")
     for name, read in FORMATS.items():
-        text, _, arguments = (inspect.getdoc(read) or "").partition("\n\nArgs:\n")
+        text, _, arguments = _plain(inspect.getdoc(read) or "").partition("\n\nArgs:\n")
         text = text.partition("\n\nRaises:")[0]
         sub = formats.add_parser(name, help=text.split("\n")[0].rstrip("."), description=text)
         _add_reader_arguments(sub, read, arguments.partition("\n\nRaises:")[0])
         _add_common_arguments(sub)
     return parser
+
+
+def _plain(docstring: str) -> str:
+    """Without the marks of code."""
+    return re.sub(r"(?::\w+:)?`+~?([^`]*)`+", r"\1", docstring)
 
 
 def _add_reader_arguments(parser: argparse.ArgumentParser, read: Callable[..., Source], text: str) -> None:
@@ -67,7 +72,7 @@ def _add_reader_arguments(parser: argparse.ArgumentParser, read: Callable[..., S
 
 def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
     common = parser.add_argument_group("for every format")
-    common.add_argument("--output", help="folder of the result (default: panoptic, beside the source)")
+    common.add_argument("--output", help="folder of the result (default: panoptic_fpn_ext, beside the source)")
     common.add_argument("--things", type=_names, help="names of the categories that are things, A,B; others are stuff")
     common.add_argument("--stuff", type=_names, help="names of the categories that are stuff; others are things")
     common.add_argument("--labels-file", help="YAML with things, stuff, layers, leave_out and unlabelled instead")
@@ -272,9 +277,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     description = build_parser().parse_args(arguments)
     parts = convert_description(description, lambda line: print(line, flush=True))  # noqa: T201
     for part, path in parts.items():
-        folder = os.path.splitext(path)[0]
         images = os.path.join(os.path.dirname(path), "images")
-        print(f"--register my_{part} {images} {folder} {path}")  # noqa: T201
+        print(shlex.join(["--register", f"my_{part}", images, os.path.splitext(path)[0], path]))  # noqa: T201
 
 
 if __name__ == "__main__":

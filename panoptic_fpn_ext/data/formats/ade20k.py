@@ -35,9 +35,14 @@ _THINGS: Final = frozenset(
 
 
 def read_ade20k(root: str) -> Source:
-    """ADE20K's ``ADEChallengeData2016``: ``images``, ``annotations``, ``objectInfo150.txt`` and, for the 100 things,
-    ``annotations_instance``; without the latter every pixel of a thing is part of a crowd. Or the full ADE20K, with
-    ``_seg.png`` and ``.json`` beside each image, whose objects are stuff by default.
+    """ADE20K, of the Scene Parsing challenge or in full.
+
+    ``ADEChallengeData2016`` has ``images``, ``annotations``, ``objectInfo150.txt`` and, for the 100 things,
+    ``annotations_instance``; without the latter every pixel of a thing is part of a crowd. The full ADE20K has
+    ``_seg.png`` and ``.json`` beside each image; its objects are stuff by default.
+
+    Args:
+        root: ``ADEChallengeData2016``, or a folder of the full ADE20K.
 
     Raises:
         ValueError: the folders are not there.

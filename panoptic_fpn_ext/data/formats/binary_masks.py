@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from .files import images_below, read_ids, stem
+from .files import IMAGE_ENDINGS, images_below, read_ids, stem
 from .regions import Region, Source, SourceImage, mask_of_array
 
 __all__ = ["read_masks"]
@@ -21,9 +21,13 @@ def read_masks(
 ) -> Source:
     """One folder of binary masks an image.
 
-    Either ``ROOT/IMAGE/images/*`` and ``ROOT/IMAGE/masks/*``, or ``images/NAME.*`` with ``ROOT/NAME/*``. A mask's
-    category is what ``pattern`` finds as ``label`` in its path below the image's folder: by default its name without a
-    number, and the category "object" where nothing else is left.
+    Either ``ROOT/IMAGE/images/*`` and ``ROOT/IMAGE/masks/*``, or ``images/NAME.*`` with ``ROOT/NAME/*``.
+
+    Args:
+        root: folder of the folders.
+        images: folder of the images; ``root`` if not given.
+        pattern: regular expression that finds a mask's category as ``label`` in its path below the image's folder; by
+            default it is its name without a number, or "object" where nothing else is left.
 
     Raises:
         ValueError: there are no such folders, or a mask whose name has no label.
@@ -51,7 +55,19 @@ def read_masks(
         found.append(SourceImage(candidates[0], name, partial(_mask_regions, masks=masks), files=paths))
     if not ids:
         raise ValueError(f"There is no folder with masks in {root}.")
-    return Source([{"id": i, "name": name} for name, i in ids.items()], found, [root])
+    alone = _without_masks(root, images, found)
+    notes = [f"{len(alone)} images without a folder of masks, such as {alone[0]}"] if alone else []
+    return Source([{"id": i, "name": name} for name, i in ids.items()], found, [root], notes=notes)
+
+
+def _without_masks(root: str, images: str | None, found: Sequence[SourceImage]) -> list[str]:
+    """Images that lie where those of the masks do, or in ``images``, and have none."""
+    folders = {os.path.dirname(image.path) for image in found if image.problem is None and image.regions}
+    beside = [f for f in folders if os.path.samefile(f, images or root)]
+    used = {os.path.realpath(image.path) for image in found}
+    paths = [os.path.join(folder, name) for folder in beside for name in sorted(os.listdir(folder))]
+    are_images = (p for p in paths if os.path.splitext(p)[1].lower() in IMAGE_ENDINGS)
+    return [path for path in are_images if os.path.realpath(path) not in used]
 
 
 def _label(path: str, expression: re.Pattern[str]) -> str:

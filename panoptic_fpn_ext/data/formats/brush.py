@@ -1,13 +1,16 @@
-"""Brush masks of Label Studio: a run-length code of bits, as ``@thi.ng/rle-pack`` packs the RGBA bytes of a mask."""
+"""Masks of Label Studio: of the brush, a run-length code of bits, as ``@thi.ng/rle-pack`` packs RGBA; and bitmasks."""
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-__all__ = ["decode_brush"]
+__all__ = ["decode_bitmask", "decode_brush"]
 
 
 def decode_brush(rle: Sequence[int], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -28,6 +31,30 @@ def decode_brush(rle: Sequence[int], size: tuple[int, int]) -> npt.NDArray[np.bo
     except (TypeError, ValueError, IndexError) as error:
         raise ValueError(f"a brush mask that cannot be decoded ({error})") from error
     return values.reshape(*size, 4)[..., 3] > 0
+
+
+def decode_bitmask(url: str, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Decode a bitmask.
+
+    Args:
+        url: ``data:image/png;base64,…``, an image that is transparent outside the mask.
+        size: (H, W) of the image.
+
+    Returns:
+        bool (H, W).
+
+    Raises:
+        ValueError: it is no such image, or of another size.
+    """
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as image:
+            has_alpha = "A" in image.getbands() or "transparency" in image.info
+            mask = np.asarray(image.convert("RGBA").getchannel("A") if has_alpha else image.convert("L")) > 0
+    except Exception as error:  # base64's and Pillow's
+        raise ValueError(f"a bitmask that cannot be decoded ({error})") from error
+    if mask.shape != size:
+        raise ValueError(f"a bitmask of (height, width) {mask.shape} in an image of {size}")
+    return mask
 
 
 def _unpack(data: bytes, expected: int) -> npt.NDArray[np.uint8]:

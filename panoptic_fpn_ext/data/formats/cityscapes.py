@@ -12,16 +12,21 @@ from typing import Any
 
 from ... import cityscapes_labels
 from .files import read_ids, read_lines
-from .id_maps import MapRegions, is_void, one_channel, paired, read_encoded, split_folders
+from .id_maps import MapRegions, is_void, one_channel, paired, read_encoded
 from .regions import MapRow, Region, Source, SourceImage, regions_of_ids
-from .splits import part_name
+from .splits import join_parts, part_name
 
 __all__ = ["read_cityscapes", "read_kitti", "read_kitti_step"]
 
 
 def read_cityscapes(root: str) -> Source:
-    """Cityscapes as downloaded, or a dataset that is laid out like it: ``leftImg8bit`` and ``gtFine`` with
-    ``instanceIds`` PNGs; a ``label_colors.txt`` as CVAT writes it names other labels.
+    """Cityscapes as downloaded, and what is laid out like it.
+
+    ``leftImg8bit`` and ``gtFine`` with ``instanceIds`` PNGs; a ``label_colors.txt`` as CVAT writes it names other
+    labels.
+
+    Args:
+        root: folder of ``leftImg8bit`` (or ``imgsFine/leftImg8bit``) and ``gtFine``.
 
     Raises:
         ValueError: the folders are not there.
@@ -38,16 +43,26 @@ def read_cityscapes(root: str) -> Source:
             categories, void = [{**c, "id": c["id"] + 1} for c in categories], {0}
     known = {c["id"]: c["id"] for c in categories}
     images: list[SourceImage] = []
-    for split, folder in split_folders(root, {s: s for s in ("train", "val", "test", "default")}, "gtFine").items():
+    for folder in _folders_of(root, "gtFine"):
         images += paired(
             os.path.join(root, image_root, folder),
             os.path.join(root, "gtFine", folder),
-            "_leftImg8bit.png",
-            "_gtFine_instanceIds.png",
-            split,
+            "_leftImg8bit",
+            "_gtFine_instanceIds",
+            part_name(folder),
             partial(_CityscapesRegions, known=known, void=void),
         )
     return Source(categories, images, [table] if os.path.isfile(table) else [], things_by_default=False)
+
+
+def _folders_of(root: str, what: str) -> list[str]:
+    """The parts of a dataset, folders below ``root/what``."""
+    below = os.path.join(root, what)
+    names = sorted(os.listdir(below)) if os.path.isdir(below) else []
+    found = [name for name in names if os.path.isdir(os.path.join(below, name))]
+    if not found:
+        raise ValueError(f"There is no folder {below} with train, val or other parts: is {root!r} the dataset's root?")
+    return found
 
 
 @dataclass(frozen=True)
@@ -95,18 +110,33 @@ def read_label_colors(path: str) -> tuple[list[dict[str, Any]], set[int]]:
 
 
 def read_kitti_step(images: str, maps: str) -> Source:
-    """KITTI-STEP: ``images`` and ``panoptic_maps`` with the same sequences; red is Cityscapes' train id, 256 green +
-    blue the instance; cars and persons are things.
+    """KITTI-STEP: images and panoptic maps of the same sequences.
+
+    Red is Cityscapes' train id, 256 green + blue the instance; cars and persons are things.
+
+    Args:
+        images: folder of the sequences, or of ``train`` and ``val`` with them.
+        maps: ``panoptic_maps``, which has the same folders.
+
+    Raises:
+        ValueError: the folders are not there.
     """
     rows = cityscapes_labels.categories()
     categories = [{**row, "id": i, "isthing": int(row["name"] in ("car", "person"))} for i, row in enumerate(rows)]
-    return read_encoded(images, maps, categories, "red,256*green+blue")
+    parts = [part for part in ("train", "val") if os.path.isdir(os.path.join(maps, part))]
+    folders = {part: (os.path.join(images, part), os.path.join(maps, part)) for part in parts}
+    read = partial(read_encoded, labels=categories, encoding="red,256*green+blue")
+    return join_parts({part: read(*both) for part, both in (folders or {"": (images, maps)}).items()})
 
 
 def read_kitti(root: str) -> Source:
-    """KITTI's semantic segmentation as downloaded, or as CVAT and datumaro write it: ``training`` or other parts with
-    ``image_2`` and ``instance``, whose pixels are 256 times the label and the instance; labels are those of Cityscapes
-    or of a ``label_colors.txt``.
+    """KITTI's semantic segmentation, as downloaded or of CVAT.
+
+    ``training`` or other parts with ``image_2`` and ``instance``, whose pixels are 256 times the label and the
+    instance; labels are those of Cityscapes or of a ``label_colors.txt``, as CVAT and datumaro write it.
+
+    Args:
+        root: folder of ``training`` or other parts.
 
     Raises:
         ValueError: the folders are not there.

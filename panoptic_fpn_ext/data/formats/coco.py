@@ -34,7 +34,7 @@ _ANNOTATION = {key: INSTANCE[key] for key in ("image_id", "category_id", "iscrow
 
 
 def read_coco(annotations: str, images: str | None = None, stuff_maps: str | None = None) -> Source:
-    """Read a COCO instances JSON.
+    """COCO instances JSON: polygons, run-length masks, crowds.
 
     Args:
         annotations: the JSON, or a folder with one JSON a part of the dataset, as Roboflow and CVAT leave it.

@@ -15,7 +15,7 @@ __all__ = ["read_cvat"]
 
 
 def read_cvat(annotations: str, images: str | None = None) -> Source:
-    """Read "CVAT for images 1.1": polygons, ellipses and masks, with their z-order.
+    """CVAT for images 1.1: polygons, ellipses and masks, with their z-order.
 
     Args:
         annotations: the XML, or the folder with ``annotations.xml`` or with one XML a part of the dataset.

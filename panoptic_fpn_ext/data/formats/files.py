@@ -26,6 +26,7 @@ __all__ = [
     "read_lines",
     "read_table",
     "read_yaml",
+    "short_names",
     "stem",
 ]
 
@@ -130,13 +131,21 @@ class ImageIndex:
                 return path
         known = self._names()
         base = name.split("/")[-1]
-        found = known.get(base) or known.get(stem(base)) or []
+        found = _most_alike(known.get(base) or known.get(stem(base)) or [], name)
         if len(found) == 1:
             return found[0]
         where = ", ".join(self.folders) or "no folder that exists"
         if found:
             raise ValueError(f"{name!r} is there {len(found)} times, such as {found[0]} and {found[1]}")
         raise ValueError(f"there is no image {name!r} in {where}")
+
+    def below(self, path: str) -> str:
+        """What a path that was found is called below its folder, with ``/``."""
+        for folder in self.folders:
+            relative = os.path.relpath(path, folder).replace(os.sep, "/")
+            if not relative.startswith("../"):
+                return relative
+        return os.path.basename(path)
 
     def _names(self) -> dict[str, list[str]]:
         if self._by_name is None:
@@ -148,6 +157,30 @@ class ImageIndex:
                         self._by_name.setdefault(key, []).append(path)
             self._by_name = {name: _without_repeats(paths) for name, paths in self._by_name.items()}
         return self._by_name
+
+
+def _most_alike(paths: Sequence[str], name: str) -> list[str]:
+    """Those of several files whose folders are named most like those that the annotation gives, from the last on."""
+    wanted = name.split("/")[-2::-1]
+
+    def alike(path: str) -> int:
+        folders = os.path.dirname(path).replace(os.sep, "/").split("/")[::-1]
+        pairs = enumerate(zip(wanted, folders, strict=False))
+        return next((i for i, (a, b) in pairs if a != b), min(len(wanted), len(folders)))
+
+    best = max(map(alike, paths), default=0)
+    return [path for path in paths if alike(path) == best]
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """What the result calls images whose files may lie anywhere: by file name, or below the folder that all have in
+    common where two have the same one.
+    """
+    names = [os.path.basename(path) for path in paths]
+    if len({os.path.splitext(name)[0].lower() for name in names}) == len(set(paths)):
+        return names
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    return [os.path.relpath(path, common).replace(os.sep, "/") for path in paths]
 
 
 def _without_repeats(paths: Sequence[str]) -> list[str]:

@@ -120,13 +120,15 @@ def is_void(name: str) -> bool:
 def paired(
     image_root: str, map_root: str, image_suffix: str, map_suffix: str, split: str | None, regions: Callable[[str], Any]
 ) -> list[SourceImage]:
-    """Images and their maps: same path below both roots but for the suffixes (endings that do not matter are ""); one
-    without the other has a problem.
+    """Images and their maps: same path below both roots but for the suffixes; one without the other has a problem.
+
+    A suffix is what a name has before its ending, such as ``_leftImg8bit``; which of the endings of images it is does
+    not matter.
     """
-    maps = {_cut(name, map_suffix): name for name in images_below(map_root) if name.endswith(map_suffix)}
+    maps = {_cut(name, map_suffix): name for name in images_below(map_root) if _has(name, map_suffix)}
     found = []
     for name in images_below(image_root):
-        if not name.endswith(image_suffix):
+        if not _has(name, image_suffix):
             continue
         key, path = _cut(name, image_suffix), os.path.join(image_root, name)
         result_name = name if split is None else f"{split}/{name}"
@@ -134,18 +136,22 @@ def paired(
             map_file = os.path.join(map_root, maps.pop(key))
             found.append(SourceImage(path, result_name, regions(map_file), split=split, files=(map_file,)))
         else:
-            missing = f"it has no map {key}{map_suffix or '.png'} in {map_root}"
+            missing = f"it has no map {key}{map_suffix}.png in {map_root}"
             found.append(SourceImage(path, result_name, split=split, problem=missing))
     if not found:
-        raise ValueError(f"There is no image *{image_suffix or '.*'} in {image_root}.")
+        raise ValueError(f"There is no image *{image_suffix}.* in {image_root}.")
     for name in maps.values():
         path = os.path.join(map_root, name)
         found.append(SourceImage(path, name, split=split, problem=f"there is no image for it in {image_root}"))
     return found
 
 
+def _has(name: str, suffix: str) -> bool:
+    return os.path.splitext(name)[0].endswith(suffix)
+
+
 def _cut(name: str, suffix: str) -> str:
-    return name.removesuffix(suffix) if suffix else os.path.splitext(name)[0]
+    return os.path.splitext(name)[0].removesuffix(suffix)
 
 
 def split_folders(root: str, candidates: Mapping[str, str], what: str) -> dict[str, str]:
@@ -157,12 +163,14 @@ def split_folders(root: str, candidates: Mapping[str, str], what: str) -> dict[s
 
 
 def read_encoded(images: str, maps: str, labels: str | list[dict[str, Any]], encoding: str = "semantic") -> Source:
-    """Images and PNGs of the same names, whose pixels are ids of one of the :data:`ENCODINGS`.
+    """PNGs whose pixels are ids, one an image and of its name.
 
     Args:
-        images, maps: folders.
-        labels: table of labels, see :func:`.files.read_table`, or its rows; ids that it lacks are void.
-        encoding: a name of :data:`ENCODINGS`.
+        images: folder of the images.
+        maps: folder of the PNGs.
+        labels: table of labels: a CSV with id, name and, if it says so, isthing; YAML and JSON too; ids that it lacks
+            are void. In Python also its rows.
+        encoding: how a pixel says its ids: semantic, value/256, value/1000, red,green, red,blue or red,256*green+blue.
     """
     if encoding not in ENCODINGS:
         raise ValueError(f"--encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}.")
@@ -174,11 +182,14 @@ def read_encoded(images: str, maps: str, labels: str | list[dict[str, Any]], enc
 
 
 def read_coco_stuff(images: str, maps: str, labels: str, shift: str | int = 0) -> Source:
-    """COCO-stuff: PNGs of category ids ("pixelmaps", "stuffthingmaps") with the table of their labels; stuff by
-    default, and "unlabeled" and "other" are void.
+    """COCO-stuff: PNGs of category ids with the table of their labels.
+
+    Both kinds, "pixelmaps" and "stuffthingmaps", are read. Categories are stuff by default; "unlabeled" and "other" are
+    void.
 
     Args:
-        images, maps: folders.
+        images: folder of the images, such as ``val2017``.
+        maps: folder of the PNGs of the same names, such as ``stuffthingmaps/val2017``.
         labels: the table, such as COCO-stuff's labels.txt.
         shift: what a pixel lacks to be the category's id in the table: 1 for stuffthingmaps, 0 for pixelmaps.
     """
@@ -194,8 +205,16 @@ def read_coco_stuff(images: str, maps: str, labels: str, shift: str | int = 0) -
 
 
 def read_semantic_instance(images: str, semantic: str, instances: str, labels: str) -> Source:
-    """Semantic and instance PNGs of the same names as the images, with a table of labels; instance 0 of a thing is a
-    crowd, ids that the table lacks are void.
+    """Pairs of a semantic and an instance PNG, of the names of the images.
+
+    Instance 0 of a thing is a crowd.
+
+    Args:
+        images: folder of the images.
+        semantic: folder of the PNGs of class ids.
+        instances: folder of the PNGs of instance numbers, by image.
+        labels: table of labels: a CSV with id, name and, if it says so, isthing; YAML and JSON too; ids that it lacks
+            are void.
     """
     categories = read_table(labels)
     known = {row["id"]: row["id"] for row in categories}

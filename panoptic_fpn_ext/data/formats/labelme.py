@@ -25,9 +25,14 @@ _IGNORE = "__ignore__"
 
 
 def read_labelme(folder: str, images: str | None = None) -> Source:
-    """Read a folder of labelme's JSONs: polygons, rectangles, circles and masks; shapes of one ``group_id`` and label
-    are one segment; a later shape lies on an earlier one where nothing else decides; ``__ignore__`` is void. An image
-    that is nowhere but in its JSON is taken from there.
+    """labelme's JSONs: polygons, rectangles, circles and masks.
+
+    Shapes of one ``group_id`` and label are one segment; a later shape lies on an earlier one where nothing else
+    decides; ``__ignore__`` is void. An image that is nowhere but in its JSON is taken from there.
+
+    Args:
+        folder: of the JSONs, one an image; subfolders are read too.
+        images: folder of the images, if they are neither beside the JSONs nor where these say.
 
     Raises:
         ValueError: there is no such JSON.

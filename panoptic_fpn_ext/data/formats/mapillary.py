@@ -18,8 +18,10 @@ _VERSIONS = ("v2.0", "v1.2")
 
 
 def read_mapillary(root: str, version: str | None = None) -> Source:
-    """Mapillary Vistas 1.2 and 2.0: labels from ``config_VERSION.json`` (or ``config.json``), ground truth from the
-    16-bit ``instances`` PNGs; labels that are not evaluated are void.
+    """Mapillary Vistas 1.2 and 2.0, as downloaded.
+
+    Labels come from ``config_VERSION.json`` (or ``config.json``), ground truth from the 16-bit ``instances`` PNGs;
+    labels that are not evaluated are void.
 
     Args:
         root: folder of ``training`` and ``validation``.

@@ -17,7 +17,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ...coco_json import read_panoptic as read_panoptic_json
 from ...panoptic_png import read_panoptic_png
 from .coco import region_of_annotation
-from .files import ImageIndex, read_ids
+from .files import ImageIndex, read_ids, short_names
 from .id_maps import one_channel
 from .regions import MapRow, Region, Source, SourceImage, regions_of_ids
 
@@ -25,7 +25,9 @@ __all__ = ["read_panoptic", "read_registered"]
 
 
 def read_registered(name: str, module: str | None = None) -> Source:
-    """A dataset of detectron2's catalogs with ``annotations``, ``sem_seg_file_name`` or both.
+    """A dataset of detectron2's catalogs, ``*_separated`` ones among them.
+
+    It has ``annotations``, ``sem_seg_file_name`` or both.
 
     Args:
         name: what the catalogs call it, such as coco_2017_val_panoptic_separated.
@@ -48,7 +50,8 @@ def read_registered(name: str, module: str | None = None) -> Source:
     categories = [_row(c, metadata.thing_classes[i], True) for i, c in things.items()]
     listed = {row["id"] for row in categories}
     categories += [_row(c, metadata.stuff_classes[i], False) for i, c in stuff.items() if c not in listed]
-    images = [_registered_image(d, things, stuff, void) for d in dicts]
+    result_names = short_names([str(d["file_name"]) for d in dicts])
+    images = [_registered_image(d, n, things, stuff, void) for d, n in zip(dicts, result_names, strict=True)]
     files = filter(None, (metadata.get(key) for key in ("json_file", "panoptic_json", "instances_json")))
     return Source(categories, images, [str(path) for path in files])
 
@@ -67,13 +70,17 @@ def _row(category: int, name: str, isthing: bool) -> dict[str, Any]:
 
 
 def _registered_image(
-    row: Mapping[str, Any], things: Mapping[int, int], stuff: Mapping[int, int], void: Collection[int]
+    row: Mapping[str, Any],
+    result_name: str,
+    things: Mapping[int, int],
+    stuff: Mapping[int, int],
+    void: Collection[int],
 ) -> SourceImage:
     regions = _RegisteredRegions(row.get("annotations") or (), row.get("sem_seg_file_name"), things, stuff, void)
     size = (int(row["height"]), int(row["width"])) if row.get("height") else None
     path = str(row["file_name"])
     files = tuple(map(str, filter(None, [row.get("sem_seg_file_name")])))
-    return SourceImage(path, os.path.basename(path), regions, size, image_id=row.get("image_id"), files=files)
+    return SourceImage(path, result_name, regions, size, image_id=row.get("image_id"), files=files)
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,12 @@ def _whole(counts: list[int], total: int) -> list[int]:
 
 
 def read_panoptic(annotations: str, pngs: str, images: str) -> Source:
-    """A dataset in COCO panoptic format already: to split it, or to change what is a thing or void.
+    """COCO panoptic format already: to split it, or to change its kinds.
+
+    Args:
+        annotations: the JSON.
+        pngs: folder of its panoptic PNGs.
+        images: folder of its images.
 
     Raises:
         ValueError: the JSON is not in COCO panoptic format.

@@ -19,9 +19,15 @@ WHOLE: Final = "all"
 """Name of the only part of a dataset that is not split."""
 
 
+_NO_PART: Final = "default"  # what CVAT and datumaro call the only part
+
+
 def part_name(name: str) -> str:
-    """What the result calls a part of a dataset: ``valid`` and ``validation`` are ``val``."""
-    return {"valid": "val", "validation": "val", "training": "train", "testing": "test"}.get(name, name)
+    """What the result calls a part of a dataset: ``Train``, ``training`` and ``train2017`` are ``train``, ``valid`` and
+    ``Validation`` are ``val``, and so on.
+    """
+    match = re.fullmatch(r"(train|val|test)(ing|id|idation)?[-_]?(20\d\d)?", name.lower())
+    return match[1] if match else name
 
 
 def join_parts(parts: Mapping[str, Source]) -> Source:
@@ -68,7 +74,8 @@ def split_images(
     parts: dict[str, list[SourceImage]] = {}
     if not shares:
         for image in images:
-            parts.setdefault(image.split or WHOLE, []).append(image)
+            has_part = image.split is not None and image.split.lower() != _NO_PART
+            parts.setdefault(part_name(image.split or "") if has_part else WHOLE, []).append(image)
         return parts
     groups = groups_of(images, group)
     total = sum(shares.values())

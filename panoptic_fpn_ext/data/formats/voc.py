@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .files import read_lines
+from .files import read_lines, stem
 from .id_maps import is_void, paired
 from .regions import MapRow, Region, Source, regions_of_ids
 
@@ -19,11 +19,13 @@ __all__ = ["read_voc"]
 
 
 def read_voc(root: str, images: str | None = None) -> Source:
-    """PASCAL VOC: ``JPEGImages``, ``SegmentationClass``, ``SegmentationObject``, with its 20 classes, or with those of
-    a ``labelmap.txt``, by colour, as CVAT ("Segmentation mask" too) and datumaro write it; outlines (255) are void.
+    """PASCAL VOC's segmentation, and what tools export like it.
+
+    ``SegmentationClass`` and ``SegmentationObject`` with VOC's 20 classes, or with those of a ``labelmap.txt``, by
+    colour, as CVAT ("Segmentation mask" too) and datumaro write it; outlines (255) are void.
 
     Args:
-        root: folder of these.
+        root: folder of ``JPEGImages``, ``SegmentationClass`` and ``SegmentationObject``.
         images: folder of the images, if it is not ``JPEGImages``.
 
     Raises:
@@ -44,8 +46,8 @@ def read_voc(root: str, images: str | None = None) -> Source:
         replace(i, split=splits.get(os.path.splitext(i.name)[0]), files=(*i.files, *map(_objects_file, i.files)))
         for i in annotated
     ]
-    left_out = len(listed) - len(annotated)
-    notes = [f"{left_out} images without SegmentationClass, or the other way round"] if left_out else []
+    alone = [image for image in listed if image.problem is not None]
+    notes = [f"{len(alone)} images or maps without the other, such as {i.path}: {i.problem}" for i in alone[:1]]
     notes += _list_notes(splits.keys(), {os.path.splitext(image.name)[0] for image in annotated})
     return Source(categories, found, [table] if os.path.isfile(table) else [], notes=notes)
 
@@ -125,13 +127,13 @@ def _labelmap(path: str) -> dict[str, tuple[int, int, int]]:
 
 
 def _voc_splits(root: str) -> dict[str, str]:
-    """Split of each image by its stem, from ``ImageSets/Segmentation``; none where there is only one list."""
+    """Part of each image by its stem, from the lists in ``ImageSets/Segmentation``, of which trainval is none."""
     folder = os.path.join(root, "ImageSets", "Segmentation")
+    lists = [f for f in os.listdir(folder) if f.endswith(".txt")] if os.path.isdir(folder) else []
     splits: dict[str, str] = {}
-    for split in ("test", "val", "train"):
-        path = os.path.join(folder, f"{split}.txt")
-        if os.path.isfile(path):
-            splits |= {line.strip('"'): split for line in read_lines(path)}
+    for name in sorted(lists, key=lambda f: ("train" in f.lower(), f)):  # an image in two of them is of train
+        if name.lower() != "trainval.txt":
+            splits |= {line.strip('"'): stem(name) for line in read_lines(os.path.join(folder, name))}
     return splits
 
 

@@ -7,17 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from .files import images_below, read_lines, read_yaml
+from .files import images_below, read_lines, read_yaml, short_names
 from .regions import Region, Source, SourceImage
 from .shapes import Shape, regions_of_shapes
 from .splits import part_name
 
 __all__ = ["read_yolo"]
 
+_PARTS = ("train", "val", "test")
+
 
 def read_yolo(description: str, images: str | None = None) -> Source:
-    """Read a YOLO segmentation dataset: ``data.yaml`` with ``names`` and the folders or lists of train, val and test,
-    or ``classes.txt`` and ``images``; the labels of ``…/images/x.jpg`` are in ``…/labels/x.txt``.
+    """YOLO segmentation: polygons in one text file an image.
+
+    ``data.yaml`` has ``names`` and the folders or lists of train, val and test; or there are ``classes.txt`` and
+    ``images``. The labels of ``…/images/x.jpg`` are in ``…/labels/x.txt``.
 
     Args:
         description: the YAML, the ``classes.txt``, or the folder of one of them.
@@ -72,7 +76,7 @@ def _images(
     """Images of all parts, and what is missing; where there are several, a part is a folder of the result."""
     root = images or _yolo_root(description, content)
     folder = os.path.dirname(os.path.abspath(description))
-    parts = {part: content[part] for part in ("train", "val", "valid", "test") if content.get(part)}
+    parts = {str(key): value for key, value in content.items() if part_name(str(key)) in _PARTS and value}
     parts = parts or {"all": images or os.path.join(folder, "images")}  # as Label Studio and supervision write it
     found, notes = [], []
     for part, entries in parts.items():
@@ -108,12 +112,17 @@ def _yolo_images(entries: Any, root: str, folder: str) -> list[tuple[str, str]]:
         ]
         place = next((p for p in places if os.path.exists(p)), places[0])
         if os.path.isfile(place):
-            lines = read_lines(place)
-            paths = [os.path.normpath(os.path.join(os.path.dirname(place), line)) for line in lines]
-            result += [(path, os.path.basename(path)) for path in paths]
+            paths = [_listed(line, os.path.dirname(place), root) for line in read_lines(place)]
+            result += zip(paths, short_names(paths), strict=True)
         elif os.path.isdir(place):
             result += [(os.path.join(place, name), name) for name in images_below(place)]
     return result
+
+
+def _listed(line: str, folder: str, root: str) -> str:
+    """The image that a line of a list means: beside the list, below the root, or below ``data``, as CVAT writes it."""
+    places = [os.path.join(folder, line), os.path.join(root, line), os.path.join(folder, line.removeprefix("data/"))]
+    return os.path.normpath(next((p for p in places if os.path.isfile(p)), places[0]))
 
 
 def _labels_of(path: str) -> str:

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from panoptic_fpn_ext.data.convert import convert_description, parse_description
+from panoptic_fpn_ext.data.convert import build_parser, convert_description, parse_description
+from panoptic_fpn_ext.data.formats import FORMATS
 from panoptic_fpn_ext.data.formats.regions import mask_of_polygons
 from panoptic_fpn_ext.panoptic_png import id2rgb, read_panoptic_png
 
@@ -182,10 +183,10 @@ def test_kitti_of_cvat(tmp_path):
     (tmp_path / "label_colors.txt").write_text("0 0 0 background\n1 1 1 road\n2 2 2 car\n3 3 3 person\n")
     lines: list[str] = []
     found = converted(f"kitti {tmp_path} --things car,person --output {tmp_path}/out", lines)
-    assert found == {"default": [areas()]} and "Dropped" not in "\n".join(lines)
+    assert found == {"all": [areas()]} and "Dropped" not in "\n".join(lines)
     (tmp_path / "label_colors.txt").write_text("0 0 0 background\n1 1 1 road\n2 2 2 car\n")
     found = converted(f"kitti {tmp_path} --things car --output {tmp_path}/out", lines)
-    assert found == {"default": [[row for row in areas() if row[0] != "person"]]}
+    assert found == {"all": [[row for row in areas() if row[0] != "person"]]}
     assert "no category, in the map of an image: id 3: 1, such as" in "\n".join(lines)
 
 
@@ -280,3 +281,93 @@ def test_polygons_are_filled_as_cocos_own_tools_fill_them(seed):
         if found is not None:
             found.window(whole)[...] = found.mask
         assert np.array_equal(whole, expected)
+
+
+def _regions(split: bool) -> list[dict[str, object]]:
+    """Results of Label Studio, of polygons and bitmasks; ``split`` keeps the label apart from the outline."""
+    results: list[dict[str, object]] = [{"id": "day", "type": "choices", "value": {"choices": ["sunny"]}}]
+    for i, (name, box) in enumerate(BOXES):
+        if name == "person":
+            mask = np.zeros((H, W, 4), np.uint8)
+            mask[box[1] : box[3], box[0] : box[2], 3] = 255
+            png = io.BytesIO()
+            Image.fromarray(mask).save(png, "PNG")
+            kind = "bitmask"
+            value = {"imageDataURL": f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"}
+        else:
+            kind, value = "polygon", {"points": (np.array(corners(box)) / (W, H) * 100).tolist(), "closed": True}
+        common = {"id": str(i), "original_width": W, "original_height": H}
+        if split:
+            results.append({**common, "type": kind, "value": value})
+            results.append({**common, "type": "labels", "value": {**value, "labels": [name]}})
+        else:
+            results.append({**common, "type": f"{kind}labels", "value": {**value, f"{kind}labels": [name]}})
+    return results
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_label_studio_with_labels_apart_and_images_in_folders(split, tmp_path):
+    tasks = []
+    for i, folder in enumerate(("a", "b")):
+        image(tmp_path / "images" / folder / "x.jpg")
+        data = {"note": "see v1.2", "image": f"/data/local-files/?d=shots/{folder}/x.jpg"}
+        tasks.append({"id": i, "data": data, "annotations": [{"result": _regions(split)}]})
+    (tmp_path / "export.json").write_text(json.dumps(tasks))
+    lines: list[str] = []
+    found = converted(f"label-studio {tmp_path}/export.json --output {tmp_path}/out {ON_TOP}", lines)
+    assert found == {"all": [areas(), areas()]} and "Dropped" not in "\n".join(lines)
+    assert (tmp_path / "out" / "images" / "b" / "x.jpg").is_file()
+
+
+def test_cityscapes_of_cvat_keeps_the_endings_and_names_of_parts(tmp_path):
+    semantic, instance = drawn()
+    image(tmp_path / "leftImg8bit" / "Validation" / "a_leftImg8bit.jpg")
+    ids = np.where(instance > 0, semantic.astype(np.uint16) * 1000 + instance, semantic).astype(np.uint16)
+    save(tmp_path / "gtFine" / "Validation" / "a_gtFine_instanceIds.png", ids)
+    (tmp_path / "label_colors.txt").write_text("0 0 0 background\n1 1 1 road\n2 2 2 car\n3 3 3 person\n")
+    lines: list[str] = []
+    found = converted(f"cityscapes {tmp_path} --things car,person --output {tmp_path}/out", lines)
+    assert found == {"val": [areas()]} and "Dropped" not in "\n".join(lines)
+
+
+def test_kitti_step_has_parts(tmp_path):
+    semantic, instance = drawn()
+    red = np.array([255, 0, 13, 11], np.uint8)[semantic]
+    for part in ("train", "val"):
+        image(tmp_path / "images" / part / "0001" / "000000.png")
+        path = tmp_path / "panoptic_maps" / part / "0001" / "000000.png"
+        save(path, np.stack([red, np.zeros_like(red), instance], 2))
+    image(tmp_path / "images" / "test" / "0002" / "000000.png")
+    found = converted(f"kitti-step {tmp_path}/images {tmp_path}/panoptic_maps --output {tmp_path}/out")
+    assert found == {"train": [areas()], "val": [areas()]}
+
+
+def test_lists_of_yolo_name_images_in_folders(tmp_path):
+    """As CVAT writes them, below ``data``; two images have one file name."""
+    lines = ["0 " + " ".join(str(v) for v in (np.array(corners(ROAD)) / (W, H)).ravel())]
+    for folder in ("a", "b"):
+        image(tmp_path / "images" / "Train" / folder / "x.jpg")
+        (tmp_path / "labels" / "Train" / folder).mkdir(parents=True)
+        (tmp_path / "labels" / "Train" / folder / "x.txt").write_text(lines[0])
+    (tmp_path / "Train.txt").write_text("data/images/Train/a/x.jpg\nimages/Train/b/x.jpg\n")
+    (tmp_path / "data.yaml").write_text("Train: Train.txt\npath: .\nnames: {0: road}\n")
+    assert converted(f"yolo {tmp_path} --stuff road")["all"] == [[("road", 176)]] * 2
+
+
+def test_images_without_masks_are_counted(tmp_path):
+    for name in ("a", "b"):
+        image(tmp_path / "images" / f"{name}.png")
+    save(tmp_path / "masks" / "a" / "car_1.png", np.full((H, W), 255, np.uint8))
+    lines: list[str] = []
+    converted(f"masks {tmp_path}/masks --images {tmp_path}/images --output {tmp_path}/out", lines)
+    assert f"Left out: 1 images without a folder of masks, such as {tmp_path}/images/b.png." in lines
+
+
+@pytest.mark.parametrize("format_name", list(FORMATS))
+def test_the_help_says_what_each_argument_is(format_name, capsys):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args([format_name, "--help"])
+    said = capsys.readouterr().out
+    assert "`" not in said and ":data:" not in said
+    helps = {a.dest: a.help for a in build_parser()._subparsers._group_actions[0].choices[format_name]._actions}
+    assert all(helps.values())
