@@ -101,7 +101,7 @@ def _yolo_root(description: str, content: Mapping[str, Any]) -> str:
 
 def _yolo_images(entries: Any, root: str, folder: str) -> list[tuple[str, str]]:
     """Images of a part, folders or text files that list images: their paths, and below what is listed."""
-    result = []
+    result: list[tuple[str, str]] = []
     for entry in entries if isinstance(entries, list) else [entries]:
         entry = str(entry)
         # Roboflow writes "../train/images" for the folder "train/images" beside the YAML.
