@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,8 @@ import numpy as np
 from ...coco_fields import IMAGE, INSTANCE, INSTANCE_CATEGORY
 from ...coco_json import image_key, load_json
 from ...coco_records import convert_rows, naming
-from .files import ImageIndex, read_ids
+from .files import ImageIndex, read_ids, read_table
+from .id_maps import is_void
 from .regions import (
     BEYOND,
     MapRow,
@@ -30,40 +32,50 @@ from .splits import join_parts
 
 __all__ = ["read_coco", "region_of_annotation"]
 
+_VOID_VALUES = (0, 255)
 _ANNOTATION = {key: INSTANCE[key] for key in ("image_id", "category_id", "iscrowd")}
 
 
-def read_coco(annotations: str, images: str | None = None, stuff_maps: str | None = None) -> Source:
+def read_coco(
+    annotations: str, images: str | None = None, stuff_maps: str | None = None, stuff_labels: str | None = None
+) -> Source:
     """COCO instances JSON: polygons, run-length masks, crowds.
 
     Args:
         annotations: the JSON, or a folder with one JSON a part of the dataset, as Roboflow and CVAT leave it.
         images: folder of the images; beside the JSON, and where the tools put them, if not given.
-        stuff_maps: folder of PNGs whose pixels are category ids of stuff (0 and 255 are void), one an image, which lie
-            below all annotations.
+        stuff_maps: folder of PNGs whose pixels are category ids (0 and 255 are void), one an image, which lie below all
+            annotations; pixels of a thing there are a crowd.
+        stuff_labels: table of the ids in these PNGs that the JSON does not list, such as COCO-stuff's labels.txt.
 
     Raises:
         ValueError: the JSON is not COCO's.
     """
     if os.path.isdir(annotations):
-        parts = {name: read_coco(path, images, stuff_maps) for name, path in _parts(annotations).items()}
-        return join_parts(parts)
+        parts = _parts(annotations).items()
+        return join_parts({name: read_coco(path, images, stuff_maps, stuff_labels) for name, path in parts})
     content = _read(annotations)
     index = ImageIndex([images] if images else _usual_folders(annotations))
     of_image: dict[str, list[Mapping[str, Any]]] = {}
     for row in content["annotations"]:
         of_image.setdefault(image_key(row["image_id"]), []).append(row)
     categories, notes = _categories(content)
+    listed = {c["id"] for c in categories}
+    table = [row for row in (read_table(stuff_labels) if stuff_labels else ()) if row["id"] not in listed]
+    of_void = {row["id"] for row in table if is_void(row["name"]) or row["name"] == "other"}
+    categories += [{**row, "isthing": 0} for row in table if row["id"] not in of_void]
     known = {c["id"] for c in categories}
+    row_of = partial(_stuff_row, known=known, void={*_VOID_VALUES, *of_void})
     maps = ImageIndex([stuff_maps]) if stuff_maps else None
     found = []
     for row in content["images"]:
         rows = of_image.pop(image_key(row["id"]), [])
-        found.append(_image(row, rows, index, maps, known))
+        found.append(_image(row, index, maps, partial(_regions, rows=rows, known=known, row_of=row_of)))
     if of_image:
         count = sum(len(rows) for rows in of_image.values())
         notes.append(f"{count} annotations of image ids that the JSON does not list: {list(of_image)[:5]}")
-    return Source(categories, found, [annotations], things_by_default=True, notes=notes)
+    files = [path for path in (annotations, stuff_labels) if path]
+    return Source(categories, found, files, things_by_default=True, notes=notes)
 
 
 def _parts(folder: str) -> dict[str, str]:
@@ -120,10 +132,9 @@ def _categories(content: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[
 
 def _image(
     row: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
     index: ImageIndex,
     maps: ImageIndex | None,
-    known: set[int],
+    read: Callable[..., Any],
 ) -> SourceImage:
     name, size = row["file_name"], (row["height"], row["width"])
     try:
@@ -132,7 +143,7 @@ def _image(
         return SourceImage(name, _inside(name), problem=str(error))
     stuff_map = _map_of(name, maps)
     missing = maps is not None and stuff_map is None
-    regions = partial(_regions, rows=rows, known=known, stuff_map=stuff_map, map_is_missing=missing)
+    regions = partial(read, stuff_map=stuff_map, map_is_missing=missing)
     files = () if stuff_map is None else (stuff_map,)
     return SourceImage(path, _inside(name), regions, size, image_id=row["id"], files=files)
 
@@ -155,6 +166,7 @@ def _regions(
     size: tuple[int, int],
     rows: Sequence[Mapping[str, Any]],
     known: set[int],
+    row_of: Callable[[int], MapRow],
     stuff_map: str | None,
     map_is_missing: bool,
 ) -> tuple[list[Region], Mapping[str, int]]:
@@ -165,8 +177,8 @@ def _regions(
         ids = read_ids(stuff_map)
         if ids.shape != size:
             raise ValueError(f"{stuff_map} has (height, width) {ids.shape}, the image {size}")
-        below, unlisted = regions_of_ids(ids, partial(_stuff_row, known=known))
-        regions += [Region(r.category, r.mask, z=float("-inf")) for r in below]
+        below, unlisted = regions_of_ids(ids, row_of)
+        regions += [replace(r, z=float("-inf")) for r in below]
         dropped.update(unlisted)
     for row in rows:
         region = region_of_annotation(row, size, known, dropped)
@@ -175,10 +187,10 @@ def _regions(
     return regions, dropped
 
 
-def _stuff_row(value: int, known: set[int]) -> MapRow:
-    if value in (0, 255):
+def _stuff_row(value: int, known: set[int], void: set[int]) -> MapRow:
+    if value in void:
         return None
-    return (value, False) if value in known else f"id {value}"
+    return (value, True) if value in known else f"id {value}"
 
 
 def region_of_annotation(

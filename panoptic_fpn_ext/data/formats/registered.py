@@ -6,7 +6,7 @@ import importlib
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -85,7 +85,7 @@ def _registered_image(
 
 @dataclass(frozen=True)
 class _RegisteredRegions:
-    """Semantic labels below, instances on top; ids are contiguous in both."""
+    """Semantic labels below, instances on top; ids are contiguous in both. Pixels of a thing below are a crowd."""
 
     annotations: Sequence[Mapping[str, Any]]
     map_file: str | None
@@ -101,7 +101,7 @@ class _RegisteredRegions:
             if ids.shape != size:
                 raise ValueError(f"{self.map_file} has (height, width) {ids.shape}, the image {size}")
             below, unlisted = regions_of_ids(ids, self._stuff_row)
-            regions += [Region(r.category, r.mask, z=float("-inf")) for r in below]
+            regions += [replace(r, z=float("-inf")) for r in below]
             dropped.update(unlisted)
         for row in self.annotations:
             dataset_row = {**row, "category_id": self.things.get(row["category_id"])}
@@ -112,7 +112,7 @@ class _RegisteredRegions:
     def _stuff_row(self, value: int) -> MapRow:
         if value in self.void:
             return None
-        return (self.stuff[value], False) if value in self.stuff else f"label {value}"
+        return (self.stuff[value], True) if value in self.stuff else f"label {value}"
 
 
 def _with_rle(row: dict[str, Any]) -> dict[str, Any]:

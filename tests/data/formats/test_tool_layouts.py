@@ -3,81 +3,15 @@
 import base64
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
+from tool_drawing import BOXES, CLASSES, ON_TOP, H, W, areas, converted, corners, drawn, image, save, write_labelme
 
-from panoptic_fpn_ext.data.convert import build_parser, convert_description, parse_description
-from panoptic_fpn_ext.data.formats import FORMATS
 from panoptic_fpn_ext.data.formats.regions import mask_of_polygons
-from panoptic_fpn_ext.panoptic_png import id2rgb, read_panoptic_png
-
-H, W = 12, 16
-# Visible parts: road, two cars, a person on the second car; the first row is unlabelled.
-ROAD, CAR, OTHER, PERSON = (0, 1, 16, 12), (1, 2, 5, 8), (8, 4, 14, 9), (9, 3, 11, 10)
-BOXES = [("road", ROAD), ("car", CAR), ("car", OTHER), ("person", PERSON)]
-CLASSES = ["road", "car", "person"]
-
-
-def drawn() -> tuple[np.ndarray, np.ndarray]:
-    """Class from 1, 0 for void, and number of the instance from 1, 0 for stuff."""
-    semantic, instance = np.zeros((H, W), np.uint8), np.zeros((H, W), np.uint8)
-    for number, (name, (x0, y0, x1, y1)) in enumerate(BOXES):
-        semantic[y0:y1, x0:x1] = CLASSES.index(name) + 1
-        instance[y0:y1, x0:x1] = number
-    return semantic, instance
-
-
-def areas() -> list[tuple[str, int]]:
-    semantic, instance = drawn()
-    keys, counts = np.unique(semantic.astype(int) * 10 + instance, return_counts=True)
-    return sorted((CLASSES[k // 10 - 1], int(n)) for k, n in zip(keys, counts, strict=True) if k)
-
-
-def save(path: Path, pixels: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def image(path: Path) -> Path:
-    return save(path, np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8))
-
-
-def converted(text: str, lines: list[str] | None = None) -> dict[str, list[list[tuple[str, int]]]]:
-    """Names and areas of the segments of each image, by part."""
-    kept = lines if lines is not None else []
-    parts = convert_description(parse_description(f"{text} --processes 1"), kept.append)
-    found = {}
-    for part, path in parts.items():
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        names = {c["id"]: c["name"] for c in content["categories"]}
-        found[part] = []
-        for row in content["annotations"]:
-            ids = read_panoptic_png(str(Path(path).with_suffix("") / row["file_name"]))
-            found[part].append(
-                sorted((names[s["category_id"]], int((ids == s["id"]).sum())) for s in row["segments_info"])
-            )
-    return found
-
-
-def corners(box: tuple[int, int, int, int]) -> list[list[float]]:
-    x0, y0, x1, y1 = box
-    return [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
-
-
-def write_labelme(path: Path, **extra: object) -> None:
-    shapes = [{"label": n, "points": corners(b), "shape_type": "polygon", "flags": {}} for n, b in BOXES]
-    shapes[1] |= {"shape_type": "oriented_rectangle"}
-    content = {"version": "6.3.1", "shapes": shapes, "imageHeight": H, "imageWidth": W, "imageData": None, **extra}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
-
-
-ON_TOP = "--things car,person --layers 'road < car < person'"
+from panoptic_fpn_ext.panoptic_png import id2rgb
 
 
 def test_labelme_with_images_elsewhere_and_embedded(tmp_path):
@@ -281,93 +215,3 @@ def test_polygons_are_filled_as_cocos_own_tools_fill_them(seed):
         if found is not None:
             found.window(whole)[...] = found.mask
         assert np.array_equal(whole, expected)
-
-
-def _regions(split: bool) -> list[dict[str, object]]:
-    """Results of Label Studio, of polygons and bitmasks; ``split`` keeps the label apart from the outline."""
-    results: list[dict[str, object]] = [{"id": "day", "type": "choices", "value": {"choices": ["sunny"]}}]
-    for i, (name, box) in enumerate(BOXES):
-        if name == "person":
-            mask = np.zeros((H, W, 4), np.uint8)
-            mask[box[1] : box[3], box[0] : box[2], 3] = 255
-            png = io.BytesIO()
-            Image.fromarray(mask).save(png, "PNG")
-            kind = "bitmask"
-            value = {"imageDataURL": f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"}
-        else:
-            kind, value = "polygon", {"points": (np.array(corners(box)) / (W, H) * 100).tolist(), "closed": True}
-        common = {"id": str(i), "original_width": W, "original_height": H}
-        if split:
-            results.append({**common, "type": kind, "value": value})
-            results.append({**common, "type": "labels", "value": {**value, "labels": [name]}})
-        else:
-            results.append({**common, "type": f"{kind}labels", "value": {**value, f"{kind}labels": [name]}})
-    return results
-
-
-@pytest.mark.parametrize("split", [False, True])
-def test_label_studio_with_labels_apart_and_images_in_folders(split, tmp_path):
-    tasks = []
-    for i, folder in enumerate(("a", "b")):
-        image(tmp_path / "images" / folder / "x.jpg")
-        data = {"note": "see v1.2", "image": f"/data/local-files/?d=shots/{folder}/x.jpg"}
-        tasks.append({"id": i, "data": data, "annotations": [{"result": _regions(split)}]})
-    (tmp_path / "export.json").write_text(json.dumps(tasks))
-    lines: list[str] = []
-    found = converted(f"label-studio {tmp_path}/export.json --output {tmp_path}/out {ON_TOP}", lines)
-    assert found == {"all": [areas(), areas()]} and "Dropped" not in "\n".join(lines)
-    assert (tmp_path / "out" / "images" / "b" / "x.jpg").is_file()
-
-
-def test_cityscapes_of_cvat_keeps_the_endings_and_names_of_parts(tmp_path):
-    semantic, instance = drawn()
-    image(tmp_path / "leftImg8bit" / "Validation" / "a_leftImg8bit.jpg")
-    ids = np.where(instance > 0, semantic.astype(np.uint16) * 1000 + instance, semantic).astype(np.uint16)
-    save(tmp_path / "gtFine" / "Validation" / "a_gtFine_instanceIds.png", ids)
-    (tmp_path / "label_colors.txt").write_text("0 0 0 background\n1 1 1 road\n2 2 2 car\n3 3 3 person\n")
-    lines: list[str] = []
-    found = converted(f"cityscapes {tmp_path} --things car,person --output {tmp_path}/out", lines)
-    assert found == {"val": [areas()]} and "Dropped" not in "\n".join(lines)
-
-
-def test_kitti_step_has_parts(tmp_path):
-    semantic, instance = drawn()
-    red = np.array([255, 0, 13, 11], np.uint8)[semantic]
-    for part in ("train", "val"):
-        image(tmp_path / "images" / part / "0001" / "000000.png")
-        path = tmp_path / "panoptic_maps" / part / "0001" / "000000.png"
-        save(path, np.stack([red, np.zeros_like(red), instance], 2))
-    image(tmp_path / "images" / "test" / "0002" / "000000.png")
-    found = converted(f"kitti-step {tmp_path}/images {tmp_path}/panoptic_maps --output {tmp_path}/out")
-    assert found == {"train": [areas()], "val": [areas()]}
-
-
-def test_lists_of_yolo_name_images_in_folders(tmp_path):
-    """As CVAT writes them, below ``data``; two images have one file name."""
-    lines = ["0 " + " ".join(str(v) for v in (np.array(corners(ROAD)) / (W, H)).ravel())]
-    for folder in ("a", "b"):
-        image(tmp_path / "images" / "Train" / folder / "x.jpg")
-        (tmp_path / "labels" / "Train" / folder).mkdir(parents=True)
-        (tmp_path / "labels" / "Train" / folder / "x.txt").write_text(lines[0])
-    (tmp_path / "Train.txt").write_text("data/images/Train/a/x.jpg\nimages/Train/b/x.jpg\n")
-    (tmp_path / "data.yaml").write_text("Train: Train.txt\npath: .\nnames: {0: road}\n")
-    assert converted(f"yolo {tmp_path} --stuff road")["all"] == [[("road", 176)]] * 2
-
-
-def test_images_without_masks_are_counted(tmp_path):
-    for name in ("a", "b"):
-        image(tmp_path / "images" / f"{name}.png")
-    save(tmp_path / "masks" / "a" / "car_1.png", np.full((H, W), 255, np.uint8))
-    lines: list[str] = []
-    converted(f"masks {tmp_path}/masks --images {tmp_path}/images --output {tmp_path}/out", lines)
-    assert f"Left out: 1 images without a folder of masks, such as {tmp_path}/images/b.png." in lines
-
-
-@pytest.mark.parametrize("format_name", list(FORMATS))
-def test_the_help_says_what_each_argument_is(format_name, capsys):
-    with pytest.raises(SystemExit):
-        build_parser().parse_args([format_name, "--help"])
-    said = capsys.readouterr().out
-    assert "`" not in said and ":data:" not in said
-    helps = {a.dest: a.help for a in build_parser()._subparsers._group_actions[0].choices[format_name]._actions}
-    assert all(helps.values())
