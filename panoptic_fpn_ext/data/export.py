@@ -2,11 +2,12 @@
 
 For example::
 
-    python -m panoptic_fpn_ext.data.export coco panoptic_val.json panoptic_val --output exported
+    python -m panoptic_fpn_ext.data.export coco panoptic_val.json panoptic_val --images images --output exported
 
 ``coco`` is a COCO instances JSON with run-length masks of things and crowds, and PNGs of stuff category ids;
 ``semantic-instance`` is a pair of PNGs an image with a table of labels; ``cityscapes`` is ``gtFine`` with instance ids
-and ``label_colors.txt``. ``python -m panoptic_fpn_ext.data.convert`` reads all three back, exactly to the pixel.
+and ``label_colors.txt``. With ``--images`` the images are linked where each has them. ``python -m
+panoptic_fpn_ext.data.convert`` reads all three back, exactly to the pixel.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from ..coco_json import read_panoptic
 from ..command import run_command
 from ..panoptic_map import check_panoptic_map, relabel
 from ..panoptic_png import read_panoptic_png
-from .formats.conversion import write_json
+from .formats.conversion import place_image, write_json
+from .formats.id_maps import is_void
 
 __all__ = ["TARGETS", "export"]
 
@@ -38,13 +40,16 @@ _FIRST_INSTANCE = 1000
 _Row = dict[str, Any]
 
 
-def export(target: str, panoptic_json: str, pngs: str, output: str, *, processes: int = 0) -> None:
+def export(
+    target: str, panoptic_json: str, pngs: str, output: str, *, images: str | None = None, processes: int = 0
+) -> None:
     """Write a dataset in another format.
 
     Args:
         target: a name of :data:`TARGETS`.
         panoptic_json, pngs: as of ``register_coco_panoptic``.
         output: folder; made if it does not exist.
+        images: folder of the images, to be linked into the output, for tools that want them there.
         processes: how many; 0 for one a core.
 
     Raises:
@@ -64,7 +69,20 @@ def export(target: str, panoptic_json: str, pngs: str, output: str, *, processes
     work = _Export(rows, pngs, write.image)
     processes = min(processes or os.cpu_count() or 1, len(rows))
     loader = DataLoader(work, batch_size=None, num_workers=processes if processes > 1 else 0, collate_fn=_as_it_is)
+    if images is not None:
+        _place_images([image["file_name"] for image, _ in rows], images, os.path.join(output, write.images))
     write.finish(list(tqdm(loader, total=len(rows), desc=f"Export to {output}", unit="image")))
+
+
+def _place_images(names: Sequence[str], folder: str, target: str) -> None:
+    """Link images, or say which are missing; ``target`` has ``{}`` for the name without its ending."""
+    missing = [name for name in names if not os.path.isfile(os.path.join(folder, name))]
+    if missing:
+        raise ValueError(f"{folder} lacks {len(missing)} of {len(names)} images, such as {missing[0]!r}.")
+    for name in names:
+        place_image(
+            os.path.join(folder, name), target.replace("{}", _stem(name)) + os.path.splitext(name)[1], copy=False
+        )
 
 
 class _Export(Dataset[Any]):
@@ -104,6 +122,8 @@ def _write_ids(path: str, ids: npt.NDArray[np.integer]) -> None:
 class _Coco:
     """``instances.json``, and ``stuff/`` if there is stuff, whose category ids must be 1 to 254."""
 
+    images = "images/{}"
+
     def __init__(self, content: _Row, output: str) -> None:
         self._categories = {row["id"]: row for row in content["categories"]}
         self._content, self._output = content, output
@@ -142,6 +162,8 @@ def _instance(image: _Row, segment: _Row, mask: npt.NDArray[np.bool_]) -> _Row:
 
 class _Numbered:
     """What formats with numbered instances have in common: 1, 2, … in a category of things, 0 for crowds and stuff."""
+
+    images = "images/{}"
 
     def __init__(self, content: _Row, output: str) -> None:
         self._categories = content["categories"]
@@ -192,12 +214,17 @@ class _Cityscapes(_Numbered):
     The labels are the lines of ``label_colors.txt``, counted from 0, the first of which is background.
     """
 
+    images = "leftImg8bit/default/{}_leftImg8bit"
+
     def __init__(self, content: _Row, output: str) -> None:
         super().__init__(content, output)
         if len(self._categories) > _MAX_UINT16 // _FIRST_INSTANCE - 1:
             raise ValueError(
                 f"16-bit instance ids of Cityscapes' kind hold 64 categories, not {len(self._categories)}."
             )
+        void = [row["name"] for row in self._categories if is_void(row["name"])]
+        if void:
+            raise ValueError(f"Readers of this format take {', '.join(void)} for void: give the category another name.")
         self._labels = {row["id"]: label for label, row in enumerate(self._categories, start=1)}
 
     def image(self, image: _Row, segments: Sequence[_Row], ids: npt.NDArray[np.int32]) -> None:
@@ -242,6 +269,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("json", help="the panoptic JSON")
     parser.add_argument("pngs", help="folder of its panoptic PNGs")
     parser.add_argument("--output", required=True, help="folder of the result")
+    parser.add_argument("--images", help="folder of its images, which are linked into the result")
     parser.add_argument("--processes", type=int, default=0, help="default: one a core")
     return parser
 
@@ -249,7 +277,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     args = _parser().parse_args(arguments)
-    export(args.target, args.json, args.pngs, args.output, processes=args.processes)
+    export(args.target, args.json, args.pngs, args.output, images=args.images, processes=args.processes)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 
 HOW_TO_REGISTER = (
     "Register it with panoptic_fpn_ext.data.register_coco_panoptic, or on the command line with --register NAME "
-    "IMAGE_ROOT PANOPTIC_ROOT PANOPTIC_JSON."
+    "IMAGE_ROOT PANOPTIC_ROOT PANOPTIC_JSON. A --data whose description has --split 0.8/0.2, or two --data, make "
+    "user_train and user_val."
 )
 
 

@@ -25,7 +25,7 @@ from .labels import Labels
 from .regions import Source, SourceImage
 from .splits import WHOLE, split_images
 
-__all__ = ["EMPTY", "Conversion", "Report", "convert", "said", "write_json"]
+__all__ = ["EMPTY", "Conversion", "Report", "convert", "place_image", "said", "write_json"]
 
 
 def said(error: Exception) -> str:
@@ -203,7 +203,7 @@ def _convert_image(
     png_name = f"{os.path.splitext(image.name)[0]}.png"
     _write_png(os.path.join(folder, png_name), panoptic)
     if image.content is None:
-        _place_image(image.path, target, copy)
+        place_image(image.path, target, copy)
     _count(report, panoptic, segments)
     if not segments:
         report.empty, report.examples[EMPTY] = 1, image.path
@@ -246,8 +246,8 @@ def _write_image(content: bytes, target: str) -> str:
     return target
 
 
-def _place_image(source: str, target: str, copy: bool) -> None:
-    """Link or copy an image; what is there already and is the same stays."""
+def place_image(source: str, target: str, copy: bool) -> None:
+    """Link or copy an image into folders that are made; what is there already and is the same stays."""
     source = os.path.abspath(source)
     if os.path.lexists(target):
         if os.path.exists(target) and os.path.samefile(source, target):
