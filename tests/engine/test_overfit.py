@@ -83,19 +83,27 @@ def test_what_overfitting_does_not_go_with(tmp_path: Path, extra: tuple[str, ...
         project_script("panoptic_fpn/train_net.py").main(_args(dataset, tmp_path / "out", images=0))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_ends_it_at_once_and_suggests_nothing_that_is_refused(tmp_path: Path, monkeypatch, number):
+@pytest.fixture
+def default_interrupt():
+    """A shell that starts its tests in the background has SIGINT ignored in them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("default_interrupt")
+def test_an_interruption_ends_it_at_once_and_suggests_nothing_that_is_refused(tmp_path: Path, monkeypatch):
     dataset = TinyDataset(tmp_path / "data")
     ended = []
 
     def interrupt(*_) -> None:
-        ended.append(number)
+        ended.append(True)
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(StopWhenLearnt, "after_step", interrupt)
     with pytest.raises(KeyboardInterrupt):
         project_script("panoptic_fpn/train_net.py").main(_args(dataset, tmp_path / "out"))
-    assert ended == [number]
+    assert ended == [True]
     assert "--resume" not in (tmp_path / "out" / "overfit" / "log.txt").read_text()
 
 
