@@ -80,7 +80,8 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_argument("--leave-out", type=_names, default=[], help="categories whose pixels are void")
     common.add_argument("--unlabelled", help="stuff category of unlabelled pixels (default: they are void)")
     common.add_argument("--split", type=_shares, default={}, help="shares of train/val/test, such as 0.8/0.1/0.1")
-    common.add_argument("--group", help="regular expression: images where it finds the same stay in one part")
+    group = "regular expression: images where it finds the same stay in one part"
+    common.add_argument("--group", type=_expression, help=group)
     common.add_argument("--copy", action="store_true", help="copy the images instead of linking them")
     common.add_argument("--processes", type=int, default=0, help="default: one a core")
     common.add_argument("--max-image-pixels", type=int, default=0, help="most pixels of an image (default: Pillow's)")
@@ -88,6 +89,14 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"a regular expression is needed, but {text!r} is none: {error}") from error
+    return text
 
 
 def _shares(text: str) -> dict[str, float]:

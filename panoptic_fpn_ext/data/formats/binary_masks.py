@@ -33,7 +33,10 @@ def read_masks(
         ValueError: there are no such folders, or a mask whose name has no label.
     """
     folders = sorted(f for f in os.listdir(root) if os.path.isdir(os.path.join(root, f)))
-    expression = re.compile(pattern)
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"--pattern must be a regular expression, but {pattern!r} is none: {error}.") from error
     ids: dict[str, int] = {}
     found = []
     for folder in folders:

@@ -114,9 +114,10 @@ def convert(source: Source, conversion: Conversion, output: str) -> dict[str, Re
         whole = Report()
         for report in reports.values():
             whole.add(report)
+        reasons = "; ".join([_reasons(whole) or "nothing is annotated", *source.notes])
         raise ValueError(
-            f"No image has a segment, such as {source.images[0].path}: {_reasons(whole) or 'nothing is annotated'}. "
-            "Are these its annotations, and is the table of labels theirs?"
+            f"No image has a segment, such as {source.images[0].path}: {reasons}. Are these its annotations, and is "
+            "the table of labels theirs?"
         )
     return reports
 

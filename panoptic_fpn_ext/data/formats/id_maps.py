@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 
+_LOOKED_AT = 10  # files
 _INSTANCES = 2**20  # more than any image has; a key is the semantic id times this, and the instance id
 
 Ids = npt.NDArray[np.int32]
@@ -201,7 +202,20 @@ def read_coco_stuff(images: str, maps: str, labels: str, shift: str | int = 0) -
     known = {row["id"] - shift: row["id"] for row in categories}
     void = {255, *(row["id"] - shift for row in read_table(labels)), -shift} - known.keys()
     found = paired(images, maps, "", "", None, partial(MapRegions, encoding="semantic", known=known, void=void))
-    return Source(categories, found, [labels], things_by_default=False)
+    notes = [] if shift else _notes_on_shift([path for image in found for path in image.files])
+    return Source(categories, found, [labels], things_by_default=False, notes=notes)
+
+
+def _notes_on_shift(maps: Sequence[str]) -> list[str]:
+    """Pixelmaps have no 255; with the ids of stuffthingmaps every class would be the one before it."""
+    for path in maps[:_LOOKED_AT]:
+        try:
+            has_255 = 255 in read_ids(path)
+        except ValueError:
+            continue
+        if has_255:
+            return [f"pixels of 255, as {path} has them. Only stuffthingmaps have such, and they need --shift 1"]
+    return []
 
 
 def read_semantic_instance(images: str, semantic: str, instances: str, labels: str) -> Source:

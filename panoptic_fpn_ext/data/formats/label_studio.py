@@ -72,15 +72,16 @@ def _label_studio_image(
         return SourceImage(name, result_name(name), problem=f"a result is none of Label Studio's ({error})")
     size = sizes.pop() if len(sizes) == 1 else None
     base = os.path.basename(name)
+    problem = ""
     for candidate in (name, name.removesuffix(base) + base.split("-", 1)[-1]):  # uploads get a prefix "1a2b3c4d-"
         try:
             path = index.find(candidate)
         except ValueError as error:
-            message = str(error)
+            problem = problem or str(error)
             continue
         regions = partial(regions_of_shapes, shapes=shapes, ids=names.ids, relative=True)
         return SourceImage(path, index.below(path), regions, size)
-    return SourceImage(name, result_name(name), problem=message)
+    return SourceImage(name, result_name(name), problem=problem)
 
 
 def _linked_name(link: str) -> str:

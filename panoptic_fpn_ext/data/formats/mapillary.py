@@ -30,11 +30,13 @@ def read_mapillary(root: str, version: str | None = None) -> Source:
     Raises:
         ValueError: the folders are not there.
     """
-    there = [v for v in (version,) if v] or [v for v in _VERSIONS if os.path.isfile(f"{root}/config_{v}.json")]
-    version = (there or _VERSIONS)[0]
+    there = [v for v in _VERSIONS if os.path.isfile(f"{root}/config_{v}.json")]
+    version = f"v{version.removeprefix('v')}" if version else (there or _VERSIONS)[0]
     config = os.path.join(root, f"config_{version}.json")
     if not os.path.isfile(config):
         config = os.path.join(root, "config.json")
+    if not os.path.isfile(config):
+        raise ValueError(f"There is neither config_{version}.json nor config.json in {root}: is it the dataset's root?")
     content = load_json(config)
     labels = content.get("labels") if isinstance(content, Mapping) else None
     if not isinstance(labels, list):

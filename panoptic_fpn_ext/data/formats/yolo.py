@@ -25,7 +25,8 @@ def read_yolo(description: str, images: str | None = None) -> Source:
 
     Args:
         description: the YAML, the ``classes.txt``, or the folder of one of them.
-        images: folder of the images; as the YAML says, or ``images`` beside it, if not given.
+        images: folder that the YAML's paths are below, or of the images where it names none; its own folder, and
+            ``images`` there, if not given.
 
     Raises:
         ValueError: the YAML has no names or no images.
@@ -74,16 +75,16 @@ def _images(
     content: Mapping[str, Any], description: str, images: str | None, regions: Callable[..., Any]
 ) -> tuple[list[SourceImage], list[str]]:
     """Images of all parts, and what is missing; where there are several, a part is a folder of the result."""
-    root = images or _yolo_root(description, content)
-    folder = os.path.dirname(os.path.abspath(description))
+    folder = os.path.abspath(images or os.path.dirname(os.path.abspath(description)))
+    root = folder if images else _yolo_root(description, content)
     parts = {str(key): value for key, value in content.items() if part_name(str(key)) in _PARTS and value}
-    parts = parts or {"all": images or os.path.join(folder, "images")}  # as Label Studio and supervision write it
+    parts = parts or {"all": folder if images else f"{folder}/images"}  # as Label Studio and supervision write it
     found, notes = [], []
     for part, entries in parts.items():
         split = part_name(part)
         listed = _yolo_images(entries, root, folder)
         if not listed:
-            notes.append(f"{part}: there is no image in {entries}")
+            notes.append(f"{part}: there is no image in {entries} of {root}")
         for path, relative in listed:
             name = relative if len(parts) == 1 else f"{split}/{relative}"
             own = partial(regions, path=_labels_of(path))

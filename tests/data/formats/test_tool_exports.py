@@ -127,3 +127,48 @@ def test_stuff_maps_with_a_table_of_their_own(tmp_path):
     assert found == {"all": [sorted([*areas(), ("car", 5)])]} and "Dropped" not in "\n".join(lines)
     [annotation] = json.loads((tmp_path / "out" / "panoptic.json").read_text())["annotations"]
     assert [s["area"] for s in annotation["segments_info"] if s["iscrowd"]] == [5]
+
+
+def test_stuffthingmaps_without_their_shift_are_said(tmp_path):
+    """With the ids of the table, every class would be the one before it."""
+    semantic, _ = drawn()
+    image(tmp_path / "images" / "a.jpg")
+    save(tmp_path / "maps" / "a.png", np.where(semantic == 0, 255, semantic - 1).astype(np.uint8))
+    (tmp_path / "labels.txt").write_text("0: unlabeled\n1: road\n2: car\n3: person\n")
+    lines: list[str] = []
+    text = f"coco-stuff {tmp_path}/images {tmp_path}/maps {tmp_path}/labels.txt --output {tmp_path}/out"
+    converted(text, lines)
+    assert "they need --shift 1" in lines[-1]
+    lines.clear()
+    converted(f"{text} --shift 1", lines)
+    assert "--shift" not in "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("masks {root} --pattern '('", r"--pattern must be a regular expression, but '\(' is none"),
+        ("masks {root} --group '('", r"--group: a regular expression is needed, but '\(' is none"),
+        ("mapillary {root} --version 2.0", r"neither config_v2\.0\.json nor config\.json"),
+        ("cityscapes {root}", "is '.*' the dataset's root"),
+        ("coco {root}/panoptic.json", "by 'panoptic .*panoptic.json PNGS IMAGES'"),
+        ("yolo {root} --images {root}/elsewhere", "there is no image in train of .*elsewhere"),
+    ],
+)
+def test_mistakes_are_one_line_with_a_remedy(text, says, tmp_path):
+    image(tmp_path / "train" / "a.png")
+    (tmp_path / "data.yaml").write_text("train: train\nnames: [road]\n")
+    row = {"image_id": 1, "file_name": "a.png", "segments_info": []}
+    (tmp_path / "panoptic.json").write_text(json.dumps({"images": [], "annotations": [row], "categories": []}))
+    with pytest.raises(ValueError, match=says):
+        converted(text.format(root=tmp_path))
+
+
+def test_images_of_yolo_in_a_folder_that_is_named(tmp_path, monkeypatch):
+    """Relative to where the command runs, not to the labels' names."""
+    image(tmp_path / "images" / "a.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("0 0 0 1 0 1 1 0 1\n")
+    (tmp_path / "classes.txt").write_text("road\n")
+    monkeypatch.chdir(tmp_path)
+    assert converted("yolo classes.txt --images images --stuff road --output out") == {"all": [[("road", H * W)]]}
