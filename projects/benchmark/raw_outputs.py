@@ -16,26 +16,26 @@ MASK_SIZE = 28
 Kind = Literal["smooth", "noise"]
 
 
-def draw_logits(kind: Kind) -> torch.Tensor:
+def draw_logits(kind: Kind, size: tuple[int, int] = LOGITS_SIZE) -> torch.Tensor:
     """Float (C, h, w): some fifty regions with ragged borders, or noise, in which every pixel is a border."""
     if kind == "noise":
-        return torch.randn(NUM_CLASSES, *LOGITS_SIZE) * 3
-    regions = F.interpolate(torch.randn(1, NUM_CLASSES, 6, 8), size=LOGITS_SIZE, mode="bicubic")[0]
+        return torch.randn(NUM_CLASSES, *size) * 3
+    regions = F.interpolate(torch.randn(1, NUM_CLASSES, 6, 8), size=size, mode="bicubic")[0]
     return regions * 8 + torch.randn_like(regions) * 0.3
 
 
-def draw_instances(count: int) -> Instances:
+def draw_instances(count: int, size: tuple[int, int] = IMAGE_SIZE) -> Instances:
     """Round objects with boxes of 40 to 600 px, anywhere; scores fall evenly from 0.99 to 0.05."""
-    height, width = IMAGE_SIZE
+    height, width = size
     centres = torch.rand(count, 2) * torch.tensor([width, height])
     side, aspect = 150 * (torch.randn(count) * 0.7).exp(), (torch.randn(count) * 0.4).exp()
     half = torch.stack([side * aspect, side / aspect], dim=1) / 2
     boxes = Boxes(torch.cat([centres - half, centres + half], dim=1))
-    boxes.clip(IMAGE_SIZE)
+    boxes.clip(size)
     axis = torch.linspace(-1, 1, MASK_SIZE)
     radius = (axis[:, None] ** 2 + axis**2).sqrt()
     return Instances(
-        IMAGE_SIZE,
+        size,
         pred_boxes=boxes,
         scores=torch.linspace(0.99, 0.05, count),
         pred_classes=torch.randint(NUM_THINGS, (count,)),
