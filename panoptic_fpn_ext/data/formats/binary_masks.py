@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from .files import IMAGE_ENDINGS, images_below, read_ids, stem
+from .files import CONVERSION_RECORD, IMAGE_ENDINGS, images_below, read_ids, stem
 from .regions import Region, Source, SourceImage, mask_of_array
 
 __all__ = ["read_masks"]
@@ -32,7 +32,7 @@ def read_masks(
     Raises:
         ValueError: there are no such folders, or a mask whose name has no label.
     """
-    folders = sorted(f for f in os.listdir(root) if os.path.isdir(os.path.join(root, f)))
+    folders = [f for f in sorted(os.listdir(root)) if _has_masks(os.path.join(root, f))]
     try:
         expression = re.compile(pattern)
     except re.error as error:
@@ -60,7 +60,14 @@ def read_masks(
         raise ValueError(f"There is no folder with masks in {root}.")
     alone = _without_masks(root, images, found)
     notes = [f"{len(alone)} images without a folder of masks, such as {alone[0]}"] if alone else []
-    return Source([{"id": i, "name": name} for name, i in ids.items()], found, [root], notes=notes)
+    return Source([{"id": i, "name": name} for name, i in ids.items()], found, [], notes=notes)
+
+
+def _has_masks(path: str) -> bool:
+    """Whether it may be a folder of masks: not a hidden one, nor what a conversion wrote beside them."""
+    if not os.path.isdir(path) or os.path.basename(path).startswith("."):
+        return False
+    return not any(name.startswith(CONVERSION_RECORD) for name in os.listdir(path))
 
 
 def _without_masks(root: str, images: str | None, found: Sequence[SourceImage]) -> list[str]:

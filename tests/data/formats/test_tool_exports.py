@@ -89,8 +89,11 @@ def test_images_without_masks_are_counted(tmp_path):
         image(tmp_path / "images" / f"{name}.png")
     save(tmp_path / "masks" / "a" / "car_1.png", np.full((H, W), 255, np.uint8))
     lines: list[str] = []
-    converted(f"masks {tmp_path}/masks --images {tmp_path}/images --output {tmp_path}/out", lines)
+    converted(f"masks {tmp_path}/masks --images {tmp_path}/images", lines)
     assert f"Left out: 1 images without a folder of masks, such as {tmp_path}/images/b.png." in lines
+    assert not any("image left out" in line for line in lines)
+    converted(f"masks {tmp_path}/masks --images {tmp_path}/images", lines)
+    assert lines[-1].endswith("is up to date.")
 
 
 @pytest.mark.parametrize("format_name", list(FORMATS))
