@@ -32,6 +32,7 @@ from .formats.splits import groups_of
 __all__ = ["CONVERSION_RECORD", "Description", "build_parser", "convert_description", "parse_description"]
 
 _SPLIT_NAMES = ("train", "val", "test")
+_SHARES_ROUNDING = 0.011  # three thirds may be 0.33/0.33/0.33
 
 Description = argparse.Namespace
 
@@ -106,6 +107,8 @@ def _shares(text: str) -> dict[str, float]:
         raise argparse.ArgumentTypeError(f"shares such as 0.8/0.1/0.1 are needed, got {text!r}") from error
     if not 2 <= len(shares) <= len(_SPLIT_NAMES) or min(shares) <= 0:
         raise argparse.ArgumentTypeError(f"two or three shares above 0 are needed, got {text!r}")
+    if max(shares) < 1 and abs(sum(shares) - 1) > _SHARES_ROUNDING:
+        raise argparse.ArgumentTypeError(f"shares must sum to 1, those of {text!r} sum to {sum(shares):g}")
     return dict(zip(_SPLIT_NAMES, shares, strict=False))
 
 

@@ -270,7 +270,8 @@ class Trainer(DefaultTrainer):
             if not loader_options:  # the board has one result an iteration, the plain one
                 write_to_board(evaluator)
             if comm.is_main_process():
-                logging.getLogger(__name__).info(f"Evaluation results for {name} in csv format:")
+                # Of the logger that prints what follows, which goes to the log only.
+                logging.getLogger(print_csv_format.__module__).info(f"Evaluation results for {name} in csv format:")
                 print_csv_format(results[name])
         return results if len(results) != 1 else next(iter(results.values()))
 

@@ -6,6 +6,7 @@ Needs numpy, Pillow and onnxruntime (.onnx), openvino (.xml) or torch and torchv
 import argparse
 import functools
 import json
+import os
 import sys
 import zipfile
 from typing import Any
@@ -101,10 +102,29 @@ def decode(entries: dict[str, str]) -> dict[str, Any]:
     return {key: json.loads(value) for key, value in entries.items()}
 
 
+def read_rgb(photo: str) -> Any:
+    """uint8 (H, W, 3), upright; of 16-bit grey the 8 highest bits."""
+    try:
+        with Image.open(photo) as image:
+            upright = ImageOps.exif_transpose(image)
+    except Exception as error:  # Pillow's own, and those of what a broken file leads to
+        sys.exit(f"{photo} cannot be read as an image: {error}.")
+    if upright.mode.startswith("I;16") or (upright.mode == "I" and photo.lower().endswith(".png")):
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    if upright.mode in ("I", "F"):
+        sys.exit(f"{photo} has mode {upright.mode}, which has no black and white: save it with 8 bits.")
+    return np.asarray(upright.convert("RGB"))
+
+
 def main(model: str, photo: str, overlay: str = "", precision: str = "float32") -> None:
     """Print the segments of a photo and, on request, draw them over it."""
+    for path, folder in ((model, False), (photo, False), (os.path.dirname(overlay) or ".", True)):
+        if not (os.path.isdir(path) if folder else os.path.isfile(path)):
+            sys.exit(f"There is no {'folder' if folder else 'file'} {path}.")
+    if overlay and os.path.splitext(overlay)[1].lower() not in Image.registered_extensions():
+        sys.exit(f"Nothing says which format {overlay} is to have: name it {overlay}.png.")
+    rgb = read_rgb(photo)
     predict, description = load(model, precision)
-    rgb = np.asarray(ImageOps.exif_transpose(Image.open(photo)).convert("RGB"))
     image = rgb[:, :, ::-1] if description["input_format"] == "BGR" else rgb
     panoptic_seg, ids, categories, _, scores, areas, boxes = predict(np.ascontiguousarray(image))
     rows = {row["id"]: row for row in description["categories"]}
@@ -112,7 +132,7 @@ def main(model: str, photo: str, overlay: str = "", precision: str = "float32") 
     for id_, category, score, area, box in zip(ids, categories, scores, areas, boxes, strict=True):
         row = rows[int(category)]
         colors[id_] = row["color"]
-        place = f"  score {score:.2f}  box {box.round(1).tolist()}" if row["isthing"] else ""
+        place = f"  score {score:.2f}  box {', '.join(f'{x:.1f}' for x in box)}" if row["isthing"] else ""
         print(f"{id_:4d}  {row['name']}  {area} px{place}")  # noqa: T201
     if overlay:
         Image.fromarray(rgb // 2 + colors[panoptic_seg] // 2).save(overlay)

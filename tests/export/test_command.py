@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from panoptic_fpn_ext.data import read_image
 from panoptic_fpn_ext.export import predict
 from panoptic_fpn_ext.export.__main__ import main
 from panoptic_fpn_ext.export.self_check import check_agreement
@@ -33,11 +35,45 @@ def test_an_unknown_format_is_refused(tmp_path):
 def test_predict_py_needs_no_pytorch():
     source = Path(predict.__file__).read_text(encoding="utf-8")
     lines = [line.split() for line in source.splitlines() if line.strip().startswith(("import ", "from "))]
-    assert {words[1] for words in lines} == {"argparse", "functools", "json", "sys", "typing"} | {
+    assert {words[1] for words in lines} == {"argparse", "functools", "json", "os", "sys", "typing"} | {
         *("zipfile", "numpy", "PIL"),
         *("onnxruntime", "openvino"),  # one of these, or for .pt2 the next two
         *("torch", "torchvision"),
     }
+
+
+def test_predict_py_reads_images_as_the_package_does(tmp_path):
+    values = np.linspace(0, 65535, 12 * 9).reshape(12, 9)
+    kinds = {"grey16.png": values.astype(np.uint16), "grey8.png": (values / 257).astype(np.uint8)}
+    for name, array in kinds.items():
+        Image.fromarray(array).save(tmp_path / name)
+        np.testing.assert_array_equal(predict.read_rgb(str(tmp_path / name)), read_image(str(tmp_path / name), "RGB"))
+    Image.fromarray(values.astype(np.float32)).save(tmp_path / "float.tif")
+    (tmp_path / "text.jpg").write_text("no image")
+    for name, said in (
+        ("float.tif", "no black and white"),
+        ("text.jpg", "cannot be read"),
+        ("none.jpg", "cannot be read"),
+    ):
+        with pytest.raises(SystemExit, match=said):
+            predict.read_rgb(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("none.onnx", "photo.png"), "no file none.onnx"),
+        (("model.onnx", "none.png"), "no file none.png"),
+        (("model.onnx", "photo.png", "none/overlay.png"), "no folder none"),
+        (("model.onnx", "photo.png", "overlay"), "overlay.png"),
+    ],
+)
+def test_predict_py_says_what_is_missing_before_it_loads_a_model(tmp_path, monkeypatch, names, said):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("photo.png")
+    Path("model.onnx").touch()
+    with pytest.raises(SystemExit, match=said):
+        predict.main(*names)
 
 
 def _predictor(panoptic_seg: list[list[int]], *segments: tuple[int, float]) -> Any:
