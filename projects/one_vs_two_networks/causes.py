@@ -1,0 +1,94 @@
+#!/usr/bin/env python
+"""Why does one network lose here, where the paper's does not? Two networks and one, with one thing changed at a time.
+
+    causes.py [--seeds N] [--only NAME …] [--output DIR] [--register NAME IMAGES PNGS JSON …] [--opts KEY VALUE …]
+
+Trains and evaluates what has no results yet, prints a table and writes it to ``causes.json``. The ImageNet weights that
+one change needs are made by ``python -m panoptic_fpn_ext.engine.imagenet_weights output/efficientnet_lite0.pth``.
+"""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from tabulate import tabulate
+
+from panoptic_fpn_ext.command import command_parser, run_command
+from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, run_series
+
+CONFIGS = Path(__file__).resolve().parent / "configs"
+SYSTEMS = {"two networks": "two_networks.yaml", "one network": "one_network.yaml"}
+_IMAGENET = (
+    "MODEL.WEIGHTS",
+    "output/efficientnet_lite0.pth",
+    "MODEL.BACKBONE.NAME",
+    "build_efficientnet_lite0_fpn_backbone",
+)
+_IMAGENET += (
+    "MODEL.PIXEL_MEAN",
+    "(127.0,127.0,127.0)",
+    "MODEL.PIXEL_STD",
+    "(128.0,128.0,128.0)",
+    "INPUT.FORMAT",
+    "RGB",
+)
+CHANGES: dict[str, tuple[str, ...]] = {
+    "as it is": (),
+    "ImageNet backbone": _IMAGENET,
+    "EfficientNet from scratch": ("MODEL.WEIGHTS", "", *_IMAGENET[2:]),
+    "4 times as long": ("SOLVER.MAX_ITER", "2000"),
+    "pyramid twice as wide": ("MODEL.FPN.OUT_CHANNELS", "128"),
+    "semantic loss at a quarter": ("MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", "0.25"),
+}
+
+
+def experiment(change: str, file: str, seed: int) -> Experiment:
+    """One run; its folder is named after the change, the system and the seed."""
+    name = f"{change.replace(' ', '_')}_{Path(file).stem}_seed_{seed}"
+    return Experiment(name, str(CONFIGS / file), ("SEED", str(seed), *CHANGES[change]))
+
+
+def summarize(changes: Sequence[str], seeds: int, runs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row a change and system: each metric by seed, in percent."""
+    rows = []
+    for change, (system, file) in itertools.product(changes, SYSTEMS.items()):
+        results = [runs[experiment(change, file, seed).name]["results"] for seed in range(1, seeds + 1)]
+        figures = {name: [run[task][key] for run in results] for name, (task, key) in METRICS.items()}
+        rows.append({"change": change, "system": system, **figures})
+    return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Means over the seeds of two networks / one, and how far two are ahead."""
+    text = []
+    for two, one in zip(rows[::2], rows[1::2], strict=True):
+        cells = [f"{mean(two[m]):.1f} / {mean(one[m]):.1f} ({mean(two[m]) - mean(one[m]):+.1f})" for m in METRICS]
+        text.append([two["change"], *cells])
+    return tabulate(text, headers=["change", *METRICS], tablefmt="pipe", disable_numparse=True)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = command_parser(
+        __doc__, 'python projects/one_vs_two_networks/causes.py --only "as it is" "4 times as long"'
+    )
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each system (default: %(default)s)")
+    parser.add_argument(
+        "--only", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME", help=", ".join(CHANGES)
+    )
+    add_series_arguments(parser, output="output/one_vs_two_networks/causes")
+    args = parser.parse_args()
+    wanted = [
+        experiment(change, file, seed)
+        for seed, change, file in itertools.product(range(1, args.seeds + 1), args.only, SYSTEMS.values())
+    ]
+    rows = summarize(args.only, args.seeds, run_series(wanted, args.output, args.register, args.opts))
+    Path(args.output, "causes.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    run_command(main)
