@@ -21,7 +21,7 @@ from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_a
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 SYSTEMS = {"two networks": "two_networks.yaml", "one network": "one_network.yaml"}
-_IMAGENET = (
+_IMAGENET: tuple[str, ...] = (
     "MODEL.WEIGHTS",
     "output/efficientnet_lite0.pth",
     "MODEL.BACKBONE.NAME",
