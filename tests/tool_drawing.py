@@ -41,6 +41,14 @@ def image(path: Path) -> Path:
     return save(path, np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8))
 
 
+def save_cityscapes(root: Path, part: str, ending: str) -> None:
+    """An image and its ids as Cityscapes lays them out."""
+    semantic, instance = drawn()
+    image(root / "leftImg8bit" / part / f"a_leftImg8bit{ending}")
+    ids = np.where(instance > 0, semantic.astype(np.uint16) * 1000 + instance, semantic).astype(np.uint16)
+    save(root / "gtFine" / part / "a_gtFine_instanceIds.png", ids)
+
+
 def converted(text: str, lines: list[str] | None = None) -> dict[str, list[list[tuple[str, int]]]]:
     """Names and areas of the segments of each image, by part."""
     kept = lines if lines is not None else []

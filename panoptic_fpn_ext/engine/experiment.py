@@ -11,7 +11,7 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from ..evaluation.prediction_writer import write_json
 from .setup import argument_parser, setup
 from .trainer import Trainer
 
-__all__ = ["METRICS", "Experiment", "add_series_arguments", "run_series"]
+__all__ = ["METRICS", "Experiment", "add_series_arguments", "figures", "run_series"]
 
 METRICS = {
     "AP": ("segm", "AP"),
@@ -85,6 +85,11 @@ def run_series(
         results = _read_results(folder, command) or _run(command, folder)
         found[experiment.name] = results
     return found
+
+
+def figures(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The :data:`METRICS` of one of the runs that :func:`run_series` returns, in percent, None for NaN."""
+    return {metric: run["results"][task][key] for metric, (task, key) in METRICS.items()}
 
 
 def _command(

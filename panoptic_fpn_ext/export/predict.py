@@ -118,9 +118,12 @@ def read_rgb(photo: str) -> Any:
 
 def main(model: str, photo: str, overlay: str = "", precision: str = "float32") -> None:
     """Print the segments of a photo and, on request, draw them over it."""
-    for path, folder in ((model, False), (photo, False), (os.path.dirname(overlay) or ".", True)):
-        if not (os.path.isdir(path) if folder else os.path.isfile(path)):
-            sys.exit(f"There is no {'folder' if folder else 'file'} {path}.")
+    for path in (model, photo):
+        if not os.path.isfile(path):
+            sys.exit(f"There is no file {path}.")
+    folder = os.path.dirname(overlay)
+    if folder and not os.path.isdir(folder):
+        sys.exit(f"There is no folder {folder}.")
     if overlay and os.path.splitext(overlay)[1].lower() not in Image.registered_extensions():
         sys.exit(f"Nothing says which format {overlay} is to have: name it {overlay}.png.")
     rgb = read_rgb(photo)

@@ -64,7 +64,7 @@ def resize_image(image: torch.Tensor, height: torch.Tensor, width: torch.Tensor)
 
 @scripted
 def _transposed_unless(condition: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """A graph of one size of image would hold one of the two for ever."""
+    """The image where the condition holds, else its transpose; a tracer would keep one of the two for ever."""
     return image if bool(condition) else image.transpose(0, 1)
 
 

@@ -1,13 +1,12 @@
 """Time and memory of the two combiners, from raw outputs to the panoptic map, by image size.
 
-The network input is as large as the output, its sides multiples of 32. Each combiner is measured in a process of its
-own, so that the peak of memory is its own; README.md of projects/din has the figures.
+The network input is as large as the output. Each combiner is measured in a process of its own, so that the peak of
+memory is its own; README.md of projects/din has the figures.
 """
 
 import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
 
 # isort: split
-import argparse
 import json
 import statistics
 import subprocess
@@ -18,6 +17,7 @@ from typing import Any
 
 import torch
 from environment import environment
+from postprocess import parse_size
 from raw_outputs import STRIDE, draw_instances, draw_logits
 from tabulate import tabulate
 from torch.nn import functional as F
@@ -38,7 +38,10 @@ def draw_image(size: tuple[int, int]) -> torch.Tensor:
 def measure(name: str, size: tuple[int, int], count: int, rounds: int) -> dict[str, Any]:
     """Median of the seconds of a call, and MiB that the calls need beyond their inputs."""
     torch.manual_seed(0)
-    instances, logits = draw_instances(count, size), draw_logits("smooth", (size[0] // STRIDE, size[1] // STRIDE))
+    instances, logits = (
+        draw_instances(count, size),
+        draw_logits("smooth", (-(-size[0] // STRIDE), -(-size[1] // STRIDE))),
+    )
     image = {"image": draw_image(size)} if name == "DINCombiner" else {}
     combine, seconds = COMBINERS[name](), []
     with PeakMemory("cpu") as memory:
@@ -52,14 +55,6 @@ def measure(name: str, size: tuple[int, int], count: int, rounds: int) -> dict[s
         "seconds": statistics.median(seconds),
         "MiB": (memory.highest - memory.before) / 2**20,
     }
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """``"512x1024"`` as (512, 1024)."""
-    height, width = map(int, text.lower().split("x"))
-    if height % 32 or width % 32:
-        raise argparse.ArgumentTypeError(f"sides must be multiples of 32, got {text}")
-    return height, width
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from tabulate import tabulate
 
 from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, run_series
+from panoptic_fpn_ext.engine.experiment import figures as experiment_figures
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -49,7 +50,7 @@ def figures(run: Mapping[str, Any], weights: Weights) -> Figures:
     semantic, instance = weights
     untrained = {"mIoU", "PQ_St", "PQ"} if semantic == 0 else set()
     untrained |= {"AP", "PQ_Th", "PQ"} if instance == 0 else set()
-    return {m: None if m in untrained else run["results"][task][key] for m, (task, key) in METRICS.items()}
+    return {metric: None if metric in untrained else value for metric, value in experiment_figures(run).items()}
 
 
 def curve_table(found: Mapping[Weights, Figures], varied: str) -> str:

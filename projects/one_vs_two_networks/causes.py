@@ -17,47 +17,38 @@ from typing import Any
 from tabulate import tabulate
 
 from panoptic_fpn_ext.command import command_parser, run_command
-from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, run_series
+from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, figures, run_series
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 SYSTEMS = {"two networks": "two_networks.yaml", "one network": "one_network.yaml"}
-_IMAGENET: tuple[str, ...] = (
-    "MODEL.WEIGHTS",
-    "output/efficientnet_lite0.pth",
-    "MODEL.BACKBONE.NAME",
-    "build_efficientnet_lite0_fpn_backbone",
-)
-_IMAGENET += (
-    "MODEL.PIXEL_MEAN",
-    "(127.0,127.0,127.0)",
-    "MODEL.PIXEL_STD",
-    "(128.0,128.0,128.0)",
-    "INPUT.FORMAT",
-    "RGB",
-)
-CHANGES: dict[str, tuple[str, ...]] = {
-    "as it is": (),
-    "ImageNet backbone": _IMAGENET,
-    "EfficientNet from scratch": ("MODEL.WEIGHTS", "", *_IMAGENET[2:]),
-    "4 times as long": ("SOLVER.MAX_ITER", "2000"),
-    "pyramid twice as wide": ("MODEL.FPN.OUT_CHANNELS", "128"),
-    "semantic loss at a quarter": ("MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", "0.25"),
+_EFFICIENTNET = {
+    "MODEL.BACKBONE.NAME": "build_efficientnet_lite0_fpn_backbone",
+    "MODEL.PIXEL_MEAN": "(127.0,127.0,127.0)",
+    "MODEL.PIXEL_STD": "(128.0,128.0,128.0)",
+    "INPUT.FORMAT": "RGB",
+}
+CHANGES: dict[str, dict[str, str]] = {
+    "as it is": {},
+    "EfficientNet from scratch": _EFFICIENTNET,
+    "EfficientNet from ImageNet": {**_EFFICIENTNET, "MODEL.WEIGHTS": "output/efficientnet_lite0.pth"},
+    "4 times as long": {"SOLVER.MAX_ITER": "2000"},
+    "pyramid twice as wide": {"MODEL.FPN.OUT_CHANNELS": "128"},
+    "semantic loss at a quarter": {"MODEL.SEM_SEG_HEAD.LOSS_WEIGHT": "0.25"},
 }
 
 
 def experiment(change: str, file: str, seed: int) -> Experiment:
     """One run; its folder is named after the change, the system and the seed."""
     name = f"{change.replace(' ', '_')}_{Path(file).stem}_seed_{seed}"
-    return Experiment(name, str(CONFIGS / file), ("SEED", str(seed), *CHANGES[change]))
+    return Experiment(name, str(CONFIGS / file), ("SEED", str(seed), *itertools.chain(*CHANGES[change].items())))
 
 
 def summarize(changes: Sequence[str], seeds: int, runs: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row a change and system: each metric by seed, in percent."""
     rows = []
     for change, (system, file) in itertools.product(changes, SYSTEMS.items()):
-        results = [runs[experiment(change, file, seed).name]["results"] for seed in range(1, seeds + 1)]
-        figures = {name: [run[task][key] for run in results] for name, (task, key) in METRICS.items()}
-        rows.append({"change": change, "system": system, **figures})
+        by_seed = [figures(runs[experiment(change, file, seed).name]) for seed in range(1, seeds + 1)]
+        rows.append({"change": change, "system": system, **{m: [one[m] for one in by_seed] for m in METRICS}})
     return rows
 
 

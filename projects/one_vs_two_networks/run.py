@@ -19,7 +19,7 @@ from typing import Any
 from tabulate import tabulate
 
 from panoptic_fpn_ext.command import command_parser, run_command
-from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, run_series
+from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, figures, run_series
 
 FOLDER = Path(__file__).resolve().parent
 SYSTEMS = {
@@ -43,9 +43,15 @@ def summarize(runs: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for system, file in SYSTEMS.items():
         of_system = [run for name, run in runs.items() if name.startswith(f"{Path(file).stem}_seed_")]
-        figures = {m: [run["results"][task][key] for run in of_system] for m, (task, key) in METRICS.items()}
+        by_seed = [figures(run) for run in of_system]
         seconds = [run["seconds_per_iteration"] for run in of_system if run["seconds_per_iteration"] is not None]
-        rows.append({"system": system, **figures, "seconds": median(seconds) if seconds else None})
+        rows.append(
+            {
+                "system": system,
+                **{m: [one[m] for one in by_seed] for m in METRICS},
+                "seconds": median(seconds) if seconds else None,
+            }
+        )
     return rows
 
 

@@ -100,7 +100,7 @@ def _read(path: str) -> dict[str, Any]:
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise ValueError(f"{path} is no COCO instances JSON: it has no list of {key}.")
-    if any("segments_info" in row for row in content["annotations"][:1]):
+    if any(isinstance(row, Mapping) and "segments_info" in row for row in content["annotations"][:1]):
         raise ValueError(f"{path} is in COCO panoptic format: convert it by 'panoptic {path} PNGS IMAGES'.")
     tables = {"images": IMAGE, "annotations": _ANNOTATION, "categories": INSTANCE_CATEGORY}
     for key, table in tables.items():

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from tool_drawing import BOXES, ON_TOP, ROAD, H, W, areas, converted, corners, drawn, image, save
+from tool_drawing import BOXES, ON_TOP, ROAD, H, W, areas, converted, corners, drawn, image, save, save_cityscapes
 
 from panoptic_fpn_ext.data.convert import build_parser
 from panoptic_fpn_ext.data.formats import FORMATS
@@ -50,10 +50,7 @@ def test_label_studio_with_labels_apart_and_images_in_folders(split, tmp_path):
 
 
 def test_cityscapes_of_cvat_keeps_the_endings_and_names_of_parts(tmp_path):
-    semantic, instance = drawn()
-    image(tmp_path / "leftImg8bit" / "Validation" / "a_leftImg8bit.jpg")
-    ids = np.where(instance > 0, semantic.astype(np.uint16) * 1000 + instance, semantic).astype(np.uint16)
-    save(tmp_path / "gtFine" / "Validation" / "a_gtFine_instanceIds.png", ids)
+    save_cityscapes(tmp_path, "Validation", ".jpg")
     (tmp_path / "label_colors.txt").write_text("0 0 0 background\n1 1 1 road\n2 2 2 car\n3 3 3 person\n")
     lines: list[str] = []
     found = converted(f"cityscapes {tmp_path} --things car,person --output {tmp_path}/out", lines)
@@ -154,6 +151,7 @@ def test_stuffthingmaps_without_their_shift_are_said(tmp_path):
         ("masks {root} --group '('", r"--group: a regular expression is needed, but '\(' is none"),
         ("mapillary {root} --version 2.0", r"neither config_v2\.0\.json nor config\.json"),
         ("cityscapes {root}", "is '.*' the dataset's root"),
+        ("coco {root}/numbers.json", "entry of annotations 0 must be an object"),
         ("coco {root}/panoptic.json", "by 'panoptic .*panoptic.json PNGS IMAGES'"),
         ("yolo {root} --images {root}/elsewhere", "there is no image in train of .*elsewhere"),
     ],
@@ -163,6 +161,7 @@ def test_mistakes_are_one_line_with_a_remedy(text, says, tmp_path):
     (tmp_path / "data.yaml").write_text("train: train\nnames: [road]\n")
     row = {"image_id": 1, "file_name": "a.png", "segments_info": []}
     (tmp_path / "panoptic.json").write_text(json.dumps({"images": [], "annotations": [row], "categories": []}))
+    (tmp_path / "numbers.json").write_text(json.dumps({"images": [], "annotations": [5], "categories": []}))
     with pytest.raises(ValueError, match=says):
         converted(text.format(root=tmp_path))
 

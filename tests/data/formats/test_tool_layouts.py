@@ -8,7 +8,21 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
-from tool_drawing import BOXES, CLASSES, ON_TOP, H, W, areas, converted, corners, drawn, image, save, write_labelme
+from tool_drawing import (
+    BOXES,
+    CLASSES,
+    ON_TOP,
+    H,
+    W,
+    areas,
+    converted,
+    corners,
+    drawn,
+    image,
+    save,
+    save_cityscapes,
+    write_labelme,
+)
 
 from panoptic_fpn_ext.data.formats.regions import mask_of_polygons
 from panoptic_fpn_ext.panoptic_png import id2rgb
@@ -185,9 +199,7 @@ def test_groups_are_counted(tmp_path):
 
 def test_tables_of_datumaro_without_colours(tmp_path):
     semantic, instance = drawn()
-    image(tmp_path / "leftImg8bit" / "val" / "a_leftImg8bit.png")
-    ids = np.where(instance > 0, semantic.astype(np.uint16) * 1000 + instance, semantic).astype(np.uint16)
-    save(tmp_path / "gtFine" / "val" / "a_gtFine_instanceIds.png", ids)
+    save_cityscapes(tmp_path, "val", ".png")
     (tmp_path / "label_colors.txt").write_text(" road\n car\n person\n")
     found = converted(f"cityscapes {tmp_path} --things car,person --output {tmp_path}/out")
     assert found == {"val": [areas()]}
