@@ -1,9 +1,10 @@
 #!/usr/bin/env python
 """How much should each loss weigh? The paper's grid over λ_s and λ_i, and its curves with one weight at 1.
 
-    run.py [--output DIR] [--register NAME IMAGES PNGS JSON …] [--opts KEY VALUE …]
+    run.py [--config-file FILE] [--grid-only] [--output DIR] [--register NAME IMAGES PNGS JSON …] [--opts KEY VALUE …]
 
-Trains what has no results yet, then writes ``loss_weights.csv`` and ``loss_weights.png``, and prints the tables.
+Trains what has no results yet, then writes ``loss_weights.csv`` and ``loss_weights.png``, and prints the tables and the
+pair of the grid with the highest PQ, the paper's choice.
 """
 
 import csv
@@ -38,11 +39,11 @@ def all_weights() -> list[Weights]:
     return list(dict.fromkeys(itertools.chain(itertools.product(GRID, GRID), *CURVES.values())))
 
 
-def experiment(weights: Weights) -> Experiment:
+def experiment(weights: Weights, config_file: str) -> Experiment:
     """The run of one pair of weights."""
     semantic, instance = map(str, weights)
     opts = ("MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", semantic, "MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT", instance)
-    return Experiment(f"semantic_{semantic}_instance_{instance}", str(CONFIG), opts)
+    return Experiment(f"semantic_{semantic}_instance_{instance}", config_file, opts)
 
 
 def figures(run: Mapping[str, Any], weights: Weights) -> Figures:
@@ -66,6 +67,11 @@ def grid_table(found: Mapping[Weights, Figures], metric: str = "PQ") -> str:
     """λ_s in rows, λ_i in columns."""
     rows = [[semantic, *(_text(found[semantic, instance][metric]) for instance in GRID)] for semantic in GRID]
     return tabulate(rows, headers=[f"{metric}: λ_s \\ λ_i", *map(str, GRID)], tablefmt="pipe", disable_numparse=True)
+
+
+def best_weights(found: Mapping[Weights, Figures]) -> Weights:
+    """Of the grid, the pair with the highest PQ."""
+    return max(itertools.product(GRID, GRID), key=lambda pair: found[pair]["PQ"] or 0)
 
 
 def _text(value: float | None) -> str:
@@ -102,16 +108,21 @@ def main() -> None:
     parser = command_parser(
         __doc__, "python projects/loss_weights/run.py --output output/loss_weights --opts SOLVER.MAX_ITER 500"
     )
+    parser.add_argument("--config-file", default=str(CONFIG), metavar="FILE", help="default: %(default)s")
+    parser.add_argument("--grid-only", action="store_true", help="without the curves: 9 trainings, not 15")
     add_series_arguments(parser, output="output/loss_weights")
     args = parser.parse_args()
-    pairs = all_weights()
-    runs = run_series([experiment(pair) for pair in pairs], args.output, args.register, args.opts)
+    pairs = list(itertools.product(GRID, GRID)) if args.grid_only else all_weights()
+    wanted = [experiment(pair, args.config_file) for pair in pairs]
+    runs = run_series(wanted, args.output, args.register, args.opts)
     found = {pair: figures(run, pair) for pair, run in zip(pairs, runs.values(), strict=True)}
     write_csv(found, Path(args.output, "loss_weights.csv"))
-    plot(found, Path(args.output, "loss_weights.png"))
-    for varied in CURVES:
-        print(f"\n{curve_table(found, varied)}")
-    print(f"\n{grid_table(found)}")
+    if not args.grid_only:
+        plot(found, Path(args.output, "loss_weights.png"))
+        for varied in CURVES:
+            print(f"\n{curve_table(found, varied)}")
+    semantic, instance = best_weights(found)
+    print(f"\n{grid_table(found)}\n\nHighest PQ: λ_s {semantic}, λ_i {instance}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from tabulate import tabulate
 from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, figures, run_series
 
-CONFIGS = Path(__file__).resolve().parent / "configs"
+CONFIGS = Path(__file__).resolve().parent / "configs" / "street"
 SYSTEMS = {"two networks": "two_networks.yaml", "one network": "one_network.yaml"}
 _EFFICIENTNET = {
     "MODEL.BACKBONE.NAME": "build_efficientnet_lite0_fpn_backbone",

@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """One network against two: the paper's comparison, at equal schedules.
 
-    run.py [--seeds N] [--size H W] [--output DIR] [--register NAME IMAGES PNGS JSON …] [--opts KEY VALUE …]
+    run.py [--setting NAME] [--seeds N] [--size H W] [--loss-weights SYSTEM S I …] [--output DIR]
+           [--register NAME IMAGES PNGS JSON …] [--opts KEY VALUE …]
 
 Trains and evaluates what has no results yet, measures what each system costs, prints the paper's table and writes it to
 ``one_vs_two_networks.json``. ``costs.py`` measures the models of any config.
@@ -22,6 +23,7 @@ from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, figures, run_series
 
 FOLDER = Path(__file__).resolve().parent
+SETTINGS = sorted(folder.name for folder in (FOLDER / "configs").iterdir())
 SYSTEMS = {
     "two networks": "two_networks.yaml",
     "one network": "one_network.yaml",
@@ -29,13 +31,24 @@ SYSTEMS = {
 }
 
 
-def experiments(seeds: int) -> list[Experiment]:
+def experiments(args: argparse.Namespace) -> list[Experiment]:
     """Each system with each seed; the first seed of all systems comes first."""
+    weights = {Path(SYSTEMS[system]).stem: pair for system, *pair in args.loss_weights}
     return [
-        Experiment(f"{Path(file).stem}_seed_{seed}", str(FOLDER / "configs" / file), ("SEED", str(seed)))
-        for seed in range(1, seeds + 1)
-        for file in SYSTEMS.values()
+        Experiment(f"{Path(file).stem}_seed_{seed}", file, ("SEED", str(seed), *_weight_options(weights, file)))
+        for seed in range(1, args.seeds + 1)
+        for file in config_files(args.setting)
     ]
+
+
+def config_files(setting: str) -> list[str]:
+    """In the order of the systems."""
+    return [str(FOLDER / "configs" / setting / file) for file in SYSTEMS.values()]
+
+
+def _weight_options(weights: Mapping[str, Sequence[str]], file: str) -> list[str]:
+    keys = "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", "MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT"
+    return [word for pair in zip(keys, weights.get(Path(file).stem, ()), strict=False) for word in pair]
 
 
 def summarize(runs: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -57,8 +70,7 @@ def summarize(runs: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def measure_costs(args: argparse.Namespace, output: Path) -> list[dict[str, Any]]:
     """Rows of ``costs.py``, in the order of the systems."""
-    configs = [str(FOLDER / "configs" / file) for file in SYSTEMS.values()]
-    command = [sys.executable, str(FOLDER / "costs.py"), *configs, "--size", *map(str, args.size)]
+    command = [sys.executable, str(FOLDER / "costs.py"), *config_files(args.setting), "--size", *map(str, args.size)]
     command += ["--json", str(output), *(word for one in args.register for word in ("--register", *one))]
     subprocess.run([*command, "--opts", *args.opts], check=True, stdout=subprocess.DEVNULL)
     rows: list[dict[str, Any]] = json.loads(output.read_text(encoding="utf-8"))["rows"]
@@ -91,12 +103,26 @@ def cost_table(rows: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, A
 def main() -> None:
     """Run the command line."""
     parser = command_parser(__doc__, "python projects/one_vs_two_networks/run.py --seeds 1 --opts SOLVER.MAX_ITER 500")
+    parser.add_argument(
+        "--setting", choices=SETTINGS, default="street", help="configs of the systems (default: %(default)s)"
+    )
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each system (default: %(default)s)")
     parser.add_argument("--size", nargs=2, type=int, default=(160, 256), metavar=("H", "W"), help="for the costs, px")
+    parser.add_argument(
+        "--loss-weights",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("SYSTEM", "λ_s", "λ_i"),
+        help="of one of the systems, which projects/loss_weights/run.py chooses (default: those of its config)",
+    )
     add_series_arguments(parser, output="output/one_vs_two_networks")
     args = parser.parse_args()
+    for system, *_ in args.loss_weights:
+        if system not in SYSTEMS:
+            parser.error(f"--loss-weights: no system {system!r}, choose from {', '.join(SYSTEMS)}")
     output = Path(args.output)
-    rows = summarize(run_series(experiments(args.seeds), args.output, args.register, args.opts))
+    rows = summarize(run_series(experiments(args), args.output, args.register, args.opts))
     print(f"\n{quality_table(rows)}\n", flush=True)
     costs = measure_costs(args, output / "costs.json")
     (output / "one_vs_two_networks.json").write_text(

@@ -24,8 +24,9 @@ MAX_TAPS = 3
 
 # Logits of full width that are resized to full height at a time: they stay in a CPU's cache, in the same memory.
 _TILE_VALUES = 2**21
-_BLOCK_COLUMNS = 128
+_BLOCK_COLUMNS = 64
 _COMBS = MAX_TAPS + 2
+_TINY = torch.finfo(torch.float32).tiny
 
 
 class Taps(NamedTuple):
@@ -138,8 +139,8 @@ def _blocks(cols: Taps) -> Iterator[tuple[slice, slice, torch.Tensor]]:
 class _Run(NamedTuple):
     """Consecutive new rows that are made of the same ones.
 
-    ``where``: the new rows. ``source``: two or three rows. ``weight``: float32 (n, 1), of the second and of the
-    third.
+    ``where``: the new rows. ``source``: two or three rows. ``weight``: float32 (n, 1), of the second in the mix of the
+    first two, and of the third in the whole.
     """
 
     where: slice
@@ -153,7 +154,9 @@ def _runs(rows: Taps) -> list[_Run]:
     starts = [k for k, key in enumerate(keys) if k == 0 or key != keys[k - 1]]
     where = [slice(start, stop) for start, stop in itertools.pairwise([*starts, len(keys)])]
     lengths = [one.stop - one.start for one in where]
-    weights = zip(*(rows.weight[:, tap, None].split(lengths) for tap in (1, 2)), strict=True)
+    second, third = rows.weight[:, 1, None], rows.weight[:, 2, None]
+    # Where the third is all there is, what the first two make does not count.
+    weights = zip((second / (1 - third).clamp(min=_TINY)).split(lengths), third.split(lengths), strict=True)
     return [_Run(one, keys[one.start], weight) for one, weight in zip(where, weights, strict=True)]
 
 
@@ -171,11 +174,12 @@ def _bands(rows: Taps, most: int) -> Iterator[tuple[slice, list[_Run]]]:
 
 def _mix_rows(x: torch.Tensor, runs: Sequence[_Run], result: torch.Tensor) -> None:
     """Write new rows (C, N, m) of rows (C, n, m); large ones are written once, without temporary copies."""
-    for where, (first, second, *third), (of_second, of_third) in runs:
-        rows = result[:, where]
-        torch.lerp(x[:, None, first], x[:, None, second], of_second, out=rows)
-        for one in third:
-            rows.addcmul_(x[:, None, one] - x[:, None, first], of_third)
+    row = x[:, None].unbind(dim=2)
+    for where, (first, second, *third), (of_second, *of_third) in runs:
+        new = result[:, where]
+        torch.lerp(row[first], row[second], of_second, out=new)
+        for source, weight in zip(third, of_third, strict=False):
+            new.lerp_(row[source], weight)
 
 
 def sem_seg_logits_of_rows(
