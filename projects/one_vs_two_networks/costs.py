@@ -134,7 +134,7 @@ def main() -> None:
     """Run the command line."""
     parser = command_parser(
         __doc__,
-        "python projects/one_vs_two_networks/costs.py projects/one_vs_two_networks/configs/street/*.yaml --size 160 256",
+        "python projects/one_vs_two_networks/costs.py projects/one_vs_two_networks/configs/street/*.yaml",
     )
     parser.add_argument("configs", nargs="+", metavar="CONFIG.yaml")
     parser.add_argument("--size", nargs=2, type=int, default=(800, 1067), metavar=("H", "W"), help="of the input, px")

@@ -181,10 +181,10 @@ def test_the_key_reaches_the_model():
 
 def test_the_combiner_of_a_name_gets_the_image():
     torch.manual_seed(0)
-    model = _build(
-        "MODEL.PANOPTIC_FPN.COMBINE.NAME", "DINCombiner", "MODEL.PANOPTIC_FPN.COMBINE.DIN_WEIGHTS", [1, 2, 1, 0, 4]
-    )
-    assert model.combiner.weights == (1, 2, 1, 0, 4)
+    combine = "MODEL.PANOPTIC_FPN.COMBINE."
+    keys = [f"{combine}NAME", "DINCombiner", f"{combine}DIN_WEIGHTS", [1, 2, 1, 0, 4], f"{combine}OVERLAP_THRESH", 1.0]
+    model = _build(*keys)
+    assert model.combiner.weights == (1, 2, 1, 0, 4) and model.combiner.overlap_threshold == 1
     inputs = _inputs()
     for outputs, given in zip(_predict(model, inputs, ALL, _median_score(model, inputs)), inputs, strict=True):
         panoptic_seg, segments = outputs["panoptic_seg"]

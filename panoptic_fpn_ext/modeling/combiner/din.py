@@ -15,6 +15,8 @@ from detectron2.structures import Instances
 from ...structures import THINGS_SEM_SEG_ID, PanopticPrediction
 from ..postprocessing import (
     PlacedInstances,
+    Placement,
+    Window,
     label_free_pixels,
     paste_probs,
     paste_windows,
@@ -29,6 +31,7 @@ __all__ = ["DINCombiner", "DINWeights", "LabelScores"]
 
 # A label that is less likely than the best one by this factor, everywhere, changes no marginal by more, and never wins.
 _NEGLIGIBLE = 1e-6
+_MASK_THRESHOLD = 0.5
 
 Weight = float | torch.Tensor
 
@@ -67,10 +70,12 @@ class DINCombiner:
     A detection k of class l_k, score s_k, box B_k and mask m_k has the unary term
     −ln Q(l_k)·[w₁·σ(2s_k − 1) inside B_k + w₂ + w₃·m_k] with the semantic probabilities Q. The predicted soft mask m_k
     takes the place of DIN's shape templates. A stuff class is a detection of the whole image with score 1. Then come
-    three mean-field steps with the image's colours. Nothing overlaps, so no detection is dropped for its overlap.
+    three mean-field steps with the image's colours. Nothing overlaps. Of two detections of one object the worse one
+    keeps a rim; as the heuristic, it is dropped where others have more than ``overlap_threshold`` of its mask, and its
+    pixels get the best of the other labels.
 
     Where the semantic head predicts "things as other", Q of a thing class is Q(other) times the class's share of the
-    detections' scores.
+    detections' scores: at a pixel, of those whose boxes it lies in; where there are none, of all.
 
     It works at the size of the network input, whose colours it needs: L·h·w floats three times, and about as much for
     the CRF's grid. From there labels go to output size as logits do.
@@ -98,15 +103,15 @@ class DINCombiner:
             instance_score_threshold: instances with lower scores are left out.
             thing_sem_seg_ids: semantic ids of the thing classes, in their order, or the one of "other".
             sem_seg_stride: network input pixels per logit.
-            overlap_threshold: not used; it is taken so that the arguments of `HeuristicCombiner` fit.
+            overlap_threshold: largest fraction of an instance's mask that other labels may win; with 1 none is dropped.
             num_steps: of the mean field.
             max_vertices: size of the CRF's grid, see :class:`.BilateralGrid`.
 
         Raises:
             ValueError: weights that are not five numbers of at least 0, the first three not all 0.
         """
-        del overlap_threshold
         self.weights = _checked(weights)
+        self.overlap_threshold = overlap_threshold
         self.stuff_area_threshold = stuff_area_threshold
         self.instance_score_threshold = instance_score_threshold
         self.thing_sem_seg_ids = tuple(thing_sem_seg_ids)
@@ -120,6 +125,7 @@ class DINCombiner:
         combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
         return {
             "weights": combine.get("DIN_WEIGHTS", DEFAULT_WEIGHTS),
+            "overlap_threshold": combine.OVERLAP_THRESH,
             "stuff_area_threshold": combine.STUFF_AREA_LIMIT,
             "instance_score_threshold": combine.INSTANCES_CONFIDENCE_THRESH,
             "thing_sem_seg_ids": combine.get("THING_SEM_SEG_IDS", (THINGS_SEM_SEG_ID,)),
@@ -152,6 +158,7 @@ class DINCombiner:
         """
         placed = place_instances(instances, output_size)
         found = self.label_scores(placed, sem_seg_logits, image_size, image, prune=True)
+        found = self._without_overlapped(found, placed, image_size)
         num_labels = len(found.scores)
         everywhere = torch.ones(output_size, dtype=torch.bool, device=sem_seg_logits.device)
         if not num_labels:
@@ -206,12 +213,13 @@ class DINCombiner:
         things = candidate_rows(placement.scores, self.instance_score_threshold)
         stuff = [label for label in range(len(log_probs)) if label not in self.thing_sem_seg_ids]
         classes, scores = [placement.classes[k] for k in things], [placement.scores[k] for k in things]
-        log_shares = self._log_shares(classes, scores)
-        on_input = place_instances(Instances(image_size, **instances.get_fields()), image_size).placement
+        boxes = _on_input(instances, image_size).boxes[[placement.rows[k] for k in things]]
+        inside = [_inside(box, image_size) for box in boxes]
+        log_shares = self._log_shares(classes, scores, inside)
         unary = [
             log_probs[self._semantic_id(classes[n])]
             + log_shares[n]
-            + self._agreement(instances, on_input.boxes, placement.rows[k], scores[n], image_size)
+            + self._agreement(inside[n], instances.pred_masks[placement.rows[k], 0], boxes[n], scores[n])
             for n, k in enumerate(things)
         ]
         w = self.weights
@@ -219,13 +227,24 @@ class DINCombiner:
         unary += [log_probs[label] + whole_image for label in stuff]
         return LabelScores(torch.stack(unary) if unary else log_probs[:0], things, stuff)
 
-    def _log_shares(self, classes: Sequence[int], scores: Sequence[float]) -> list[float]:
+    def _log_shares(
+        self, classes: Sequence[int], scores: Sequence[float], inside: Sequence[torch.Tensor]
+    ) -> list[torch.Tensor | float]:
         """Of each detection, the logarithm of what Q(other) is multiplied by; 0 where things have Q of their own."""
-        if len(self.thing_sem_seg_ids) != 1:
+        if len(self.thing_sem_seg_ids) != 1 or not classes:
             return [0.0] * len(classes)
-        of_class = {c: sum(s for s, d in zip(scores, classes, strict=True) if d == c) for c in set(classes)}
         tiny = torch.finfo(torch.float32).tiny
-        return [math.log(max(of_class[c] / max(sum(scores), tiny), tiny)) for c in classes]
+        local = {c: torch.zeros_like(inside[0], dtype=torch.float32) for c in set(classes)}
+        whole = dict.fromkeys(local, 0.0)
+        for c, score, box in zip(classes, scores, inside, strict=True):
+            local[c] += score * box
+            whole[c] += score
+        at_pixel, in_image = torch.stack(list(local.values())).sum(dim=0), max(sum(scores), tiny)
+        log_share = {
+            c: torch.where(at_pixel > 0, local[c] / at_pixel, whole[c] / in_image).clamp_(min=tiny).log_()
+            for c in local
+        }
+        return [log_share[c] for c in classes]
 
     def _semantic_id(self, thing_class: int) -> int:
         if len(self.thing_sem_seg_ids) == 1:
@@ -238,19 +257,57 @@ class DINCombiner:
             'or that of "other" alone.'
         )
 
-    def _agreement(
-        self, instances: Instances, boxes: torch.Tensor, row: int, score: float, image_size: tuple[int, int]
-    ) -> torch.Tensor:
+    def _agreement(self, inside: torch.Tensor, mask: torch.Tensor, box: torch.Tensor, score: float) -> torch.Tensor:
         """ln[w₁·σ(2s − 1) inside the box + w₂ + w₃·m] of one detection, float32 (h, w)."""
-        w, box = self.weights, boxes[row]
-        y, x = (torch.arange(n, device=boxes.device) + 0.5 for n in image_size)
-        rows, columns = (y >= box[1]) & (y < box[3]), (x >= box[0]) & (x < box[2])
-        inside = (rows[:, None] & columns).float()
-        (window,) = paste_windows([box.tolist()], image_size)
-        mask = torch.zeros_like(inside)
-        mask[window] = paste_probs(instances.pred_masks[row, 0], box, window)
-        total = inside * (w.box * _sigmoid(2 * score - 1)) + w.everywhere + w.shape * mask
+        w, pasted = self.weights, torch.zeros(inside.shape, device=inside.device)
+        window, probs = _pasted(mask, box, (inside.shape[0], inside.shape[1]))
+        pasted[window] = probs
+        total = inside * (w.box * _sigmoid(2 * score - 1)) + w.everywhere + w.shape * pasted
         return total.clamp(min=torch.finfo(torch.float32).tiny).log()
+
+    def _without_overlapped(
+        self, found: LabelScores, instances: PlacedInstances, image_size: tuple[int, int]
+    ) -> LabelScores:
+        """Without detections that win too little of their masks, at the size of the network input.
+
+        The worst is judged first: what it has goes to the others before they are. ``found.scores`` are changed.
+        """
+        if self.overlap_threshold >= 1 or not found.things:
+            return found
+        scores, placement = found.scores, instances.placement
+        best, boxes = scores.argmax(dim=0), _on_input(instances, image_size).boxes
+        kept = []
+        for n, k in reversed(list(enumerate(found.things))):
+            row = placement.rows[k]
+            window, probs = _pasted(instances.pred_masks[row, 0], boxes[row], image_size)
+            mask = probs >= _MASK_THRESHOLD
+            lost = mask & (best[window] != n)
+            if lost.count_nonzero() <= self.overlap_threshold * mask.count_nonzero():
+                kept.append(n)
+                continue
+            scores[n] = -math.inf
+            has = best == n
+            best[has] = scores[:, has].argmax(dim=0)
+        kept.reverse()
+        rows = [*kept, *range(len(found.things), len(scores))]
+        return LabelScores(scores[rows], [found.things[n] for n in kept], found.stuff)
+
+
+def _on_input(instances: PlacedInstances, image_size: tuple[int, int]) -> Placement:
+    return place_instances(Instances(image_size, **instances.get_fields()), image_size).placement
+
+
+def _inside(box: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
+    """Pixels whose centres lie in a box, bool (h, w)."""
+    y, x = (torch.arange(n, device=box.device) + 0.5 for n in image_size)
+    rows, columns = (y >= box[1]) & (y < box[3]), (x >= box[0]) & (x < box[2])
+    return rows[:, None] & columns
+
+
+def _pasted(mask: torch.Tensor, box: torch.Tensor, image_size: tuple[int, int]) -> tuple[Window, torch.Tensor]:
+    """A mask's probabilities and where they are."""
+    (window,) = paste_windows([box.tolist()], image_size)
+    return window, paste_probs(mask, box, window)
 
 
 def _sigmoid(x: float) -> float:

@@ -2,7 +2,7 @@
 
 from .instances import PlacedInstances, Placement, place_instances, postprocess_instances
 from .labels import label_free_pixels, label_pixels, row_strips
-from .masks import paste_mask, paste_masks, paste_probs, paste_windows
+from .masks import Window, paste_mask, paste_masks, paste_probs, paste_windows
 from .memory import OutputMemory
 from .resize import Taps, composed_taps, sem_seg_logits_of_rows, upsample_sem_seg_logits
 
@@ -11,6 +11,7 @@ __all__ = [
     "PlacedInstances",
     "Placement",
     "Taps",
+    "Window",
     "composed_taps",
     "label_free_pixels",
     "label_pixels",

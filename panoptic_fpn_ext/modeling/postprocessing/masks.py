@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.nn import functional as F
 
+from .arithmetic import multiplies_exactly
 from .memory import OutputMemory
 
 __all__ = ["Window", "paste_each", "paste_mask", "paste_masks", "paste_probs", "paste_windows"]
@@ -17,7 +18,7 @@ Window = tuple[slice, slice]
 """Rows and columns of a map."""
 
 # What is sampled at a time stays in a CPU's cache.
-_TILE_PIXELS = 2**18
+_TILE_PIXELS = 2**19
 # Of a mask's side: so far two ways to sample a probability are apart at most, from the rounding of positions.
 _ROUNDING = 1e-6
 
@@ -58,47 +59,94 @@ def paste_mask(mask: torch.Tensor, box: torch.Tensor, window: Window, threshold:
     return pasted
 
 
+@torch.no_grad()
 def paste_each(
     masks: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], windows: Sequence[Window], threshold: float
 ) -> Iterator[torch.Tensor]:
     """What :func:`paste_mask` gives of each mask and box; on a CPU several times as fast."""
-    if len(windows) and masks[0].device.type == "cpu":
-        yield from _paste_on_cpu(masks, boxes, windows, threshold)
+    on_cpu = len(windows) and masks[0].device.type == "cpu" and multiplies_exactly()
+    stacked = torch.stack(tuple(masks)).float() if on_cpu else None
+    # 0 · ∞ would spread in a product of matrices.
+    if stacked is not None and stacked.isfinite().all():
+        yield from _PasteOnCPU(stacked, torch.stack(tuple(boxes)), windows, threshold).each()
         return
     for mask, box, window in zip(masks, boxes, windows, strict=True):
         yield paste_mask(mask, box, window, threshold)
 
 
-@torch.no_grad()
-def _paste_on_cpu(
-    each_mask: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], windows: Sequence[Window], threshold: float
-) -> Iterator[torch.Tensor]:
-    """Mix columns, then rows, and let `grid_sample` decide where rounding could."""
-    masks, corners = torch.stack(tuple(each_mask)).float(), torch.stack(tuple(boxes))
-    side, numbers = masks.shape[1], torch.arange(len(masks))
-    heights, widths = ([pixels.stop - pixels.start for pixels in axis] for axis in zip(*windows, strict=True))
-    y, x = (_all_positions([w[axis] for w in windows], corners[:, 1 - axis :: 2]) for axis in (0, 1))
-    columns, of_column = _neighbours(x, side)
-    columns += side * numbers.repeat_interleave(torch.tensor(widths))[:, None]
-    table = masks.transpose(1, 2).reshape(-1, side)
-    wide = F.embedding_bag(columns, table, mode="sum", per_sample_weights=of_column).split(widths)  # m, M each
-    rows, of_row = (each.split(heights) for each in _neighbours(y, side))
-    y_of, x_of = y.split(heights), x.split(widths)
-    for k, mask in enumerate(masks):
-        across, pasted = wide[k].t().contiguous(), torch.empty(heights[k], widths[k], dtype=torch.bool)
-        step = max(1, _TILE_PIXELS // widths[k])
-        for start in range(0, heights[k], step):
-            tile = slice(start, start + step)
-            probs = F.embedding_bag(rows[k][tile], across, mode="sum", per_sample_weights=of_row[k][tile])
-            torch.ge(probs.sub_(threshold), 0, out=pasted[tile])
-            near = (probs.abs_().amin(dim=1) < _ROUNDING * side).nonzero()[:, 0]
-            if len(near):  # to look for pixels in all rows is slow
-                i, j = (probs[near] < _ROUNDING * side).nonzero().unbind(dim=1)
-                i = near[i]
-                grid = torch.stack([x_of[k][j], y_of[k][tile][i]], dim=1)
-                exact = F.grid_sample(mask[None, None], grid[None, None], align_corners=False)[0, 0, 0]
-                pasted[tile][i, j] = exact >= threshold
-        yield pasted
+class _PasteOnCPU:
+    """Mixes columns, then rows, and lets `grid_sample` decide where rounding could; P pixels of windows at a time."""
+
+    def __init__(self, masks: torch.Tensor, boxes: torch.Tensor, windows: Sequence[Window], threshold: float) -> None:
+        self.masks, self.threshold = masks, threshold
+        self.shapes = [_shape(window) for window in windows]
+        heights, widths = map(list, zip(*self.shapes, strict=True))
+        y, x = (_all_positions([w[axis] for w in windows], boxes[:, 1 - axis :: 2]) for axis in (0, 1))
+        self.y, self.x = y, x
+        # Where those of each mask begin.
+        self.starts = torch.tensor([[0, 0], *self.shapes[:-1]]).cumsum(0)
+        side = masks.shape[1]
+        columns, of_column = _neighbours(x, side)
+        columns += side * torch.arange(len(masks)).repeat_interleave(torch.tensor(widths))[:, None]
+        table = masks.transpose(1, 2).reshape(-1, side)
+        wide = F.embedding_bag(columns, table, mode="sum", per_sample_weights=of_column)
+        self.wide = wide.split(widths)  # m, M each
+        rows, of_row = _neighbours(y, side)
+        self.of_rows = torch.zeros(len(y), side).scatter_add_(1, rows, of_row).split(heights)  # n, M each
+
+    def each(self) -> Iterator[torch.Tensor]:
+        """The masks, bool (n, m)."""
+        for group in _groups([height * width for height, width in self.shapes]):
+            shapes = [self.shapes[k] for k in group]
+            pasted = torch.empty(sum(height * width for height, width in shapes), dtype=torch.bool)
+            if len(group) > 1:
+                self._paste([(k, slice(0, self.shapes[k][0])) for k in group], pasted)
+            else:  # it may be large
+                (k,), ((height, width),) = group, shapes
+                step = max(1, _TILE_PIXELS // width)
+                for start in range(0, height, step):
+                    rows = slice(start, min(start + step, height))
+                    self._paste([(k, rows)], pasted[rows.start * width : rows.stop * width])
+            parts = pasted.split([height * width for height, width in shapes])
+            yield from (part.view(shape) for part, shape in zip(parts, shapes, strict=True))
+
+    def _paste(self, pieces: Sequence[tuple[int, slice]], pasted: torch.Tensor) -> None:
+        """Some rows of some masks, one after the other, into bool (P,)."""
+        probs = torch.empty(len(pasted))
+        parts = probs.split([(rows.stop - rows.start) * self.shapes[k][1] for k, rows in pieces])
+        for (k, rows), part in zip(pieces, parts, strict=True):
+            torch.mm(self.of_rows[k][rows], self.wide[k].t(), out=part.view(-1, self.shapes[k][1]))
+        torch.ge(probs.sub_(self.threshold), 0, out=pasted)
+        near = (probs.abs_() < _ROUNDING * self.masks.shape[1]).nonzero()[:, 0]
+        if not len(near):
+            return
+        pasted[near] = self._exact(pieces, torch.tensor([len(part) for part in parts]), near) >= self.threshold
+
+    def _exact(self, pieces: Sequence[tuple[int, slice]], lengths: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+        """Probabilities (N,) as `grid_sample` has them, of pixels ``near`` int64 (N,), ascending, of pieces."""
+        piece = torch.searchsorted(lengths.cumsum(0), near, right=True)
+        counts = piece.bincount(minlength=len(pieces))
+        place = torch.arange(len(near)) - (counts.cumsum(0) - counts)[piece]
+        masks, first_row = torch.tensor([(k, rows.start) for k, rows in pieces]).unbind(dim=1)
+        at = near - (lengths.cumsum(0) - lengths)[piece]
+        width = torch.tensor(self.shapes)[masks[piece], 1]
+        y, x = self.starts[masks[piece]].unbind(dim=1)
+        y, x = y + first_row[piece] + at // width, x + at % width
+        grid = torch.zeros(len(pieces), int(counts.max()), 2)
+        grid[piece, place] = torch.stack([self.x[x], self.y[y]], dim=1)
+        return F.grid_sample(self.masks[masks, None], grid[:, None], align_corners=False)[piece, 0, 0, place]
+
+
+def _groups(areas: Sequence[int]) -> Iterator[list[int]]:
+    """Consecutive windows that have at most so many pixels together as are pasted at a time; larger ones are alone."""
+    group, filled = list[int](), 0
+    for k, area in enumerate(areas):
+        if group and filled + area > _TILE_PIXELS:
+            yield group
+            group, filled = [], 0
+        group.append(k)
+        filled += area
+    yield group
 
 
 def _all_positions(pixels: Sequence[slice], ends: torch.Tensor) -> torch.Tensor:

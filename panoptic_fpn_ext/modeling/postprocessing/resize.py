@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from ..graph_capture import is_capturing_graph
+from .arithmetic import multiplies_exactly
 from .memory import OutputMemory
 
 __all__ = ["MAX_TAPS", "Taps", "composed_taps", "sem_seg_logits_of_rows", "upsample_sem_seg_logits"]
@@ -23,7 +24,7 @@ MAX_TAPS = 3
 
 
 # Logits of full width that are resized to full height at a time: they stay in a CPU's cache, in the same memory.
-_TILE_VALUES = 2**21
+_TILE_VALUES = 2**20
 _BLOCK_COLUMNS = 64
 _COMBS = MAX_TAPS + 2
 _TINY = torch.finfo(torch.float32).tiny
@@ -107,7 +108,7 @@ def upsample_sem_seg_logits(
     resized = (memory or OutputMemory()).empty("sem_seg", (num_classes, *output_size), torch.float32, logits.device)
     most = max(MAX_TAPS, _TILE_VALUES // (num_classes * output_size[1]))
     wide = logits.new_empty(num_classes * min(most, h), output_size[1], dtype=torch.float32)
-    blocks = list(_blocks(cols)) if _multiplies_exactly() else []
+    blocks = list(_blocks(cols)) if multiplies_exactly() else []
     for band, runs in _bands(rows, most):
         narrow = logits[:, band].float().flatten(0, 1)  # C * n, w
         for where, source, matrix in blocks:
@@ -116,14 +117,6 @@ def upsample_sem_seg_logits(
             wide[: len(narrow)] = _in_two_steps(narrow, stride, image_size[1], output_size[1])
         _mix_rows(wide[: len(narrow)].view(num_classes, -1, output_size[1]), runs, resized)
     return resized
-
-
-def _multiplies_exactly() -> bool:
-    """Whether matrices of float32 are multiplied as such: `torch.set_float32_matmul_precision` may say otherwise."""
-    setting = getattr(torch.backends.mkldnn, "matmul", None)
-    if setting is None:  # PyTorch before 2.9
-        return torch.get_float32_matmul_precision() == "highest"
-    return setting.fp32_precision in ("none", "ieee")
 
 
 def _blocks(cols: Taps) -> Iterator[tuple[slice, slice, torch.Tensor]]:
@@ -175,8 +168,9 @@ def _bands(rows: Taps, most: int) -> Iterator[tuple[slice, list[_Run]]]:
 def _mix_rows(x: torch.Tensor, runs: Sequence[_Run], result: torch.Tensor) -> None:
     """Write new rows (C, N, m) of rows (C, n, m); large ones are written once, without temporary copies."""
     row = x[:, None].unbind(dim=2)
-    for where, (first, second, *third), (of_second, *of_third) in runs:
-        new = result[:, where]
+    first_row, last_row = runs[0].where.start, runs[-1].where.stop
+    parts = result[:, first_row:last_row].split([run.where.stop - run.where.start for run in runs], dim=1)
+    for new, (_, (first, second, *third), (of_second, *of_third)) in zip(parts, runs, strict=True):
         torch.lerp(row[first], row[second], of_second, out=new)
         for source, weight in zip(third, of_third, strict=False):
             new.lerp_(row[source], weight)

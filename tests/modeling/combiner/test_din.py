@@ -115,14 +115,19 @@ def test_unary_terms():
 
 
 def test_things_as_other_share_its_probability():
+    """At a pixel by the scores of the boxes that it lies in, elsewhere by all scores."""
     logits = torch.zeros(3, *SIZE)
-    rows = ([0, 0, 8, 8], 0.9, 5), ([8, 8, 16, 16], 0.6, 5), ([0, 8, 8, 16], 0.5, 7)
+    rows = ([0, 0, 8, 8], 0.9, 5), ([4, 4, 16, 8], 0.6, 7), ([0, 0, 4, 4], 0.5, 5)
     scores, things, stuff = _unary(DINCombiner(sem_seg_stride=1, weights=(1, 1, 1, 3, 4)), _instances(*rows), logits)
     assert (things, stuff) == ([0, 1, 2], [1, 2])
-    everywhere = scores[:, 15, 0].exp()  # only the third detection is there
-    assert everywhere[0].item() == pytest.approx(1 / 3 * 1.5 / 2.0, rel=1e-4)
-    third = 1 / 3 * 0.5 / 2.0 * (0.5 + 1 + 1)
-    assert scores[2, 12, 4].exp().item() == pytest.approx(third, rel=1e-4)
+    sigmoid = {s: 1 / (1 + math.exp(1 - 2 * s)) for s in (0.9, 0.6)}
+    nowhere, both = scores[:, 15, 0].exp(), scores[:, 6, 6].exp()
+    assert nowhere[:2].tolist() == pytest.approx([1 / 3 * 1.4 / 2.0, 1 / 3 * 0.6 / 2.0], rel=1e-4)
+    expected = [1 / 3 * 0.9 / 1.5 * (sigmoid[0.9] + 2), 1 / 3 * 0.6 / 1.5 * (sigmoid[0.6] + 2)]
+    assert both[:2].tolist() == pytest.approx(expected, rel=1e-4)
+    only_first = scores[:, 1, 6].exp()
+    assert only_first[0].item() == pytest.approx(1 / 3 * (sigmoid[0.9] + 2), rel=1e-4)
+    assert only_first[1].item() < 1e-30
 
 
 def test_classes_without_a_semantic_id_are_explained():
@@ -178,6 +183,20 @@ def test_the_map_is_the_best_label_of_brute_force():
     ids[present] = torch.arange(1, len(present) + 1, dtype=torch.int32)
     assert found.panoptic_seg.tolist() == ids[best].tolist()
     assert len(found.segments_info) == len(present)
+
+
+@pytest.mark.parametrize("others", [1, 2, 7])
+def test_of_many_detections_of_an_object_the_best_stays(others):
+    logits, image = _scene()
+    worse = [([2, 4, 9, 13 - k / 4], 0.85 - k / 50, 3) for k in range(others)]
+    instances = _instances(([2, 4, 8, 12], 0.9, 3), *worse)
+    every, without_rims = (
+        DINCombiner(sem_seg_stride=1, stuff_area_threshold=1, overlap_threshold=t)(instances, logits, SIZE, SIZE, image)
+        for t in (1.0, 0.5)
+    )
+    assert [segment.get("instance_id") for segment in without_rims.segments_info] == [0, None, None]
+    assert without_rims.panoptic_seg.ne(0).all()
+    assert len(every.segments_info) >= len(without_rims.segments_info)
 
 
 def test_small_stuff_becomes_void_and_the_map_any_size():

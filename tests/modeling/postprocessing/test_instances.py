@@ -51,20 +51,37 @@ def test_keypoints_are_scaled_on_a_copy_and_masks_may_be_absent():
 BOXES = [[0, 0, 28, 28], [3.5, 3.5, 9.5, 9.5], [0, 0, 64, 48], [10, 10, 10.01, 40], [63.9, 47.9, 64, 48], [7, 5, 8, 6]]
 
 
-@pytest.mark.parametrize("kind", ["ones", "random", "binary"])
+KINDS = {
+    "ones": torch.ones,
+    "random": torch.rand,
+    "binary": lambda *shape: torch.rand(shape).round(),
+    "halves": lambda *shape: torch.full(shape, 0.5),
+    "not finite": lambda *shape: torch.rand(shape).masked_fill_(torch.rand(shape) < 0.01, float("nan")),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_same_pixels_as_detectron2(kind):
-    boxes = torch.tensor(BOXES)
-    masks = {"ones": torch.ones, "random": torch.rand, "binary": torch.rand}[kind](len(BOXES), 28, 28)
-    if kind == "binary":
-        masks = masks.round()
+    boxes, masks = torch.tensor(BOXES), KINDS[kind](len(BOXES), 28, 28)
     assert torch.equal(paste_masks(masks, boxes, (48, 64)), paste_plain(masks, boxes, (48, 64)))
 
 
-def test_tiles_change_nothing(monkeypatch):
+@pytest.mark.parametrize("tile", [1, 100, 2000, 10**6])
+@pytest.mark.parametrize("kind", ["random", "halves"])
+def test_tiles_change_nothing(monkeypatch, kind, tile):
+    corner = torch.rand(40, 2) * torch.tensor([64, 48])
+    far = torch.minimum(corner + torch.rand(40, 2) * 40 + 0.01, torch.tensor([64.0, 48.0]))
+    boxes = torch.cat([torch.tensor(BOXES), torch.cat([corner, far], dim=1)])
+    masks = KINDS[kind](len(boxes), 28, 28)
+    monkeypatch.setattr(masks_module, "_TILE_PIXELS", tile)
+    assert torch.equal(paste_masks(masks, boxes, (48, 64)), paste_plain(masks, boxes, (48, 64)))
+
+
+def test_products_of_lower_precision_are_not_used(monkeypatch):
+    monkeypatch.setattr(masks_module, "multiplies_exactly", lambda: False)
+    monkeypatch.setattr(masks_module, "_PasteOnCPU", None)
     masks, boxes = torch.rand(len(BOXES), 28, 28), torch.tensor(BOXES)
-    whole = paste_masks(masks, boxes, (48, 64))
-    monkeypatch.setattr(masks_module, "_TILE_PIXELS", 100)
-    assert torch.equal(paste_masks(masks, boxes, (48, 64)), whole)
+    assert torch.equal(paste_masks(masks, boxes, (48, 64)), paste_plain(masks, boxes, (48, 64)))
 
 
 def test_masks_with_a_gradient():
