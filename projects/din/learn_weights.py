@@ -92,10 +92,11 @@ def main() -> None:
     dataset = args.dataset or cfg.DATASETS.TRAIN[0]
     loader = Trainer.build_test_loader(cfg, dataset)
     annotations = {one["image_id"]: one for one in DatasetCatalog.get(dataset)}
+    step = max(1, len(loader) // args.images)  # neighbours are often of one scene
     with torch.no_grad():
         samples = [
             (inputs[0], model.raw_outputs(inputs), annotations[inputs[0]["image_id"]])
-            for inputs in itertools.islice(loader, args.images)
+            for inputs in itertools.islice(loader, 0, step * args.images, step)
         ]
     combiner = DINCombiner(cfg, sem_seg_stride=logits_stride(model.sem_seg_head))
     weights = learn(combiner, samples, args.epochs)
@@ -110,7 +111,7 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("model", metavar="MODEL", help="a trained model, as for compare.py")
     parser.add_argument("--dataset", help="images and annotations to learn from (default: the first of DATASETS.TRAIN)")
-    parser.add_argument("--images", type=int, default=32, metavar="N", help="take its first N images")
+    parser.add_argument("--images", type=int, default=32, metavar="N", help="take N of its images, evenly spread")
     parser.add_argument("--epochs", type=int, default=4)
     add_register_argument(parser)
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config options")
