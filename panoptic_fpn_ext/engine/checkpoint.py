@@ -17,7 +17,7 @@ from torch import nn
 from ..category_comparison import refuse_different_categories
 from ..modeling.separate_networks import SEMANTIC_BACKBONE, SeparatePanopticNetworks
 from ..whole_files import whole_file
-from .checkpoint_files import has_checkpoints, newest_sound, numbered_checkpoints, what_is_wrong
+from .checkpoint_files import has_checkpoints, how_to_take_last, newest_sound, numbered_checkpoints, what_is_wrong
 from .exported import exported_source
 from .model_categories import (
     RECORD,
@@ -241,6 +241,7 @@ class PanopticCheckpointer(DetectionCheckpointer):
                 f"{name}: {theirs} in the file, {ours} in the model"
                 for name, theirs, ours in incompatible.incorrect_shapes
             ]
+            last = how_to_take_last(self.save_dir) if self._complete and self.save_dir else ""
             raise ValueError(
                 f"Checkpoint {self._path} is of another architecture: it does not set {len(unset)} of the model's "
                 f"{len(parameters)} parameters.\n"
@@ -249,6 +250,7 @@ class PanopticCheckpointer(DetectionCheckpointer):
                 "Use the config that the checkpoint was trained with (--config-file; MODEL.ROI_HEADS.NUM_CLASSES and "
                 "MODEL.SEM_SEG_HEAD.NUM_CLASSES shape the last layers), or set MODEL.WEIGHTS to another file; "
                 "for a run that is resumed, set OUTPUT_DIR to another folder."
+                + (f" {last}" if last and self._path not in last else "")
             )
         if reuse is not None:
             logger.info(reuse.describe(self.model, unset, misshapen))

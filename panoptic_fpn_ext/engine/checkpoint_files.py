@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .weight_files import read_weight_file
 
-__all__ = ["has_checkpoints", "newest_sound", "numbered_checkpoints", "what_is_wrong"]
+__all__ = ["has_checkpoints", "how_to_take_last", "newest_sound", "numbered_checkpoints", "what_is_wrong"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,16 @@ def newest_sound(folder: str, needed: Collection[str] = ("model",)) -> str:
             "another folder."
         )
     return ""
+
+
+def how_to_take_last(folder: str, key: str = "MODEL.WEIGHTS") -> str:
+    """How an evaluation gets the last checkpoint of a folder, for messages; "" where there is none that is sound."""
+    try:
+        last = newest_sound(folder)
+    except ValueError:
+        return ""
+    separator = "=" if key.islower() else " "
+    return f"{last} is the last checkpoint of {folder}: take it by {key}{separator}{last}." if last else ""
 
 
 @lru_cache(maxsize=16)

@@ -62,19 +62,18 @@ def fill_in_num_classes(cfg: CfgNode, source: CategorySource | None = None) -> N
             "of DATASETS.TRAIN or DATASETS.TEST, but none of these is registered as a panoptic one: "
             f"{', '.join(names) or 'none'}. {HOW_TO_REGISTER}"
         )
-    fits = head_sizes(source.categories)
+    fits, taken = head_sizes(source.categories), []
     if model.ROI_HEADS.NUM_CLASSES == 0:
         model.ROI_HEADS.NUM_CLASSES = fits["num_things"]
+        taken.append(f"MODEL.ROI_HEADS.NUM_CLASSES {fits['num_things']}")
         model.ROI_HEADS.SCORE_THRESH_TEST = fits.get("score_threshold", model.ROI_HEADS.SCORE_THRESH_TEST)
     if model.SEM_SEG_HEAD.NUM_CLASSES == 0:
         model.SEM_SEG_HEAD.NUM_CLASSES = fits["num_sem_seg_classes"]
+        taken.append(f"MODEL.SEM_SEG_HEAD.NUM_CLASSES {fits['num_sem_seg_classes']}")
         model.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS = tuple(fits["thing_sem_seg_ids"])
         if 0 <= model.SEM_SEG_HEAD.IGNORE_VALUE < fits["num_sem_seg_classes"]:
             model.SEM_SEG_HEAD.IGNORE_VALUE = fits["ignore_label"]
-    logger.info(
-        f"From {source.name}: MODEL.ROI_HEADS.NUM_CLASSES {model.ROI_HEADS.NUM_CLASSES}, "
-        f"MODEL.SEM_SEG_HEAD.NUM_CLASSES {model.SEM_SEG_HEAD.NUM_CLASSES}."
-    )
+    logger.info(f"From {source.name}: {', '.join(taken)}.")
 
 
 def check_config(

@@ -38,6 +38,7 @@ from .runs import (
     refuse_used_folder,
     seed_process,
     shared_unused_folder,
+    warn_of_learnt_images,
 )
 from .setup import register_used_datasets
 from .yacs_view import yacs_view
@@ -72,11 +73,14 @@ def setup_lazy(args: argparse.Namespace) -> DictConfig:
         cfg.dataloader.test.dataset.names = cfg.dataloader.train.dataset.names  # of which it takes a part
     output = folder = cfg.train.output_dir
     if not (args.resume and has_checkpoint(output)):
-        refuse_missing_weights(cfg.train.init_checkpoint, "train.init_checkpoint", needed=args.eval_only)
+        weights = cfg.train.init_checkpoint
+        refuse_missing_weights(weights, "train.init_checkpoint", needed=args.eval_only, folder=output)
     if not args.eval_only:
         hold_output_folder(folder)
     if not args.eval_only and not args.resume:
         refuse_used_folder(output, "train.output_dir")
+    if not args.eval_only and getattr(args, "overfit", None) is None:
+        warn_of_learnt_images(dataset_names(cfg, "train"), dataset_names(cfg, "test"))
     _prepare(cfg, args.register, eval_only=args.eval_only, resume=args.resume)
     if args.eval_only:
         folder = args.inference_folder = inference_folder(
@@ -164,10 +168,12 @@ def _read_lazy_config(
     cfg.train.init_checkpoint = checkpoint_path(cfg.train.init_checkpoint)
     cfg.train.device = available_device(cfg.train.device)
     set_pixel_bound(cfg.train.get("max_image_pixels", 0))
-    free = not any(override.startswith(tuple(_DATASETS.values())) for override in overrides)
-    found = adopted([as_text(name) for name, *_ in registrations], _all_datasets(cfg), free=free)
-    for key, name in zip(_DATASETS.values(), found or (), strict=False):
-        OmegaConf.update(cfg, key, name)
+    train, test = ([override for override in overrides if override.startswith(key)] for key in _DATASETS.values())
+    used = [dataset_names(cfg, split) for split in _DATASETS]
+    found = adopted([as_text(name) for name, *_ in registrations], *used, typed=(bool(train), bool(test)))
+    for key, former, names in zip(_DATASETS.values(), used, found, strict=True):
+        if names != former:
+            OmegaConf.update(cfg, key, *names)
     return cfg
 
 

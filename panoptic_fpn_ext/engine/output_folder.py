@@ -1,5 +1,7 @@
-"""One run at a time in an output folder."""
+"""One run at a time in an output folder, and none of one that was refused before it began."""
 
+import atexit
+import contextlib
 import fcntl
 import logging
 import os
@@ -12,12 +14,14 @@ from typing import TextIO
 
 from detectron2.utils import comm
 
-__all__ = ["hold_output_folder", "is_at_work"]
+__all__ = ["hold_output_folder", "is_at_work", "make_folder"]
 
 logger = logging.getLogger(__name__)
 
 _LOCK = ".lock"
 _held: dict[str, TextIO] = {}
+_made: list[str] = []
+"""Folders that this process made, those that are in others after these."""
 
 
 def hold_output_folder(folder: str) -> None:
@@ -26,7 +30,8 @@ def hold_output_folder(folder: str) -> None:
 
     Process 0 locks ``folder/.lock``, which names it; however the process ends, the lock ends with it. The lock is a
     POSIX one: it holds between machines where their file system hands it on, as NFS does with its lock manager.
-    Folders that are not of a file system (``s3://…``) are not locked.
+    Folders that are not of a file system (``s3://…``) are not locked. A folder that has nothing but the lock when the
+    process ends, as where the run was refused, is left as it was found.
 
     Raises:
         ValueError: another run, a training or an evaluation, is at work in the folder.
@@ -51,11 +56,37 @@ def is_at_work(folder: str) -> bool:
     return False
 
 
+def make_folder(folder: str) -> None:
+    """Make a folder that goes when the process ends, with those around it that were made for it, unless one of them
+    has got something."""
+    path, missing = os.path.realpath(folder), []
+    while not os.path.exists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    _made.extend(reversed(missing))
+    atexit.unregister(_tidy_up)
+    atexit.register(_tidy_up, os.getpid())
+
+
+def _tidy_up(process: int) -> None:
+    """Remove locks that nothing came to lie beside, and folders that stayed empty; not in forked processes."""
+    if os.getpid() != process:
+        return
+    for path in _held:
+        with contextlib.suppress(OSError):
+            if os.listdir(os.path.dirname(path)) == [_LOCK]:
+                os.remove(path)
+    for folder in reversed(_made):
+        with contextlib.suppress(OSError):  # it is not empty
+            os.rmdir(folder)
+
+
 def _lock(folder: str) -> None:
     path = os.path.join(os.path.realpath(folder), _LOCK)
     if path in _held:  # opened and closed once more, the lock would be gone
         return
-    os.makedirs(folder, exist_ok=True)
+    make_folder(folder)
     # Open as long as the process lives; arguments of a C locale may hold halves of characters.
     file = open(path, "a+", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     try:

@@ -20,8 +20,8 @@ from ..console import open_log, start_console
 from ..data import dataset_categories
 from ..data.panoptic_catalog import is_panoptic
 from ..whole_files import file_hash, whole_file
-from .checkpoint_files import has_checkpoints, newest_sound
-from .output_folder import is_at_work
+from .checkpoint_files import has_checkpoints, how_to_take_last, newest_sound
+from .output_folder import is_at_work, make_folder
 
 __all__ = [
     "PROGRESS",
@@ -37,6 +37,7 @@ __all__ = [
     "seed_process",
     "shared_unused_folder",
     "unused_folder",
+    "warn_of_learnt_images",
     "write_whole",
 ]
 
@@ -113,27 +114,46 @@ def say_written(folder: str) -> None:
     logger.info(f"Written to {folder}: {', '.join(shown)}")
 
 
-def adopted(registered: Sequence[str], used: Sequence[str], *, free: bool) -> tuple[str, str] | None:
+def adopted(
+    registered: Sequence[str], train: Sequence[str], test: Sequence[str], *, typed: tuple[bool, bool] = (False, False)
+) -> tuple[Sequence[str], Sequence[str]]:
     """Which of the datasets of ``--register`` a run trains on and is evaluated on, where the config names others.
 
     Args:
         registered: names on the command line, in order: the first is to train on, the second to be evaluated on; one
             alone is for both.
-        used: names in the config.
-        free: whether the command line leaves it open what to use.
+        train, test: names in the config.
+        typed: which of the two the command line sets, and the other then gets what that one leaves.
 
     Returns:
-        The two names, None where the config's stay; then what goes unused is said.
+        The names to train on and to be evaluated on. What changes is said, and what goes unused.
     """
-    unused = [name for name in registered if name not in used]
+    unused = [name for name in registered if name not in (*train, *test)]
+    is_open = [not sets and not set(names) & set(registered) for names, sets in ((train, typed[0]), (test, typed[1]))]
     if not unused:
-        return None
-    if len(unused) < len(registered) or not free:
-        logger.info(f"Datasets: {', '.join(used)} of the config; {', '.join(unused)} is registered and not used")
-        return None
-    train, test = registered[0], registered[min(1, len(registered) - 1)]
-    logger.info(f"Datasets: {train} to train on, {test} to be evaluated on, as they are registered")
+        return train, test
+    if not any(is_open) or not (all(is_open) or any(typed)):
+        used = ", ".join((*train, *test))
+        logger.info(f"Datasets: {used} of the config; {', '.join(unused)} is registered and not used")
+        return train, test
+    if is_open[0]:
+        train = unused[:1]
+    if is_open[1]:
+        test = (unused[1:2] if is_open[0] else []) or unused[:1]
+    parts = f"{', '.join(train) or 'none'} to train on, {', '.join(test) or 'none'} to be evaluated on"
+    logger.info(f"Datasets: {parts}, as they are registered")
     return train, test
+
+
+def warn_of_learnt_images(train: Sequence[str], test: Sequence[str]) -> None:
+    """Say it where a training is evaluated on a dataset that it trains on."""
+    names = ", ".join(name for name in test if name in train)
+    if names:
+        logger.warning(
+            f"{names} is trained on and evaluated on: the results say how well the model knows the images that it has "
+            "learnt, not how well it does on new ones. For a validation part add a second --register; `python -m "
+            "panoptic_fpn_ext.data.convert … --split 0.8/0.2` makes both parts, and so does --split in --data."
+        )
 
 
 def has_checkpoint(output_dir: str) -> bool:
@@ -141,18 +161,25 @@ def has_checkpoint(output_dir: str) -> bool:
     return has_checkpoints(output_dir)
 
 
-def refuse_missing_weights(path: str, key: str, *, needed: bool) -> None:
+def refuse_missing_weights(path: str, key: str, *, needed: bool, folder: str = "") -> None:
     """Look for a file of weights before anything else is done; URLs are left to whoever downloads them.
+
+    Args:
+        path: what the config has.
+        key: what it calls them.
+        needed: for an evaluation.
+        folder: of a training, whose last checkpoint may be meant then.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: none is named where some are ``needed``.
     """
+    last = how_to_take_last(folder, key) if needed else ""
     if not path and needed:
-        raise ValueError(f"{key} is empty: set it to the checkpoint to evaluate.")
+        raise ValueError(f"{key} is empty: set it to the checkpoint to evaluate. {last}".rstrip())
     if path and "://" not in path and not os.path.isfile(path):
-        origin = next((how for name, how in _ORIGINS.items() if name in os.path.basename(path)), "")
-        raise FileNotFoundError(f"There are no weights at {path} ({key}). {origin.format(path)}".rstrip())
+        origin = next((how for name, how in _ORIGINS.items() if name in os.path.basename(path)), "").format(path)
+        raise FileNotFoundError(f"There are no weights at {path} ({key}). {last or origin}".rstrip())
 
 
 def refuse_used_folder(folder: str, key: str) -> None:
@@ -201,7 +228,7 @@ def shared_unused_folder(folder: str) -> str:
     """:func:`unused_folder`, the same in all processes; made here."""
     if comm.is_main_process():
         folder = unused_folder(folder)
-        os.makedirs(folder, exist_ok=True)
+        make_folder(folder)
     found: Iterable[str] = comm.all_gather(folder)
     return next(iter(found))
 

@@ -38,6 +38,7 @@ from .runs import (
     refuse_used_folder,
     seed_process,
     shared_unused_folder,
+    warn_of_learnt_images,
     write_whole,
 )
 from .schedule import scale_schedule
@@ -111,14 +112,13 @@ def add_register_argument(parser: argparse.ArgumentParser) -> None:
 def adopt_registered(cfg: CfgNode, registrations: Sequence[Sequence[str]], opts: Sequence[Any] = ()) -> None:
     """Take the datasets of ``--register`` where neither the config nor ``opts`` says what to do with them.
 
-    That is where ``DATASETS.TRAIN`` and ``DATASETS.TEST`` have none of their names and ``opts`` sets neither key. See
+    That is of ``DATASETS.TRAIN`` and ``DATASETS.TEST`` what has none of their names and is not in ``opts``. See
     :func:`~panoptic_fpn_ext.engine.runs.adopted`.
     """
-    used = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
-    free = not any(str(key).startswith("DATASETS.") for key in opts[::2])
-    found = adopted([as_text(name) for name, *_ in registrations], used, free=free)
-    if found is not None:
-        cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (found[0],), (found[1],)
+    typed = "DATASETS.TRAIN" in opts[::2], "DATASETS.TEST" in opts[::2]
+    names = [as_text(name) for name, *_ in registrations]
+    found = adopted(names, cfg.DATASETS.TRAIN, cfg.DATASETS.TEST, typed=typed)
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = map(tuple, found)
 
 
 def register_used_datasets(used: Collection[str], registrations: list[list[str]]) -> None:
@@ -173,7 +173,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     folder = cfg.OUTPUT_DIR
     # What is wrong with files is said before any dataset is read or drawn.
     if not (args.resume and has_checkpoint(folder)):
-        refuse_missing_weights(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=args.eval_only)
+        refuse_missing_weights(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=args.eval_only, folder=folder)
     if not args.eval_only:
         hold_output_folder(folder)
     if not args.eval_only and not args.resume:
@@ -182,6 +182,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     adopt_registered(cfg, args.register, args.opts)
     if getattr(args, "overfit", None) is not None:
         cfg.DATASETS.TEST = cfg.DATASETS.TRAIN  # of which it takes a part to evaluate, too
+    elif not args.eval_only:
+        warn_of_learnt_images(cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
     _prepare(cfg, args.register, eval_only=args.eval_only, resume=args.resume)
     if args.eval_only:
         weights = (last_checkpoint(folder) if args.resume else "") or cfg.MODEL.WEIGHTS

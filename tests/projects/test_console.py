@@ -65,7 +65,8 @@ def test_a_training_prints_what_a_person_reads(training: tuple[Path, subprocess.
     output, done = training
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    (warning,) = done.stderr.splitlines()
+    assert warning.startswith("warning: tiny is trained on and evaluated on")
     first_loss = next(i for i, line in enumerate(lines) if line.startswith("Iteration "))
     assert first_loss <= 8 and len(lines) <= 40
     said = "\n".join(lines[:first_loss])
@@ -171,6 +172,12 @@ def test_a_mistake_is_one_line(dataset: TinyDataset, tmp_path: Path, opts: list[
     assert done.returncode == 2 and not (tmp_path / "output").exists()
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ") and words in line
+
+
+def test_a_refused_training_leaves_nothing(dataset: TinyDataset, tmp_path: Path):
+    done = _run([*_command(dataset, tmp_path / "made" / "output"), "MODEL.ROI_HEADS.NUM_CLASSES", "5"])
+    assert done.returncode == 2 and "MODEL.ROI_HEADS.NUM_CLASSES is 5: set it to 2" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_traceback_of_a_mistake_is_in_the_log(tmp_path: Path):
