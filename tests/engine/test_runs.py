@@ -87,7 +87,7 @@ def test_only_sizes_that_were_taken_are_from_the_dataset(tiny_cfg: CfgNode, capl
 
 def test_an_evaluation_without_weights_names_the_last_checkpoint(tmp_path):
     missing = {"path": "", "key": "MODEL.WEIGHTS", "needed": True, "folder": str(tmp_path)}
-    with pytest.raises(ValueError, match="set it to the checkpoint to evaluate.$"):
+    with pytest.raises(ValueError, match=r"set it to the checkpoint to evaluate\.$"):
         refuse_missing_weights(**missing)
     torch.save({"model": {}, "iteration": 3}, tmp_path / "model_final.pth")
     with pytest.raises(ValueError, match=rf"take it by MODEL\.WEIGHTS {tmp_path}/model_final\.pth\."):
@@ -98,7 +98,7 @@ def test_an_evaluation_without_weights_names_the_last_checkpoint(tmp_path):
     with pytest.raises(FileNotFoundError, match="They are made by"):  # a training starts from these
         refuse_missing_weights(**{**absent, "needed": False})
     (tmp_path / "model_final.pth").write_bytes(b"text")
-    with pytest.raises(ValueError, match="set it to the checkpoint to evaluate.$"):
+    with pytest.raises(ValueError, match=r"set it to the checkpoint to evaluate\.$"):
         refuse_missing_weights(**missing)
 
 
