@@ -100,6 +100,34 @@ def test_errors_are_allowed_by_key(dataset: TinyDataset, caplog: pytest.LogCaptu
     assert len(one["instances"]) == 1
 
 
+def test_categories_that_one_part_alone_shows_are_said(
+    dataset: TinyDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Crowds, which are neither learnt as instances nor measured, do not count."""
+    val = TinyDataset(tmp_path / "val", num=2)
+    for one in val.content["annotations"]:
+        one["segments_info"] = [s for s in one["segments_info"] if s["category_id"] != 9]
+        one["segments_info"][0]["iscrowd"] = 1
+    for one in dataset.content["annotations"]:
+        one["segments_info"] = [s for s in one["segments_info"] if s["category_id"] != 4]
+    for part in (dataset, val):
+        part.save()
+    args = train_net_args(dataset, "tiny_one", tmp_path / "output", "DATASETS.TEST", "('tiny_two', 'tiny_one')")
+    cfg = load_config(args.config_file, args.opts, [*args.register, val.registration("tiny_two")])
+    cfg.defrost()
+    cfg.DATASETS.ALLOW_ERRORS = True
+    caplog.set_level(logging.INFO)
+    check_data(cfg)
+    said = [text for text in caplog.messages if text.startswith("Data: segments of")]
+    assert said == [
+        "Data: segments of ball, sky only in tiny_one, so not measured; of box only in tiny_two, so not learnt"
+    ]
+    caplog.clear()
+    cfg.DATASETS.TEST = ("tiny_one",)
+    check_data(cfg)
+    assert "Data: segments of" not in caplog.text
+
+
 def test_an_unreadable_file_is_said_before_training(dataset: TinyDataset, caplog: pytest.LogCaptureFixture):
     truncate(dataset.image(2))
     check_data(_config(dataset, "tiny_unreadable"))

@@ -1,4 +1,7 @@
-"""Before a training: are the files of its datasets what their JSON says? Errors end it, warnings are said."""
+"""Before a training: are the files of its datasets what their JSON says, and do its parts show the same categories?
+
+Errors end it, warnings are said.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -10,6 +13,7 @@ from detectron2.utils import comm
 
 from ..data.check import KINDS, check_sample
 from ..data.panoptic_catalog import is_panoptic
+from .silent_settings import category_names
 from .yacs_view import renamed
 
 __all__ = ["check_data"]
@@ -21,11 +25,14 @@ _UNREADABLE = ("image missing", "image broken", "png missing", "png broken")
 # What the mapper can leave out: DATASETS.ALLOW_ERRORS.
 _ALLOWABLE = ("bgr", "id not listed", "no pixel", "area", "elsewhere")
 
+_Categories = set[tuple[int, bool]]  # ``(category_id, isthing)``
+
 
 def check_data(cfg: CfgNode, names: Mapping[str, str] | None = None) -> None:
     """Check ``DATASETS.CHECKED_IMAGES`` images of each panoptic dataset that a training uses.
 
-    Warnings, unreadable files and what ``DATASETS.ALLOW_ERRORS`` allows are logged.
+    Warnings, unreadable files and what ``DATASETS.ALLOW_ERRORS`` allows are logged; so are categories that only the
+    images to train on show, or only those to be evaluated on.
 
     Args:
         cfg: of the training, with its ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
@@ -38,15 +45,43 @@ def check_data(cfg: CfgNode, names: Mapping[str, str] | None = None) -> None:
     datasets = [name for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)) if is_panoptic(name)]
     errors = ""
     if comm.is_main_process() and most > 0:
-        errors = "\n".join(filter(None, (_check(name, most, allow, names) for name in datasets)))
+        shown: dict[str, _Categories] = {}
+        found = []
+        for name in datasets:
+            dicts = DatasetCatalog.get(name)
+            shown[name] = _shown(dicts)
+            found.append(_check(name, dicts, most, allow, names))
+        errors = "\n".join(filter(None, found))
+        for name in cfg.DATASETS.TEST:
+            _compare_shown([one for one in cfg.DATASETS.TRAIN if one in shown], name, shown)
     errors = comm.all_gather(errors)[0]
     if errors:
         raise ValueError(errors)
 
 
-def _check(name: str, most: int, allow: bool, names: Mapping[str, str] | None) -> str:
+def _compare_shown(train: Sequence[str], test: str, shown: Mapping[str, _Categories]) -> None:
+    """One line with the categories that either the training datasets or the one to evaluate on has no segment of."""
+    learnt: _Categories = set().union(*(shown[name] for name in train))
+    measured = shown.get(test, set())
+    if test in train or not learnt or not measured:
+        return
+    parts = {
+        f"only in {', '.join(train)}, so not measured": category_names(test, learnt - measured),
+        f"only in {test}, so not learnt": category_names(train[0], measured - learnt),
+    }
+    found = [f"{categories} {where}" for where, categories in parts.items() if categories]
+    if found:
+        logger.info(f"Data: segments of {'; of '.join(found)}")
+
+
+def _shown(dicts: Sequence[dict[str, Any]]) -> _Categories:
+    """Categories of the segments of a dataset that are no crowds."""
+    rows = (row for one in dicts for row in one.get("segments_info", ()))
+    return {(row["category_id"], bool(row["isthing"])) for row in rows if not row.get("iscrowd", 0)}
+
+
+def _check(name: str, dicts: Sequence[dict[str, Any]], most: int, allow: bool, names: Mapping[str, str] | None) -> str:
     """What is so wrong with a dataset that it cannot be trained on, or nothing."""
-    dicts: Sequence[dict[str, Any]] = DatasetCatalog.get(name)
     if not dicts or "segments_info" not in dicts[0]:
         return ""
     tolerated = (*_UNREADABLE, *(_ALLOWABLE if allow else ()))

@@ -6,7 +6,7 @@ at the segments of one, and yields what to say.
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +20,7 @@ from .box_fit import anchor_warnings, crop_warnings, scale_warnings
 from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
 from .yacs_view import renamed
 
-__all__ = ["warn_of_segments", "warn_of_settings"]
+__all__ = ["category_names", "warn_of_segments", "warn_of_settings"]
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +209,7 @@ def _stuff_area(cfg: CfgNode, name: str, statistics: SegmentStatistics) -> Warni
     if not all(_predicts(cfg)) or not len(areas):
         return
     lost = areas < limit
-    names = _names(name, {(int(i), False) for i in _always_lost(statistics.stuff_ids, lost)})
+    names = category_names(name, {(int(i), False) for i in _always_lost(statistics.stuff_ids, lost)})
     if lost.mean() > 0.5 or names:
         who = f" (all of {names})" if names else ""
         kept = areas[np.isin(statistics.stuff_ids, _always_lost(statistics.stuff_ids, lost))] if names else areas
@@ -253,12 +253,13 @@ def _absent_categories(cfg: CfgNode, name: str, statistics: SegmentStatistics) -
     if absent:
         yield (
             f"{len(absent)} of {len(every)} categories of {name} have no segment in the training set: "
-            f"{_names(name, absent)}. They are never predicted: add images that show them, or take them out of it."
+            f"{category_names(name, absent)}. They are never predicted: add images that show them, or take them out of "
+            "it."
         )
     if crowds:
         yield (
-            f"All segments of {_names(name, crowds)} in {name} are crowds (iscrowd 1), of which no instance is learnt. "
-            "Set iscrowd to 0 in the JSON for segments that are one object."
+            f"All segments of {category_names(name, crowds)} in {name} are crowds (iscrowd 1), of which no instance is "
+            "learnt. Set iscrowd to 0 in the JSON for segments that are one object."
         )
 
 
@@ -269,8 +270,8 @@ def _learnt(cfg: CfgNode, categories: PanopticCategories) -> set[tuple[int, bool
     return {one for one in pairs if (instances if one[1] else semantics)}
 
 
-def _names(dataset_name: str, pairs: set[tuple[int, bool]], most: int = 5) -> str:
-    """Names of categories, the first few."""
+def category_names(dataset_name: str, pairs: Collection[tuple[int, bool]], most: int = 5) -> str:
+    """Names of categories of a dataset, given as ``(category_id, isthing)``; the first few."""
     if not pairs or not is_panoptic(dataset_name):
         return ""
     categories = dataset_categories(dataset_name)

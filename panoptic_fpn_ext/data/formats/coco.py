@@ -30,7 +30,7 @@ from .regions import (
 )
 from .splits import join_parts
 
-__all__ = ["read_coco", "region_of_annotation"]
+__all__ = ["read_coco", "region_of_annotation", "unlisted_category"]
 
 _VOID_VALUES = (0, 255)
 _ANNOTATION = {key: INSTANCE[key] for key in ("image_id", "category_id", "iscrowd")}
@@ -105,7 +105,29 @@ def _read(path: str) -> dict[str, Any]:
     tables = {"images": IMAGE, "annotations": _ANNOTATION, "categories": INSTANCE_CATEGORY}
     for key, table in tables.items():
         convert_rows(content[key], table, naming(path, content[key], f"entry of {key}", ("id", "file_name", "name")))
+    _refuse_repeated(content["images"], path)
     return content
+
+
+def _refuse_repeated(images: Sequence[Mapping[str, Any]], path: str) -> None:
+    """``ValueError`` for ids or files of images that are listed more than once, with what to do."""
+    files: dict[str, set[str]] = {}
+    for row in images:
+        files.setdefault(image_key(row["id"]), set()).add(row["file_name"])
+    for key, names in files.items():
+        if len(names) > 1:
+            raise ValueError(
+                f"{path} gives id {key} to several images ({', '.join(sorted(names)[:3])}), so nothing says whose its "
+                "annotations are. Give each image an id of its own, in its annotations too."
+            )
+    times = Counter(row["file_name"] for row in images)
+    repeated = [name for name, count in times.items() if count > 1]
+    if repeated:
+        ids = dict.fromkeys(image_key(row["id"]) for row in images if row["file_name"] == repeated[0])
+        raise ValueError(
+            f"{path} lists image {repeated[0]} more than once (id {', '.join(ids)}; {len(repeated)} such images in "
+            "all). Keep one entry of each, and give its id to all annotations of that image."
+        )
 
 
 def _usual_folders(annotations: str) -> list[str]:
@@ -195,17 +217,24 @@ def _stuff_row(value: int, known: set[int], void: set[int]) -> MapRow:
     return (value, True) if value in known else f"id {value}"
 
 
+def unlisted_category(category: Any) -> str:
+    """Why annotations of a category are dropped that the categories of their dataset do not have."""
+    return f"annotation of category {category!r}, which is not in the list of categories"
+
+
 def region_of_annotation(
     row: Mapping[str, Any], size: tuple[int, int], known: set[int], dropped: Counter[str]
 ) -> Region | None:
-    """The region of a COCO instance annotation, None where it was dropped; `dropped` counts why.
+    """The region of a COCO instance annotation, None where it was dropped; `dropped` counts why, as of a category that
+    is not `known`.
 
     Raises:
-        ValueError: a category that is not `known`, or a broken mask.
+        ValueError: a broken mask.
     """
     category, segmentation = row.get("category_id"), row.get("segmentation")
     if category not in known:
-        raise ValueError(f"annotation {row.get('id')} has category {category!r}, which the JSON does not list")
+        dropped[unlisted_category(category)] += 1
+        return None
     if not segmentation:
         dropped["annotation without a mask (a box only)"] += 1
         return None

@@ -16,7 +16,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...coco_json import read_panoptic as read_panoptic_json
 from ...panoptic_png import read_panoptic_png
-from .coco import region_of_annotation
+from .coco import region_of_annotation, unlisted_category
 from .files import ImageIndex, read_ids, short_names
 from .id_maps import one_channel
 from .regions import MapRow, Region, Source, SourceImage, regions_of_ids
@@ -104,7 +104,10 @@ class _RegisteredRegions:
             regions += [replace(r, z=float("-inf")) for r in below]
             dropped.update(unlisted)
         for row in self.annotations:
-            dataset_row = {**row, "category_id": self.things.get(row["category_id"])}
+            if row["category_id"] not in self.things:
+                dropped[unlisted_category(row["category_id"])] += 1
+                continue
+            dataset_row = {**row, "category_id": self.things[row["category_id"]]}
             region = region_of_annotation(_with_rle(dataset_row), size, set(self.things.values()), dropped)
             regions += [] if region is None else [region]
         return regions, dropped

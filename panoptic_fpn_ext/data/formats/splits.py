@@ -112,6 +112,12 @@ def _check_names(images: Sequence[SourceImage]) -> None:
     outside = [i.name for i in images if os.path.isabs(i.name) or ".." in re.split(r"[/\\]", i.name) or not i.name]
     if outside:
         raise ValueError(f"File names that would lie outside the output folder: {outside[:5]}. Rename them.")
+    repeated = [name for name, times in Counter(i.name for i in images).items() if times > 1]
+    if repeated:
+        raise ValueError(
+            f"Image {repeated[0]} is listed more than once ({len(repeated)} such images in all). Keep one entry of "
+            "each, with all annotations of that image."
+        )
     stems = Counter(os.path.splitext(i.name)[0].lower() for i in images)
     twice = [stem for stem, times in stems.items() if times > 1]
     if twice:

@@ -191,6 +191,55 @@ def test_categories_that_share_an_id(tmp_path):
         converted(f"coco {tmp_path}/a.json")
 
 
+def _write_coco(folder: Path, images: list[tuple[int, str]], rows: list[tuple[int, int]]) -> str:
+    """Description of a JSON of ``images`` (id and name) with a square each for ``rows`` (image id and category)."""
+    for name in {name for _, name in images}:
+        image(folder / name)
+    listed = [{"id": id_, "file_name": name, "height": H, "width": W} for id_, name in images]
+    annotations = [
+        {
+            "id": i,
+            "image_id": of,
+            "category_id": category,
+            "segmentation": [np.ravel(corners((2 * i, 0, 2 * i + 2, 2))).tolist()],
+        }
+        for i, (of, category) in enumerate(rows)
+    ]
+    categories = [{"id": 1, "name": "car"}, {"id": 2, "name": "bus"}]
+    content = {"images": listed, "annotations": annotations, "categories": categories}
+    (folder / "a.json").write_text(json.dumps(content))
+    return f"coco {folder}/a.json --things car,bus --output {folder}/out"
+
+
+def test_an_annotation_of_an_unlisted_category_goes_alone(tmp_path):
+    text = _write_coco(tmp_path, [(1, "a.png"), (2, "b.png")], [(1, 1), (1, 9), (2, 2), (2, 9), (2, 7)])
+    lines: list[str] = []
+    assert converted(text, lines) == {"all": [[("car", 4)], [("bus", 4)]]}
+    assert re.search(
+        r"Dropped: annotation of category 9, which is not in the list .*: 2, such as \S+a\.png", str(lines)
+    )
+    assert re.search(r"Dropped: annotation of category 7, .*: 1, such as \S+b\.png", str(lines))
+    with pytest.raises(ValueError, match=r"No image has a segment.* annotation of category 9"):
+        converted(_write_coco(tmp_path, [(1, "a.png")], [(1, 9)]))
+
+
+@pytest.mark.parametrize(
+    ("images", "reason", "remedy"),
+    [
+        ([(1, "a.png"), (1, "b.png")], r"gives id 1 to several images \(a\.png, b\.png\)", "an id of its own"),
+        (
+            [(1, "a.png"), (2, "a.png")],
+            r"lists image a\.png more than once \(id 1, 2; 1 such",
+            "Keep one entry of each",
+        ),
+        ([(1, "a.png"), (1, "a.png")], r"lists image a\.png more than once \(id 1; 1 such", "Keep one entry of each"),
+    ],
+)
+def test_an_image_that_is_listed_twice_is_refused_by_its_reason(images, reason, remedy, tmp_path):
+    with pytest.raises(ValueError, match=rf"a\.json {reason}.*{remedy}"):
+        converted(_write_coco(tmp_path, images, [(1, 1)]))
+
+
 def test_crowds_only_are_said(tmp_path):
     semantic, _ = drawn()
     image(tmp_path / "leftImg8bit" / "train" / "a_leftImg8bit.png")
