@@ -81,6 +81,10 @@ OPTIONAL = {
 }
 # Any of these lets the report's tests run in a browser.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+STEPS = ("PyTorch", "what detectron2 needs", "this package and its tools", "what only some parts need", "detectron2")
+# Of a finished `.venv`, by `du -sm .venv`: 6,908 with CUDA; less its folders nvidia and triton, 2,802.
+GB = 2**30  # as du and df count
+GB_WITH_CUDA, GB_WITHOUT_CUDA = 7, 3
 # detectron2 imports pkg_resources, which later releases no longer have.
 SETUPTOOLS = "setuptools>=70.1,<81"
 
@@ -92,6 +96,11 @@ class StepFailed(Exception):
 def say(line: str) -> None:
     """Prints a line at once, also into a pipe."""
     print(f"[setup] {line}", flush=True)
+
+
+def step(number: int) -> None:
+    """Says which of the steps begins, counted from 1."""
+    say(f"step {number} of {len(STEPS)}: {STEPS[number - 1]}")
 
 
 def run(title: str, command: list[str]) -> None:
@@ -224,6 +233,24 @@ def install_redistribution() -> None:
         binary.unlink()
 
 
+def refuse_small_disk(build: str) -> None:
+    """Ends the set-up before it downloads what the disk has no room for; what `.venv` holds already counts."""
+    if can_import(PYTHON, "torch", "torchvision"):
+        return
+    with_cuda = build != "cpu" and not is_cpu_only_platform()
+    needed = GB_WITH_CUDA if with_cuda else GB_WITHOUT_CUDA
+    there = sum(path.lstat().st_size for path in VENV.rglob("*"))
+    free = shutil.disk_usage(ROOT).free
+    missing = needed * GB - there - free
+    if missing <= 0:
+        return
+    smaller = f", or take a PyTorch without CUDA, {GB_WITHOUT_CUDA} GB: make setup TORCH=cpu" if with_cuda else ""
+    raise StepFailed(
+        f"The disk is too small: .venv takes about {needed} GB, and {free / GB:.1f} GB are free in {ROOT}. Nothing was "
+        f"downloaded. Free {missing / GB:.1f} GB more there, move the checkout to a larger disk{smaller}."
+    )
+
+
 def install_torch(build: str) -> None:
     """Installs PyTorch and torchvision unless they are there; with `build` "cpu" those without CUDA."""
     if can_import(PYTHON, "torch", "torchvision") and (build != "cpu" or not has_cuda_build()):
@@ -264,11 +291,15 @@ def cpu_requirement() -> str:
 
 def install_everything(build: str) -> None:
     """Brings `.venv` to what the checkout needs, skipping what is there."""
+    refuse_small_disk(build)
+    step(1)
     pip("setuptools", SETUPTOOLS)
     install_torch(build)
+    step(2)
     pip("what detectron2 needs", *DETECTRON2_NEEDS)
     if not can_import(PYTHON, "cv2"):
         pip("OpenCV", "opencv-python-headless")
+    step(3)
     pip("panoptic_fpn_ext and its tools", "--no-build-isolation", "--editable", f"{ROOT}[dev,docs]")
     if not can_import(PYTHON, "panopticapi.evaluation"):
         pip("panopticapi", "--no-deps", PANOPTICAPI)
@@ -279,7 +310,9 @@ def install_everything(build: str) -> None:
             say("playwright cannot be installed here, so the report's tests in a browser are skipped")
     if not can_import(PYTHON, "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling"):
         pip("Cityscapes' tools", "--no-deps", *CITYSCAPES)
+    step(4)
     install_extras()
+    step(5)
     source = install_detectron2()
     if not can_import(PYTHON, "torch", "torchvision", "cv2", "detectron2.modeling"):
         raise StepFailed(f"{PYTHON} cannot import torch, torchvision, cv2 or detectron2.modeling")

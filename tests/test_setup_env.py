@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -26,6 +26,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         monkeypatch.setattr(module, name, path)
     _write_venv(venv, "3.99")
     module.calls = []
+    module.really_install_everything = module.install_everything
     monkeypatch.setattr(module, "make_venv", lambda: module.calls.append("make"))
     monkeypatch.setattr(module, "install_everything", lambda build: module.calls.append(f"install {build}".strip()))
     return module
@@ -70,6 +71,32 @@ def test_a_pytorch_without_cuda(script: ModuleType, monkeypatch: pytest.MonkeyPa
     assert _run(script, monkeypatch, "--torch", "cpu") == ["install cpu"]
     monkeypatch.setattr(script, "has_cuda_build", lambda: False)
     assert _run(script, monkeypatch, "--torch", "cpu") == []
+
+
+def test_a_small_disk_is_refused_before_any_download(script: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    free = 5 * 2**30
+    monkeypatch.setattr(script.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    monkeypatch.setattr(script, "is_cpu_only_platform", lambda: False)
+    script.refuse_small_disk("")  # PyTorch is there
+    monkeypatch.setattr(script, "can_import", lambda *args: False)
+    with pytest.raises(script.StepFailed, match=r"7 GB, and 5\.0 GB are free in .*Free 2\.0 GB more .*TORCH=cpu"):
+        script.refuse_small_disk("")
+    script.refuse_small_disk("cpu")
+    with (script.VENV / "half.bin").open("wb") as file:  # what a set-up that was interrupted left
+        file.truncate(5 * 2**29)
+    script.refuse_small_disk("")
+    free = 2**27
+    monkeypatch.setattr(script, "is_cpu_only_platform", lambda: True)
+    with pytest.raises(script.StepFailed, match=r"3 GB, and 0\.1 GB are free .* larger disk\.$"):
+        script.refuse_small_disk("")
+
+
+def test_steps_are_counted(script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    monkeypatch.setattr(script, "pip", lambda title, *arguments: None)
+    monkeypatch.setattr(script, "install_detectron2", lambda: "was there already")
+    script.really_install_everything("")
+    steps = [line for line in capsys.readouterr().out.splitlines() if " step " in line]
+    assert [line.split(":")[0] for line in steps] == [f"[setup] step {i} of 5" for i in range(1, 6)]
 
 
 def test_where_there_is_none_it_says_so(script: ModuleType, monkeypatch: pytest.MonkeyPatch):

@@ -9,6 +9,7 @@ give the same pixels and the same JSON on any machine.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -34,7 +35,10 @@ __all__ = [
     "register_synthetic_street",
 ]
 
+logger = logging.getLogger(__name__)
+
 SPLITS = ("train", "val")
+_SAID_EVERY = 300  # images
 GENERATOR_VERSION = 1  # raised with every change of a pixel or of the JSON
 _LICENSE = {"id": 1, "name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}
 
@@ -146,6 +150,8 @@ def _write_split(root: str, split: int, count: int, settings: StreetSettings, pr
         images.append({"id": image_id, "file_name": file_name, **size})
         annotations.append({"image_id": image_id, "file_name": file_name, "segments_info": segments})
         progress.update()
+        if progress.disable and ((index + 1) % _SAID_EVERY == 0 or index + 1 == count):  # no terminal
+            logger.info(f"Drawn: {index + 1} of {count} images of {name}")
     content = _coco_panoptic(images, annotations, settings)
     _write_json(os.path.join(root, "annotations", f"panoptic_{name}.json"), content)
 

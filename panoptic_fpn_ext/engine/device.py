@@ -1,6 +1,7 @@
 """Where a model runs."""
 
 import logging
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -23,12 +24,17 @@ def use_available_device(cfg: CfgNode) -> None:
     device = available_device(cfg.MODEL.DEVICE)
     if device == cfg.MODEL.DEVICE:
         return
-    logger.info(f"No GPU was found: MODEL.DEVICE is set to {device}.")
+    _say_device(device)
     frozen = cfg.is_frozen()
     cfg.defrost()
     cfg.MODEL.DEVICE = device
     if frozen:
         cfg.freeze()
+
+
+@lru_cache(maxsize=1)  # a process may read several configs
+def _say_device(device: str) -> None:
+    logger.info(f"No GPU was found: MODEL.DEVICE is set to {device}.")
 
 
 def synchronize(device: torch.device | str) -> None:

@@ -11,6 +11,8 @@ import argparse
 import json
 import math
 import os
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from panoptic_fpn_ext import model_zoo
-from panoptic_fpn_ext.command import command_parser, run_command
+from panoptic_fpn_ext.command import Interrupted, command_line, command_parser, run_command
 from panoptic_fpn_ext.data import read_image
 from panoptic_fpn_ext.engine import PanopticPredictor, Trainer
 from panoptic_fpn_ext.engine.imagenet_weights import save_efficientnet_lite
@@ -121,6 +123,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options")
     args = parser.parse_args(arguments)
     begin_console(args)
+    try:
+        run(args)
+    except KeyboardInterrupt as error:
+        if str(error):  # it was said how to go on
+            raise
+        text = f"Interrupted. To go on from what is done: {command_line()}"
+        print(text, file=sys.stderr)
+        raise Interrupted(getattr(error, "signal_number", signal.SIGINT), text) from None
+
+
+def run(args: argparse.Namespace) -> None:
+    """The four steps, for the arguments of the command."""
     output, images = Path(args.output), Path(args.output, "images")
     set_aside_finished_run(output)
     images.mkdir(parents=True, exist_ok=True)

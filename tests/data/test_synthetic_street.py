@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 
@@ -111,6 +112,16 @@ def test_an_interruption_leaves_nothing_that_looks_complete(tmp_path, monkeypatc
     make_synthetic_street(root, SMALL)
     assert len(_annotations(root, "train")["images"]) == SMALL.num_train
     assert not os.path.exists(f"{root}.part")
+
+
+def test_without_a_terminal_lines_say_how_far_it_is(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(synthetic_street, "_SAID_EVERY", 2)
+    make_synthetic_street(str(tmp_path / "street"), StreetSettings(num_train=5, num_val=1, height=64, width=64))
+    assert caplog.messages == [
+        f"Drawn: {done} images of {part}"
+        for done, part in (("2 of 5", "train"), ("4 of 5", "train"), ("5 of 5", "train"), ("1 of 1", "val"))
+    ]
 
 
 def test_an_empty_folder_is_filled(tmp_path):

@@ -10,7 +10,7 @@ import torch
 from bad_input_data import global_state_restored
 from detectron2.config import CfgNode
 
-from panoptic_fpn_ext.engine import output_folder
+from panoptic_fpn_ext.engine import device, output_folder
 from panoptic_fpn_ext.engine.checks import fill_in_num_classes
 from panoptic_fpn_ext.engine.lazy_config import load_lazy_config
 from panoptic_fpn_ext.engine.output_folder import hold_output_folder, make_folder
@@ -136,3 +136,14 @@ def test_a_run_that_wrote_keeps_its_folder(tmp_path: Path):
 
     _ended(writes)
     assert {path.name for path in (tmp_path / "a").iterdir()} == {".lock", "log.txt"}
+
+
+def test_a_missing_gpu_is_said_once(tiny_cfg: CfgNode, caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    device._say_device.cache_clear()
+    for _ in range(2):
+        tiny_cfg.MODEL.DEVICE = "cuda"
+        device.use_available_device(tiny_cfg)
+        assert tiny_cfg.MODEL.DEVICE == "cpu"
+    assert caplog.text.count("No GPU was found") == 1

@@ -1,11 +1,14 @@
 """The demo's road from data to images, on a dataset that is drawn in a moment."""
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bad_input_data import CONFIG, global_state_restored, project_script
+
+from panoptic_fpn_ext.command import Interrupted
 
 run_demo = project_script("panoptic_fpn/run_demo.py")
 
@@ -51,3 +54,24 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_starts_afresh(
     assert f"kept in {tmp_path / 'demo_2'}" in capsys.readouterr().out
     assert not output.exists()
     assert {path.name for path in (tmp_path / "demo_2").iterdir()} == {"last_checkpoint", "results.json"}
+
+
+def test_an_interruption_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def interrupt(*_: object) -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(run_demo, "predict_photographs", interrupt)
+    with pytest.raises(Interrupted) as caught:
+        run_demo.main(["--output", str(tmp_path)])
+    assert caught.value.signal_number == signal.SIGTERM
+    assert "To go on from what is done: " in capsys.readouterr().err
+
+    def stop(*_: object) -> None:
+        raise Interrupted(signal.SIGINT, "Stopped after iteration 3 of 9.")
+
+    monkeypatch.setattr(run_demo, "predict_photographs", stop)
+    with pytest.raises(Interrupted, match="Stopped after iteration 3"):
+        run_demo.main(["--output", str(tmp_path)])
+    assert "To go on" not in capsys.readouterr().err
