@@ -47,6 +47,11 @@ class Interrupted(KeyboardInterrupt):
         self.signal_number = signal_number
 
 
+def num_cores() -> int:
+    """Cores that this process may use: fewer than the machine has under `taskset`, in a container or a job."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def command_parser(description: str | None, example: str, **kwargs: Any) -> argparse.ArgumentParser:
     """Parser of a command whose help ends with an example.
 

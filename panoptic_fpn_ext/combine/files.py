@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ..coco_json import category_rows, load_json
 from ..coco_records import ids_shown
+from ..command import num_cores
 from ..data.images import read_labels
 from ..panoptic_png import write_panoptic_png
 from ..whole_files import inside, whole_file
@@ -98,7 +99,7 @@ def combine_files(
             _refuse_unknown(row, isthing, semantics)
             if row["image_id"] in wanted and not isthing[row["category_id"]]:
                 work.semantics[row["image_id"]].append(row)
-    processes = min(processes or os.cpu_count() or 1, len(work))
+    processes = min(processes or num_cores(), len(work))
     loader = DataLoader(work, batch_size=None, num_workers=processes if processes > 1 else 0, collate_fn=_as_it_is)
     bar = tqdm(loader, total=len(work), desc="Combine", unit="image", disable=not show_progress)
     annotations = list(bar)

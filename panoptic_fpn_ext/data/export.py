@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..coco_json import read_panoptic
-from ..command import run_command
+from ..command import num_cores, run_command
 from ..panoptic_map import check_panoptic_map, relabel
 from ..panoptic_png import read_panoptic_png
 from .formats.conversion import place_image, write_json
@@ -67,7 +67,7 @@ def export(
         )
     write = TARGETS[target](content, output)
     work = _Export(rows, pngs, write.image)
-    processes = min(processes or os.cpu_count() or 1, len(rows))
+    processes = min(processes or num_cores(), len(rows))
     loader = DataLoader(work, batch_size=None, num_workers=processes if processes > 1 else 0, collate_fn=_as_it_is)
     if images is not None:
         _place_images([image["file_name"] for image, _ in rows], images, os.path.join(output, write.images))

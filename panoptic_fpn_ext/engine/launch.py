@@ -13,7 +13,7 @@ import torch
 from detectron2.utils import comm
 from torch.distributed import Store, TCPStore
 
-from ..command import run_command
+from ..command import num_cores, run_command
 from .process_group import WHY_KILLED, connect, end_process_groups, joined
 from .rendezvous import Rendezvous, find_rendezvous
 
@@ -111,7 +111,7 @@ def _work(local_rank: int, main: Main, args: argparse.Namespace, first: Rendezvo
     os.setpgrp()
     sys.orig_argv = command  # what it says of how to go on is for the user
     if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // args.num_gpus))
+        torch.set_num_threads(max(1, num_cores() // args.num_gpus))
     run_command(lambda: _take_part(first._replace(rank=first.rank + local_rank), main, args))
 
 

@@ -11,6 +11,7 @@ from detectron2.modeling.roi_heads import ROI_BOX_HEAD_REGISTRY
 from fvcore.common.registry import Registry
 
 from ..modeling import PanopticFPNExt
+from ..modeling.combiner.din import DEFAULT_WEIGHTS
 from ..structures import IGNORE_LABEL, LARGE_IGNORE_LABEL
 from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
 
@@ -212,6 +213,16 @@ def _average(cfg: CfgNode) -> Found:
         yield "TEST.PRECISE_BN.ENABLED", True, fits
 
 
+def _combine(cfg: CfgNode) -> Found:
+    combine = cfg.MODEL.get("PANOPTIC_FPN", CfgNode()).get("COMBINE", CfgNode())
+    if combine.get("NAME") != "DINCombiner":
+        return
+    weights = list(combine.get("DIN_WEIGHTS", DEFAULT_WEIGHTS))
+    if len(weights) != len(DEFAULT_WEIGHTS) or not all(0 <= w < math.inf for w in weights) or not any(weights[:3]):
+        fits = "it must be five numbers of at least 0, of which the first three are not all 0"
+        yield "MODEL.PANOPTIC_FPN.COMBINE.DIN_WEIGHTS", weights, fits
+
+
 def _augmentation(cfg: CfgNode) -> Found:
     aug, name = cfg.TEST.AUG, cfg.MODEL.META_ARCHITECTURE
     if not aug.ENABLED:
@@ -272,6 +283,7 @@ COMBINATIONS: Final[tuple[Callable[[CfgNode], Found], ...]] = (
     _semantic_head,
     _solver,
     _average,
+    _combine,
     _augmentation,
     _expected_results,
     _best_checkpoint,

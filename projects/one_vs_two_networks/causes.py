@@ -72,6 +72,8 @@ def main() -> None:
     )
     add_series_arguments(parser, output="output/one_vs_two_networks/causes")
     args = parser.parse_args()
+    if args.seeds < 1:
+        parser.error(f"--seeds: at least 1, not {args.seeds}")
     wanted = [
         experiment(change, file, seed)
         for seed, change, file in itertools.product(range(1, args.seeds + 1), args.only, SYSTEMS.values())

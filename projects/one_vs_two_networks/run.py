@@ -10,6 +10,7 @@ Trains and evaluates what has no results yet, measures what each system costs, p
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from tabulate import tabulate
 
 from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, figures, run_series
+from panoptic_fpn_ext.evaluation.prediction_writer import write_json
 
 FOLDER = Path(__file__).resolve().parent
 SETTINGS = sorted(folder.name for folder in (FOLDER / "configs").iterdir())
@@ -100,6 +102,18 @@ def cost_table(rows: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, A
     return tabulate(text, headers=["system", *joined[0]], tablefmt="pipe", disable_numparse=True)
 
 
+def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse before hours of training what would be found in them."""
+    if args.seeds < 1:
+        parser.error(f"--seeds: at least 1, not {args.seeds}")
+    for system, *weights in args.loss_weights:
+        if system not in SYSTEMS:
+            parser.error(f"--loss-weights: no system {system!r}, choose from {', '.join(SYSTEMS)}")
+        for weight in weights:
+            if not re.fullmatch(r"\d*\.?\d+", weight):
+                parser.error(f"--loss-weights: λ_s and λ_i are numbers of at least 0, not {weight!r}")
+
+
 def main() -> None:
     """Run the command line."""
     parser = command_parser(__doc__, "python projects/one_vs_two_networks/run.py --seeds 1 --opts SOLVER.MAX_ITER 500")
@@ -118,16 +132,14 @@ def main() -> None:
     )
     add_series_arguments(parser, output="output/one_vs_two_networks")
     args = parser.parse_args()
-    for system, *_ in args.loss_weights:
-        if system not in SYSTEMS:
-            parser.error(f"--loss-weights: no system {system!r}, choose from {', '.join(SYSTEMS)}")
+    _check(parser, args)
     output = Path(args.output)
     rows = summarize(run_series(experiments(args), args.output, args.register, args.opts))
     print(f"\n{quality_table(rows)}\n", flush=True)
-    costs = measure_costs(args, output / "costs.json")
-    (output / "one_vs_two_networks.json").write_text(
-        json.dumps({"quality": rows, "costs": costs}, indent=1), encoding="utf-8"
-    )
+    results: dict[str, Any] = {"quality": rows}
+    write_json(str(output / "one_vs_two_networks.json"), results)
+    costs = results["costs"] = measure_costs(args, output / "costs.json")
+    write_json(str(output / "one_vs_two_networks.json"), results)
     print(cost_table(rows, costs))
 
 

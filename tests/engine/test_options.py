@@ -117,6 +117,7 @@ REFUSED = [
     ("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full_model"),
     ("SOLVER.STEPS", (3, 2)),
     ("SOLVER.EMA.DECAY", 1.0),
+    ("MODEL.PANOPTIC_FPN.COMBINE.DIN_WEIGHTS", [0.0, 0.0, 0.0, 1.0, 1.0]),
     ("TEST.AUG.MIN_SIZES", ()),
     ("TEST.AUG.MAX_SIZE", 0),
     ("TEST.EXPECTED_RESULTS", [["pq", "PQ", 50.0, 0.1]]),
@@ -129,6 +130,8 @@ def test_what_cannot_work_is_refused_by_name(tiny_cfg: CfgNode, key: str, value:
     tiny_cfg.merge_from_list([key, value])
     tiny_cfg.TEST.AUG.ENABLED = key.startswith("TEST.AUG.")
     tiny_cfg.SOLVER.EMA.ENABLED = key.startswith("SOLVER.EMA.")
+    if key.endswith(".DIN_WEIGHTS"):
+        tiny_cfg.MODEL.PANOPTIC_FPN.COMBINE.NAME = "DINCombiner"
     with pytest.raises(ValueError, match=re.escape(f"  {key} is ")) as error:
         Trainer(tiny_cfg)
     assert str(error.value).count("\n") == 1  # that key and no other

@@ -7,6 +7,7 @@ import pytest
 import torch
 from detectron2.export import TracingAdapter
 from detectron2.modeling import build_model
+from detectron2.utils.analysis import FlopCountAnalysis
 from small_models import tiny_cfg
 
 from panoptic_fpn_ext import optimize_for_inference
@@ -64,3 +65,14 @@ def test_a_trace_serves_images_of_other_sizes(architecture, is_optimized):
             found, expected = traced(_image(*size)), _tensors(model, [{"image": _image(*size)}])
         # Rounding can change which boxes of an optimised model suppress which.
         _assert_close(found[:1] if is_optimized else found, expected[:1] if is_optimized else expected)
+
+
+def test_multiply_adds_of_the_whole_model_are_counted():
+    """`FlopCountAnalysis` traces the model, the combiner included, and counts as much as for detectron2's."""
+    image = [{"image": _image(64, 96), "height": 64, "width": 96}]
+    counted = {}
+    for architecture in ("PanopticFPNExt", "PanopticFPN"):
+        analysis = FlopCountAnalysis(_model(architecture=architecture), image)
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+        counted[architecture] = analysis.by_operator()["conv"]
+    assert counted["PanopticFPNExt"] == counted["PanopticFPN"] > 0

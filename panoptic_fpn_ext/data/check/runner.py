@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
+from ...command import num_cores
 from .annotations import Dataset, Row, read_dataset
 from .files import Checked, check_files
 from .findings import Findings
@@ -71,7 +71,7 @@ def check_dataset(
     result.categories, result.rows = dataset.categories, dataset.rows
     isthing = {id_: bool(row["isthing"]) for id_, row in dataset.categories.items()}
     work = _Checks(dataset.rows, isthing, pngs, images)
-    processes = min(processes or os.cpu_count() or 1, len(work))
+    processes = min(processes or num_cores(), len(work))
     loader = DataLoader(work, batch_size=None, num_workers=processes if processes > 1 else 0, collate_fn=_as_it_is)
     bar = tqdm(loader, total=len(work), desc=f"Check {panoptic_json}", unit="image", disable=not show_progress)
     for row, checked in zip(dataset.rows, bar, strict=True):
@@ -96,7 +96,7 @@ def check_sample(dicts: Sequence[dict[str, Any]], most: int) -> Findings:
     """
     findings = Findings()
     chosen = dicts[:: max(1, -(-len(dicts) // most))] if most > 0 else []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders let go of the interpreter
+    with ThreadPoolExecutor(num_cores()) as pool:  # decoders let go of the interpreter
         for checked in pool.map(_check_dict, chosen):
             findings.update(checked.findings)
     return findings

@@ -18,6 +18,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ...command import num_cores
 from ...panoptic_png import write_panoptic_png
 from ..images import image_size
 from .files import MALFORMED
@@ -174,7 +175,7 @@ class _Converted(Dataset[Any]):
 
 def _in_order(converted: _Converted, processes: int) -> Iterable[Any]:
     """Results in the order of the images, of several processes, few images under way at a time."""
-    processes = min(processes or os.cpu_count() or 1, len(converted))
+    processes = min(processes or num_cores(), len(converted))
     return DataLoader(converted, batch_size=None, num_workers=processes if processes > 1 else 0, collate_fn=_as_it_is)
 
 

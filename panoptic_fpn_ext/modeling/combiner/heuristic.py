@@ -186,7 +186,7 @@ class HeuristicCombiner:
         """Segment id of each label after those of the things, or 0; int64 (C,), as the areas are."""
         is_segment = (areas > 0) & (areas.double() >= self.stuff_area_threshold)
         for label in self.thing_sem_seg_ids:
-            is_segment[max(label, 0) : max(label + 1, 0)].fill_(False)  # a number alone would be an upload
+            is_segment[max(label, 0) : max(label + 1, 0)].fill_(0)  # a number alone would be an upload
         return (is_segment.cumsum(0) + num_things) * is_segment
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.nn import functional as F
 
+from ..graph_capture import is_capturing_graph
 from .arithmetic import multiplies_exactly
 from .memory import OutputMemory
 
@@ -21,6 +22,8 @@ Window = tuple[slice, slice]
 _TILE_PIXELS = 2**19
 # Of a mask's side: so far two ways to sample a probability are apart at most, from the rounding of positions.
 _ROUNDING = 1e-6
+# Positions that a mask is sampled at.
+_AT_ONCE = 256
 
 
 def paste_windows(boxes: Sequence[Sequence[float]], output_size: tuple[int, int]) -> list[Window]:
@@ -64,8 +67,9 @@ def paste_each(
     masks: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], windows: Sequence[Window], threshold: float
 ) -> Iterator[torch.Tensor]:
     """What :func:`paste_mask` gives of each mask and box; on a CPU several times as fast."""
-    on_cpu = len(windows) and masks[0].device.type == "cpu" and multiplies_exactly()
-    stacked = torch.stack(tuple(masks)).float() if on_cpu else None
+    is_plain = is_capturing_graph() or not multiplies_exactly()
+    on_cpu = len(windows) and masks[0].device.type == "cpu" and boxes[0].dtype == torch.float32
+    stacked = torch.stack(tuple(masks)).float() if on_cpu and not is_plain else None
     # 0 · ∞ would spread in a product of matrices.
     if stacked is not None and stacked.isfinite().all():
         yield from _PasteOnCPU(stacked, torch.stack(tuple(boxes)), windows, threshold).each()
@@ -92,7 +96,8 @@ class _PasteOnCPU:
         wide = F.embedding_bag(columns, table, mode="sum", per_sample_weights=of_column)
         self.wide = wide.split(widths)  # m, M each
         rows, of_row = _neighbours(y, side)
-        self.of_rows = torch.zeros(len(y), side).scatter_add_(1, rows, of_row).split(heights)  # n, M each
+        of_rows = torch.zeros(len(y), side, dtype=torch.float32).scatter_add_(1, rows, of_row)
+        self.of_rows = of_rows.split(heights)  # n, M each
 
     def each(self) -> Iterator[torch.Tensor]:
         """The masks, bool (n, m)."""
@@ -112,7 +117,7 @@ class _PasteOnCPU:
 
     def _paste(self, pieces: Sequence[tuple[int, slice]], pasted: torch.Tensor) -> None:
         """Some rows of some masks, one after the other, into bool (P,)."""
-        probs = torch.empty(len(pasted))
+        probs = torch.empty(len(pasted), dtype=torch.float32)
         parts = probs.split([(rows.stop - rows.start) * self.shapes[k][1] for k, rows in pieces])
         for (k, rows), part in zip(pieces, parts, strict=True):
             torch.mm(self.of_rows[k][rows], self.wide[k].t(), out=part.view(-1, self.shapes[k][1]))
@@ -126,15 +131,19 @@ class _PasteOnCPU:
         """Probabilities (N,) as `grid_sample` has them, of pixels ``near`` int64 (N,), ascending, of pieces."""
         piece = torch.searchsorted(lengths.cumsum(0), near, right=True)
         counts = piece.bincount(minlength=len(pieces))
-        place = torch.arange(len(near)) - (counts.cumsum(0) - counts)[piece]
         masks, first_row = torch.tensor([(k, rows.start) for k, rows in pieces]).unbind(dim=1)
         at = near - (lengths.cumsum(0) - lengths)[piece]
         width = torch.tensor(self.shapes)[masks[piece], 1]
         y, x = self.starts[masks[piece]].unbind(dim=1)
         y, x = y + first_row[piece] + at // width, x + at % width
-        grid = torch.zeros(len(pieces), int(counts.max()), 2)
-        grid[piece, place] = torch.stack([self.x[x], self.y[y]], dim=1)
-        return F.grid_sample(self.masks[masks, None], grid[:, None], align_corners=False)[piece, 0, 0, place]
+        # A batch of masks, with so many positions each at most; a mask comes as often as it takes.
+        times = counts.div(_AT_ONCE, rounding_mode="floor") + 1
+        number = torch.arange(len(near)) - (counts.cumsum(0) - counts)[piece]
+        row, column = (times.cumsum(0) - times)[piece] + number // _AT_ONCE, number % _AT_ONCE
+        grid = torch.zeros(int(times.sum()), min(_AT_ONCE, int(counts.max())), 2, dtype=torch.float32)
+        grid[row, column] = torch.stack([self.x[x], self.y[y]], dim=1)
+        of_row = self.masks[masks.repeat_interleave(times), None]
+        return F.grid_sample(of_row, grid[:, None], align_corners=False)[row, 0, 0, column]
 
 
 def _groups(areas: Sequence[int]) -> Iterator[list[int]]:

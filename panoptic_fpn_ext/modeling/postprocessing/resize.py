@@ -125,7 +125,8 @@ def _blocks(cols: Taps) -> Iterator[tuple[slice, slice, torch.Tensor]]:
         where = slice(start, min(start + _BLOCK_COLUMNS, len(cols.source)))
         sources = cols.source[where]
         first, last = int(sources[0, 0]), int(sources[-1].max())
-        matrix = torch.zeros(where.stop - start, last + 1 - first).scatter_add_(1, sources - first, cols.weight[where])
+        matrix = torch.zeros(where.stop - start, last + 1 - first, dtype=torch.float32)
+        matrix.scatter_add_(1, sources - first, cols.weight[where])
         yield where, slice(first, last + 1), matrix.t().contiguous()
 
 
