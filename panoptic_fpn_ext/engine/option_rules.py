@@ -213,6 +213,13 @@ def _average(cfg: CfgNode) -> Found:
         yield "TEST.PRECISE_BN.ENABLED", True, fits
 
 
+def _loss_weights(cfg: CfgNode) -> Found:
+    for node, key in (("SEM_SEG_HEAD", "LOSS_WEIGHT"), ("PANOPTIC_FPN", "INSTANCE_LOSS_WEIGHT")):
+        weight = cfg.MODEL.get(node, CfgNode()).get(key, 1.0)
+        if not 0 <= weight < math.inf:
+            yield f"MODEL.{node}.{key}", weight, "it must be at least 0"
+
+
 def _combine(cfg: CfgNode) -> Found:
     combine = cfg.MODEL.get("PANOPTIC_FPN", CfgNode()).get("COMBINE", CfgNode())
     if combine.get("NAME") != "DINCombiner":
@@ -283,6 +290,7 @@ COMBINATIONS: Final[tuple[Callable[[CfgNode], Found], ...]] = (
     _semantic_head,
     _solver,
     _average,
+    _loss_weights,
     _combine,
     _augmentation,
     _expected_results,
