@@ -11,7 +11,7 @@ from detectron2.modeling.roi_heads import ROI_BOX_HEAD_REGISTRY
 from fvcore.common.registry import Registry
 
 from ..modeling import PanopticFPNExt
-from ..modeling.combiner.din import DEFAULT_WEIGHTS
+from ..modeling.combiner.din import DEFAULT_WEIGHTS, checked_weights
 from ..structures import IGNORE_LABEL, LARGE_IGNORE_LABEL
 from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
 
@@ -224,10 +224,12 @@ def _combine(cfg: CfgNode) -> Found:
     combine = cfg.MODEL.get("PANOPTIC_FPN", CfgNode()).get("COMBINE", CfgNode())
     if combine.get("NAME") != "DINCombiner":
         return
-    weights = list(combine.get("DIN_WEIGHTS", DEFAULT_WEIGHTS))
-    if len(weights) != len(DEFAULT_WEIGHTS) or not all(0 <= w < math.inf for w in weights) or not any(weights[:3]):
+    weights = combine.get("DIN_WEIGHTS", DEFAULT_WEIGHTS)
+    try:
+        checked_weights(weights)
+    except (TypeError, ValueError):
         fits = "it must be five numbers of at least 0, of which the first three are not all 0"
-        yield "MODEL.PANOPTIC_FPN.COMBINE.DIN_WEIGHTS", weights, fits
+        yield "MODEL.PANOPTIC_FPN.COMBINE.DIN_WEIGHTS", list(weights), fits
 
 
 def _augmentation(cfg: CfgNode) -> Found:

@@ -9,6 +9,7 @@ Trains and evaluates what has no results yet, measures what each system costs, p
 """
 
 import argparse
+import itertools
 import json
 import re
 import subprocess
@@ -35,22 +36,18 @@ SYSTEMS = {
 
 def experiments(args: argparse.Namespace) -> list[Experiment]:
     """Each system with each seed; the first seed of all systems comes first."""
-    weights = {Path(SYSTEMS[system]).stem: pair for system, *pair in args.loss_weights}
+    keys = "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", "MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT"
+    weights = {system: tuple(itertools.chain(*zip(keys, pair, strict=True))) for system, *pair in args.loss_weights}
     return [
-        Experiment(f"{Path(file).stem}_seed_{seed}", file, ("SEED", str(seed), *_weight_options(weights, file)))
+        Experiment(f"{Path(file).stem}_seed_{seed}", file, ("SEED", str(seed), *weights.get(system, ())))
         for seed in range(1, args.seeds + 1)
-        for file in config_files(args.setting)
+        for system, file in zip(SYSTEMS, config_files(args.setting), strict=True)
     ]
 
 
 def config_files(setting: str) -> list[str]:
     """In the order of the systems."""
     return [str(FOLDER / "configs" / setting / file) for file in SYSTEMS.values()]
-
-
-def _weight_options(weights: Mapping[str, Sequence[str]], file: str) -> list[str]:
-    keys = "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", "MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT"
-    return [word for pair in zip(keys, weights.get(Path(file).stem, ()), strict=False) for word in pair]
 
 
 def summarize(runs: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ from .build import PANOPTIC_COMBINER_REGISTRY
 from .dense_crf import DenseCRF
 from .segments import candidate_rows, label_areas, stuff_segments, thing_segments
 
-__all__ = ["DINCombiner", "DINWeights", "LabelScores"]
+__all__ = ["DINCombiner", "DINWeights", "LabelScores", "checked_weights"]
 
 # A label that is less likely than the best one by this factor, everywhere, changes no marginal by more, and never wins.
 _NEGLIGIBLE = 1e-6
@@ -110,7 +110,7 @@ class DINCombiner:
         Raises:
             ValueError: weights that are not five numbers of at least 0, the first three not all 0.
         """
-        self.weights = _checked(weights)
+        self.weights = checked_weights(weights)
         self.overlap_threshold = overlap_threshold
         self.stuff_area_threshold = stuff_area_threshold
         self.instance_score_threshold = instance_score_threshold
@@ -314,7 +314,12 @@ def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-def _checked(weights: DINWeights | Sequence[float]) -> DINWeights:
+def checked_weights(weights: DINWeights | Sequence[float]) -> DINWeights:
+    """Five weights as numbers.
+
+    Raises:
+        ValueError: they are not five numbers of at least 0, or the first three are all 0.
+    """
     values = [float(w) for w in weights]
     if len(values) != 5 or not all(math.isfinite(w) and w >= 0 for w in values) or not any(values[:3]):
         raise ValueError(

@@ -136,51 +136,29 @@ class HeuristicCombiner:
         next_id = torch.ones((), dtype=torch.int32, device=free.device)
         accepted = torch.zeros(len(candidates), dtype=torch.int32, device=free.device)
         masks = placed.paste_each(candidates, self.mask_threshold)
-        write = self._write_on_host if free.device.type == "cpu" else self._write_on_device
         for k, mask, is_accepted in zip(candidates, masks, accepted, strict=True):
             window = placed.placement.windows[k]
-            write(panoptic_seg[window], free[window], mask, next_id, is_accepted)
+            is_accepted.copy_(self._write_instance(panoptic_seg[window], free[window], mask, next_id))
             next_id += is_accepted
         return accepted
 
-    def _write_on_host(
-        self,
-        segments: torch.Tensor,
-        free: torch.Tensor,
-        mask: torch.Tensor,
-        next_id: torch.Tensor,
-        is_accepted: torch.Tensor,
-    ) -> None:
-        """What :meth:`_write_on_device` does, without work for an instance that is dropped."""
-        area = int(mask.count_nonzero())
-        mask &= free
-        free_area = int(mask.count_nonzero())
-        if free_area and (area - free_area) / area <= self.overlap_threshold:
-            is_accepted.fill_(1)
-            segments.masked_fill_(mask, next_id)
-            free ^= mask
-
-    def _write_on_device(
-        self,
-        segments: torch.Tensor,
-        free: torch.Tensor,
-        mask: torch.Tensor,
-        next_id: torch.Tensor,
-        is_accepted: torch.Tensor,
-    ) -> None:
-        """One instance into its window, if it gets a segment; all arguments but ``next_id`` are changed."""
-        is_accepted.copy_(self._has_segment(mask, free))  # the mask has only free pixels from here on
-        # Free pixels are 0 in the map, and a number of 0 leaves them so. To fill in a tensor, the host would wait.
-        segments.add_(mask * (next_id * is_accepted))
-        torch.eq(segments, VOID_ID, out=free)
-
-    def _has_segment(self, mask: torch.Tensor, free: torch.Tensor) -> torch.Tensor:
-        """Whether an instance gets one, bool (); pixels that are not free are taken off its mask."""
+    def _write_instance(
+        self, segments: torch.Tensor, free: torch.Tensor, mask: torch.Tensor, next_id: torch.Tensor
+    ) -> torch.Tensor:
+        """One instance into its window of the map and of ``free``, if it gets a segment; bool (), whether it does."""
         area = mask.count_nonzero()
-        mask &= free
+        mask &= free  # it has only free pixels from here on
         free_area = mask.count_nonzero()
         # An instance that lies wholly on others has no pixel left, whatever the threshold allows.
-        return (free_area > 0) & ((area - free_area).double() / area <= self.overlap_threshold)
+        has_segment = (free_area > 0) & ((area - free_area).double() / area <= self.overlap_threshold)
+        if free.device.type != "cpu":
+            # Free pixels are 0 in the map, and a number of 0 leaves them so. To fill in a tensor, the host would wait.
+            segments.add_(mask * (next_id * has_segment))
+            torch.eq(segments, VOID_ID, out=free)
+        elif has_segment:
+            segments.masked_fill_(mask, next_id)
+            free ^= mask
+        return has_segment
 
     def _stuff_ids(self, areas: torch.Tensor, num_things: torch.Tensor) -> torch.Tensor:
         """Segment id of each label after those of the things, or 0; int64 (C,), as the areas are."""
