@@ -1,9 +1,10 @@
 #!/usr/bin/env python
-"""The parts of a model that `optimize_for_inference` computes another way, one by one, at the sizes they have in R50.
+"""The parts of a model that this package computes another way, one by one, at the sizes they have in R50.
 
     OMP_NUM_THREADS=2 python projects/benchmark/operators.py
 
-3×3 convolutions by each algorithm, RoIAlign, residual blocks, mask head. See README.md.
+3×3 convolutions by each algorithm, RoIAlign, residual blocks, mask head; depthwise convolutions of EfficientNet-Lite0
+and their gradients with channels first and, as they are trained, last. See README.md.
 """
 
 import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
@@ -47,6 +48,8 @@ CONVOLUTIONS = [
 ]
 # Inner channels, height, width.
 BLOCKS = [(64, 200, 272), (128, 100, 136), (256, 50, 68), (512, 25, 34)]
+# Channels, kernel size, stride, height and width of the input; batches of 4 crops of 256×256 px.
+DEPTHWISE = [(96, 3, 2, 129), (144, 3, 1, 64), (144, 5, 2, 67), (240, 5, 1, 32), (480, 5, 1, 16), (672, 5, 1, 16)]
 STRIDE = 4
 
 
@@ -64,6 +67,7 @@ def main() -> None:
         "roi_align": [roi_align_row(cells, args.rounds) for cells in (7, 14)],
         "residual_blocks": [block_row(*shape, args.rounds) for shape in BLOCKS],
         "mask_head": [mask_head_row(count, args.rounds) for count in (100, 20)],
+        "depthwise": [depthwise_row(*shape, args.rounds) for shape in DEPTHWISE],
     }
     for rows in tables.values():
         print_rows(rows)
@@ -132,6 +136,17 @@ def mask_head_row(count: int, rounds: int) -> dict[str, Any]:
         "ours": partial(take_over(PredictedClassMaskHead, head), x, instances),
     }
     return {"detections": count, **milliseconds(calls, rounds)}
+
+
+def depthwise_row(channels: int, kernel_size: int, stride: int, size: int, rounds: int) -> dict[str, Any]:
+    """Milliseconds of a depthwise convolution and its gradients, in both layouts."""
+    padding = kernel_size // 2 if stride == 1 else 0
+    conv = torch.nn.Conv2d(channels, channels, kernel_size, stride, padding, groups=channels, bias=False)
+    calls: dict[str, Callable[[], Any]] = {}
+    for name, layout in (("channels first", torch.contiguous_format), ("channels last", torch.channels_last)):
+        x = torch.randn(4, channels, size, size).contiguous(memory_format=layout)
+        calls[name] = partial(with_backward, partial(conv, x), x)
+    return {"depthwise": f"{channels}, {kernel_size}×{kernel_size}, {size}×{size}", **milliseconds(calls, rounds)}
 
 
 def milliseconds(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:

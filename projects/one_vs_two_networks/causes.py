@@ -19,28 +19,24 @@ from tabulate import tabulate
 from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, figures, run_series
 
-CONFIGS = Path(__file__).resolve().parent / "configs" / "street"
+CONFIGS = Path(__file__).resolve().parent / "configs"
 SYSTEMS = {"two networks": "two_networks.yaml", "one network": "one_network.yaml"}
-_EFFICIENTNET = {
-    "MODEL.BACKBONE.NAME": "build_efficientnet_lite0_fpn_backbone",
-    "MODEL.PIXEL_MEAN": "(127.0,127.0,127.0)",
-    "MODEL.PIXEL_STD": "(128.0,128.0,128.0)",
-    "INPUT.FORMAT": "RGB",
-}
-CHANGES: dict[str, dict[str, str]] = {
-    "as it is": {},
-    "EfficientNet from scratch": _EFFICIENTNET,
-    "EfficientNet from ImageNet": {**_EFFICIENTNET, "MODEL.WEIGHTS": "output/efficientnet_lite0.pth"},
-    "4 times as long": {"SOLVER.MAX_ITER": "2000"},
-    "pyramid twice as wide": {"MODEL.FPN.OUT_CHANNELS": "128"},
-    "semantic loss at a quarter": {"MODEL.SEM_SEG_HEAD.LOSS_WEIGHT": "0.25"},
+# The folder of the configs, and what is changed in them.
+CHANGES: dict[str, tuple[str, dict[str, str]]] = {
+    "as it is": ("street", {}),
+    "EfficientNet from scratch": ("street_from_imagenet", {"MODEL.WEIGHTS": ""}),
+    "EfficientNet from ImageNet": ("street_from_imagenet", {}),
+    "4 times as long": ("street", {"SOLVER.MAX_ITER": "2000"}),
+    "pyramid twice as wide": ("street", {"MODEL.FPN.OUT_CHANNELS": "128"}),
+    "semantic loss at a quarter": ("street", {"MODEL.SEM_SEG_HEAD.LOSS_WEIGHT": "0.25"}),
 }
 
 
 def experiment(change: str, file: str, seed: int) -> Experiment:
     """One run; its folder is named after the change, the system and the seed."""
     name = f"{change.replace(' ', '_')}_{Path(file).stem}_seed_{seed}"
-    return Experiment(name, str(CONFIGS / file), ("SEED", str(seed), *itertools.chain(*CHANGES[change].items())))
+    folder, opts = CHANGES[change]
+    return Experiment(name, str(CONFIGS / folder / file), ("SEED", str(seed), *itertools.chain(*opts.items())))
 
 
 def summarize(changes: Sequence[str], seeds: int, runs: Mapping[str, Any]) -> list[dict[str, Any]]:

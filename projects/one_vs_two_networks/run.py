@@ -4,8 +4,9 @@
     run.py [--setting NAME] [--seeds N] [--size H W] [--loss-weights SYSTEM S I …] [--output DIR]
            [--register NAME IMAGES PNGS JSON …] [--opts KEY VALUE …]
 
-Trains and evaluates what has no results yet, measures what each system costs, prints the paper's table and writes it to
-``one_vs_two_networks.json``. ``costs.py`` measures the models of any config.
+Trains and evaluates what has no results yet, draws the losses in ``learning_curves.png``, measures what each system
+costs, prints the paper's table and writes it to ``one_vs_two_networks.json``. ``costs.py`` measures the models of any
+config.
 """
 
 import argparse
@@ -19,11 +20,16 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+import matplotlib
+import yaml
 from tabulate import tabulate
 
 from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, figures, run_series
 from panoptic_fpn_ext.evaluation.prediction_writer import write_json
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
 
 FOLDER = Path(__file__).resolve().parent
 SETTINGS = sorted(folder.name for folder in (FOLDER / "configs").iterdir())
@@ -32,12 +38,17 @@ SYSTEMS = {
     "one network": "one_network.yaml",
     "one network, larger backbone": "one_larger_network.yaml",
 }
+WEIGHTS = "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", "MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT"
+# What is drawn, and which of the two weights the trainings multiply it with.
+LOSSES = {
+    "semantic loss": (WEIGHTS[0], ["loss_sem_seg"]),
+    "losses of boxes and masks": (WEIGHTS[1], ["loss_cls", "loss_box_reg", "loss_mask"]),
+}
 
 
 def experiments(args: argparse.Namespace) -> list[Experiment]:
     """Each system with each seed; the first seed of all systems comes first."""
-    keys = "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", "MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT"
-    weights = {system: tuple(itertools.chain(*zip(keys, pair, strict=True))) for system, *pair in args.loss_weights}
+    weights = {system: tuple(itertools.chain(*zip(WEIGHTS, pair, strict=True))) for system, *pair in args.loss_weights}
     return [
         Experiment(f"{Path(file).stem}_seed_{seed}", file, ("SEED", str(seed), *weights.get(system, ())))
         for seed in range(1, args.seeds + 1)
@@ -99,6 +110,33 @@ def cost_table(rows: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, A
     return tabulate(text, headers=["system", *joined[0]], tablefmt="pipe", disable_numparse=True)
 
 
+def learning_curve(folder: Path, loss: str) -> dict[int, float]:
+    """One of the :data:`LOSSES` of a training, without its weight, by iteration; empty where the weight is 0."""
+    key, names = LOSSES[loss]
+    weight = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    for part in key.split("."):
+        weight = weight[part]
+    lines = map(json.loads, (folder / "metrics.json").read_text(encoding="utf-8").splitlines())
+    # What a training did again after an interruption comes later in the file and counts.
+    return {one["iteration"]: sum(one[n] for n in names) / weight for one in lines if weight and names[0] in one}
+
+
+def plot_learning_curves(output: Path, seeds: int) -> None:
+    """A panel for each of the :data:`LOSSES`, a line a system: the mean over its trainings."""
+    figure, panels = plt.subplots(1, len(LOSSES), figsize=(10, 4))
+    for panel, loss in zip(panels, LOSSES, strict=True):
+        for system, file in SYSTEMS.items():
+            curves = [learning_curve(output / f"{Path(file).stem}_seed_{i}", loss) for i in range(1, seeds + 1)]
+            iterations = sorted(set.intersection(*map(set, curves)))
+            panel.plot(iterations, [mean(curve[i] for curve in curves) for i in iterations], label=system)
+        panel.set(xlabel="iteration", ylabel=f"{loss}, without its weight", yscale="log")
+        panel.grid(alpha=0.3)
+    panels[0].legend()
+    figure.tight_layout()
+    figure.savefig(output / "learning_curves.png", dpi=120)
+    plt.close(figure)
+
+
 def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse before hours of training what would be found in them."""
     if args.seeds < 1:
@@ -133,6 +171,7 @@ def main() -> None:
     output = Path(args.output)
     rows = summarize(run_series(experiments(args), args.output, args.register, args.opts))
     print(f"\n{quality_table(rows)}\n", flush=True)
+    plot_learning_curves(output, args.seeds)
     results: dict[str, Any] = {"quality": rows}
     write_json(str(output / "one_vs_two_networks.json"), results)
     costs = results["costs"] = measure_costs(args, output / "costs.json")

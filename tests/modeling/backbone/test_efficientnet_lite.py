@@ -189,3 +189,19 @@ def test_gives_the_features_of_the_reference_network(variant: str) -> None:
             y = block(y)
             for name in (name for name, last in ours._last_blocks.items() if last == index):
                 torch.testing.assert_close(maps[name], y, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_layout_of_training_changes_neither_maps_nor_gradients(variant: str) -> None:
+    backbone = EfficientNetLite(variant=variant)
+    x = torch.randn(2, 3, 70, 93)
+    found = {}
+    for training in (True, False):
+        backbone.train(training)
+        maps = backbone(x)
+        assert all(m.is_contiguous(memory_format=torch.channels_last) for m in maps.values()) == training
+        sum(m.square().mean() for m in maps.values()).backward()
+        found[training] = {**maps, **{name: p.grad for name, p in backbone.named_parameters()}}
+        backbone.zero_grad()
+    for name, expected in found[False].items():
+        assert (found[True][name] - expected).abs().max() <= 1e-4 * expected.abs().max(), name
