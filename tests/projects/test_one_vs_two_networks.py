@@ -1,0 +1,61 @@
+"""The losses that the experiment with one network and two draws."""
+
+import json
+from importlib import util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from PIL import Image
+
+RUN = Path(__file__).parents[2] / "projects/one_vs_two_networks/run.py"
+SEMANTIC, INSTANCE = "semantic loss", "losses of boxes and masks"
+
+
+@pytest.fixture(scope="module")
+def experiment() -> ModuleType:
+    """The script as a module; scripts of other projects have its name, too."""
+    spec = util.spec_from_file_location("one_vs_two_networks", RUN)
+    assert spec is not None
+    assert spec.loader is not None
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _training(folder: Path, semantic: float, instance: float, lines: list[dict]) -> Path:
+    folder.mkdir()
+    config = {"SEM_SEG_HEAD": {"LOSS_WEIGHT": semantic}, "PANOPTIC_FPN": {"INSTANCE_LOSS_WEIGHT": instance}}
+    (folder / "config.yaml").write_text(json.dumps({"MODEL": config}))  # JSON is YAML
+    (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def _logged(iteration: int, loss: float) -> dict:
+    return {"iteration": iteration, **{f"loss_{part}": loss for part in ("sem_seg", "cls", "box_reg", "mask")}}
+
+
+def test_losses_are_shown_without_their_weights(experiment: ModuleType, tmp_path: Path) -> None:
+    folder = _training(tmp_path / "run", 0.5, 0.25, [_logged(19, 2.0), _logged(39, 1.0), {"iteration": 39, "PQ": 7.0}])
+    assert experiment.learning_curve(folder, SEMANTIC) == {19: 4.0, 39: 2.0}
+    assert experiment.learning_curve(folder, INSTANCE) == {19: 24.0, 39: 12.0}
+
+
+def test_what_was_trained_again_after_an_interruption_counts(experiment: ModuleType, tmp_path: Path) -> None:
+    folder = _training(tmp_path / "run", 1.0, 1.0, [_logged(19, 2.0), _logged(39, 9.0), _logged(39, 1.0)])
+    assert experiment.learning_curve(folder, SEMANTIC) == {19: 2.0, 39: 1.0}
+
+
+def test_a_loss_of_weight_0_has_no_curve(experiment: ModuleType, tmp_path: Path) -> None:
+    folder = _training(tmp_path / "run", 0.0, 1.0, [_logged(19, 0.0)])
+    assert experiment.learning_curve(folder, SEMANTIC) == {}
+
+
+def test_seeds_that_were_logged_at_different_iterations_share_a_plot(experiment: ModuleType, tmp_path: Path) -> None:
+    for file in experiment.SYSTEMS.values():
+        for seed, last in ((1, 59), (2, 39)):
+            lines = [_logged(i, 1.0 + seed) for i in range(19, last + 1, 20)]
+            _training(tmp_path / f"{Path(file).stem}_seed_{seed}", 1.0, 1.0, lines)
+    experiment.plot_learning_curves(tmp_path, seeds=2)
+    with Image.open(tmp_path / "learning_curves.png") as image:
+        assert image.size == (1200, 480)
