@@ -16,6 +16,7 @@ from panoptic_fpn_ext.engine import Trainer
 from panoptic_fpn_ext.model_zoo import __main__ as command
 
 NAME = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
+STREETS = NAME, "SyntheticStreet-PanopticSegmentation/panoptic_fpn_efficientnet_lite0"
 # Files and figures as detectron2's MODEL_ZOO.md states them.
 PUBLISHED_BY_DETECTRON2 = {
     "panoptic_fpn_R_50_1x": (
@@ -134,16 +135,24 @@ def test_released_files_are_small_and_whole(tmp_path, monkeypatch):
         model_zoo.get_checkpoint(NAME)
 
 
-def test_released_weights_know_their_categories():
-    content = torch.load(model_zoo.get_checkpoint(NAME), weights_only=True)
+@pytest.mark.parametrize("name", STREETS)
+def test_released_weights_know_their_categories(name):
+    content = torch.load(model_zoo.get_checkpoint(name), weights_only=True)
     record = content["panoptic_categories"]
     assert record["sem_seg_space"] == "things_as_other"
     assert PanopticCategories(record["categories"]) == PanopticCategories(categories())
 
 
-def test_model_by_name():
-    model = model_zoo.get(NAME, trained=True, device="cpu")
-    released = torch.load(model_zoo.get_checkpoint(NAME), weights_only=True)["model"]
+def test_weights_to_start_from_that_have_to_be_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"imagenet_weights output/efficientnet_lite0\.pth"):
+        model_zoo.get(STREETS[1], device="cpu")
+
+
+@pytest.mark.parametrize("name", STREETS)
+def test_model_by_name(name):
+    model = model_zoo.get(name, trained=True, device="cpu")
+    released = torch.load(model_zoo.get_checkpoint(name), weights_only=True)["model"]
     state = model.state_dict()
     assert set(released) == set(state)
     assert all(torch.equal(released[key].to(value.dtype), value) for key, value in state.items())
@@ -157,17 +166,18 @@ def test_lazy_model_by_name():
 
 
 @pytest.mark.slow
-def test_evaluation_gives_the_recorded_figures(tmp_path, register):
+@pytest.mark.parametrize("released", STREETS)
+def test_evaluation_gives_the_recorded_figures(released, tmp_path, register):
     """Draws the validation images, all 100, and evaluates the released checkpoint on them."""
     make_synthetic_street(str(tmp_path / "street"), StreetSettings(num_train=0))
     paths = ("val", "panoptic_val", "annotations/panoptic_val.json")
     name = register("whole_street_val", *(tmp_path / "street" / path for path in paths))
-    cfg = model_zoo.get_config(NAME, trained=True)
+    cfg = model_zoo.get_config(released, trained=True)
     cfg.MODEL.DEVICE, cfg.OUTPUT_DIR = "cpu", str(tmp_path / "output")
     cfg.DATASETS.TEST = (name,)
-    model = model_zoo.get(NAME, trained=True, device="cpu")
+    model = model_zoo.get(released, trained=True, device="cpu")
     results = Trainer.test(cfg, model)
-    recorded = model_zoo.published()[NAME]["metrics"]
+    recorded = model_zoo.published()[released]["metrics"]
     assert recorded["PQ"] >= 75
     for key in ("PQ", "SQ", "RQ", "PQ_th", "PQ_st"):
         assert results["panoptic_seg"][key] == pytest.approx(recorded[key], abs=0.1), key

@@ -19,6 +19,7 @@ from ..modeling.separate_networks import SEMANTIC_BACKBONE, SeparatePanopticNetw
 from ..whole_files import whole_file
 from .checkpoint_files import has_checkpoints, how_to_take_last, newest_sound, numbered_checkpoints, what_is_wrong
 from .exported import exported_source
+from .imagenet_weights import how_to_make
 from .model_categories import (
     RECORD,
     CategorySource,
@@ -178,7 +179,8 @@ class PanopticCheckpointer(DetectionCheckpointer):
 
     def _check_exists(self, path: str) -> None:
         if not os.path.isfile(self._local_path(path)):
-            raise FileNotFoundError(f"Checkpoint {path} (MODEL.WEIGHTS, or the last one in OUTPUT_DIR) does not exist.")
+            what = f"Checkpoint {path} (MODEL.WEIGHTS, or the last one in OUTPUT_DIR) does not exist."
+            raise FileNotFoundError(f"{what} {how_to_make(path)}".rstrip())
 
     def _local_path(self, path: str) -> str:
         try:

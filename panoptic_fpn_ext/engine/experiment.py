@@ -11,16 +11,18 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from tqdm import tqdm
 
 from ..command import Interrupted, command_line, run_command
+from ..config import add_panoptic_fpn_ext_config
 from ..evaluation.prediction_writer import write_json
+from .config_keys import merge_file, merge_pairs
 from .setup import argument_parser, setup
 from .trainer import Trainer
 
@@ -36,6 +38,7 @@ METRICS = {
 """The columns of the paper's tables, and where detectron2's results have them."""
 
 RESULTS = "results.json"
+NUM_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def run_series(
 
     Returns:
         By name: ``results`` (detectron2's, in percent, None for NaN), ``seconds_per_iteration`` (median, None if
-        the last process only evaluated) and ``arguments``.
+        the last process only evaluated) and ``identity``, the config and the datasets.
 
     Raises:
         ValueError: a folder holds the results of another config.
@@ -101,9 +104,24 @@ def _command(
     return ["--config-file", experiment.config_file, "--resume", *datasets, *map(str, options)]
 
 
-def _without_folder(command: list[str]) -> list[str]:
-    """A series may be moved; what a run is does not depend on where its results are."""
-    return command[:-2]
+def _identity(command: list[str]) -> list[str]:
+    """What a run is: its whole config and its datasets, a line each. A series may be moved, and so may its configs."""
+    args = argument_parser().parse_args(command)
+    cfg = get_cfg()
+    add_panoptic_fpn_ext_config(cfg)
+    merge_file(cfg, args.config_file)
+    merge_pairs(cfg, args.opts)
+    cfg.OUTPUT_DIR = ""
+    keys = sorted(f"{key}: {value}" for key, value in _leaves(cfg))
+    return [*keys, *(f"--register {' '.join(one)}" for one in args.register)]
+
+
+def _leaves(cfg: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in cfg.items():
+        if isinstance(value, CfgNode):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _read_results(folder: Path, command: list[str]) -> dict[str, Any] | None:
@@ -111,10 +129,16 @@ def _read_results(folder: Path, command: list[str]) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if results["arguments"] != _without_folder(command):
+    there, here = results.get("identity", []), _identity(command)
+    if there != here:
+        differences = (
+            [f"  there  {line}" for line in there if line not in here] if there else ["  it does not say which"]
+        )
+        differences += [f"  here   {line}" for line in here if there and line not in there]
         raise ValueError(
-            f"{path} holds the results of\n  {' '.join(results['arguments'])}\nnot of\n  "
-            f"{' '.join(_without_folder(command))}\nDelete that folder, or choose another --output."
+            f"{path} holds the results of another config or of other datasets:\n"
+            + "\n".join(differences[:NUM_SHOWN])
+            + "\nChoose another --output, or delete that folder."
         )
     return results
 
@@ -151,7 +175,7 @@ def _train(cfg: CfgNode, command: list[str]) -> None:
     content = {
         "results": {task: {k: _or_null(v) for k, v in values.items()} for task, values in results.items()},
         "seconds_per_iteration": statistics.median(seconds) if seconds else None,
-        "arguments": _without_folder(command),
+        "identity": _identity(command),
     }
     write_json(str(Path(cfg.OUTPUT_DIR, RESULTS)), content)
 

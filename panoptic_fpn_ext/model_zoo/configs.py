@@ -47,6 +47,7 @@ def get(name: str, trained: bool = False, device: str | None = None) -> torch.nn
     Raises:
         KeyError: no such config, or no published weights for it.
         ConnectionError: weights that have to be downloaded and cannot be.
+        FileNotFoundError: the config starts from a file that is not there yet; the commands that make it are named.
     """
     cfg = get_config(name, trained)
     if isinstance(cfg, CfgNode):

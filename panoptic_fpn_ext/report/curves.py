@@ -10,7 +10,7 @@ from typing import Any
 from .page import Block, Section
 from .tables import Chart, Series
 
-__all__ = ["training_section"]
+__all__ = ["metrics_rows", "training_section"]
 
 _MOST_POINTS = 400
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#777777")
@@ -22,7 +22,7 @@ def training_section(metrics: str) -> list[Section]:
     Args:
         metrics: path of ``metrics.json``, a JSON object a line; lines that were cut off are left out.
     """
-    rows = sorted({row["iteration"]: row for row in _rows(metrics)}.values(), key=lambda row: row["iteration"])
+    rows = sorted({row["iteration"]: row for row in metrics_rows(metrics)}.values(), key=lambda row: row["iteration"])
     keys = list(dict.fromkeys(key for row in rows for key in row))
     losses = [key for key in keys if key == "total_loss" or key.startswith("loss_")]
     quality = [f"panoptic_seg/{key}" for key in ("PQ", "PQ_th", "PQ_st")]
@@ -37,7 +37,8 @@ def training_section(metrics: str) -> list[Section]:
     return [Section("training", "Training", "Training", [Block("charts", {"charts": charts})], "")]
 
 
-def _rows(path: str) -> Iterator[dict[str, Any]]:
+def metrics_rows(path: str) -> Iterator[dict[str, Any]]:
+    """The lines of detectron2's ``metrics.json``; those that were cut off are left out."""
     with open(path, encoding="utf-8") as lines:
         for line in lines:
             try:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""The parts of a model that this package computes another way, one by one, at the sizes they have in R50.
+"""The parts of a model that this package computes another way, one by one.
 
     OMP_NUM_THREADS=2 python projects/benchmark/operators.py
 
-3×3 convolutions by each algorithm, RoIAlign, residual blocks, mask head; depthwise convolutions of EfficientNet-Lite0
-and their gradients with channels first and, as they are trained, last. See README.md.
+3×3 convolutions by each algorithm, RoIAlign, residual blocks and mask head, at the sizes they have in R50; depthwise
+convolutions of EfficientNet-Lite0 and their gradients with channels first and, as in training, last. See README.md.
 """
 
 import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
@@ -103,13 +103,15 @@ def roi_align_row(cells: int, rounds: int) -> dict[str, Any]:
 
 
 @torch.enable_grad()
-def with_backward(pool: Callable[[], torch.Tensor], features: torch.Tensor) -> None:
-    """What training does: pool, and the gradient of the features."""
-    features.requires_grad_()
-    pooled = pool()
-    pooled.backward(torch.ones_like(pooled))
-    features.grad = None
-    features.requires_grad_(False)
+def with_backward(call: Callable[[], torch.Tensor], *inputs: torch.Tensor) -> None:
+    """What training does: the call, and the gradients of what it computes with."""
+    for tensor in inputs:
+        tensor.requires_grad_()
+    result = call()
+    result.backward(torch.ones_like(result))
+    for tensor in inputs:
+        tensor.grad = None
+        tensor.requires_grad_(False)
 
 
 def block_row(channels: int, height: int, width: int, rounds: int) -> dict[str, Any]:
@@ -145,7 +147,7 @@ def depthwise_row(channels: int, kernel_size: int, stride: int, size: int, round
     calls: dict[str, Callable[[], Any]] = {}
     for name, layout in (("channels first", torch.contiguous_format), ("channels last", torch.channels_last)):
         x = torch.randn(4, channels, size, size).contiguous(memory_format=layout)
-        calls[name] = partial(with_backward, partial(conv, x), x)
+        calls[name] = partial(with_backward, partial(conv, x), x, conv.weight)
     return {"depthwise": f"{channels}, {kernel_size}×{kernel_size}, {size}×{size}", **milliseconds(calls, rounds)}
 
 

@@ -52,9 +52,15 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Means over the seeds of two networks / one, and how far two are ahead."""
     text = []
     for two, one in zip(rows[::2], rows[1::2], strict=True):
-        cells = [f"{mean(two[m]):.1f} / {mean(one[m]):.1f} ({mean(two[m]) - mean(one[m]):+.1f})" for m in METRICS]
-        text.append([two["change"], *cells])
+        text.append([two["change"], *(_cell(two[metric], one[metric]) for metric in METRICS)])
     return tabulate(text, headers=["change", *METRICS], tablefmt="pipe", disable_numparse=True)
+
+
+def _cell(two: Sequence[float | None], one: Sequence[float | None]) -> str:
+    if None in (*two, *one):
+        return "–"
+    a, b = (mean(value for value in values if value is not None) for values in (two, one))
+    return f"{a:.1f} / {b:.1f} ({a - b:+.1f})"
 
 
 def main() -> None:

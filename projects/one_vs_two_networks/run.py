@@ -4,9 +4,9 @@
     run.py [--setting NAME] [--seeds N] [--size H W] [--loss-weights SYSTEM S I …] [--output DIR]
            [--register NAME IMAGES PNGS JSON …] [--opts KEY VALUE …]
 
-Trains and evaluates what has no results yet, draws the losses in ``learning_curves.png``, measures what each system
-costs, prints the paper's table and writes it to ``one_vs_two_networks.json``. ``costs.py`` measures the models of any
-config.
+Trains and evaluates what has no results yet, prints the paper's table, draws the losses and measures what each system
+costs. ``DIR/SETTING`` gets a folder for each run, ``one_vs_two_networks.json`` and ``learning_curves.png``.
+``costs.py`` measures the models of any config.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from tabulate import tabulate
 from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, figures, run_series
 from panoptic_fpn_ext.evaluation.prediction_writer import write_json
+from panoptic_fpn_ext.report.curves import metrics_rows
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -93,8 +94,10 @@ def quality_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return tabulate(text, headers=["system", *METRICS], tablefmt="pipe", disable_numparse=True)
 
 
-def _spread(values: Sequence[float]) -> str:
-    return f"{mean(values):.1f} ({min(values):.1f}–{max(values):.1f})"
+def _spread(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    text = f"{mean(known):.1f} ({min(known):.1f}–{max(known):.1f})" if known else "–"
+    return text if len(known) in (0, len(values)) else f"{text} of {len(known)} runs"
 
 
 def cost_table(rows: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, Any]]) -> str:
@@ -111,27 +114,33 @@ def cost_table(rows: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, A
 
 
 def learning_curve(folder: Path, loss: str) -> dict[int, float]:
-    """One of the :data:`LOSSES` of a training, without its weight, by iteration; empty where the weight is 0."""
+    """One of the :data:`LOSSES` of a training, without its weight, by iteration; empty where the weight is 0.
+
+    A value is detectron2's, the median of 20 iterations. What was done again after an interruption counts.
+    """
+    if not (folder / "metrics.json").is_file():
+        return {}
     key, names = LOSSES[loss]
     weight = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     for part in key.split("."):
         weight = weight[part]
-    lines = map(json.loads, (folder / "metrics.json").read_text(encoding="utf-8").splitlines())
-    # What a training did again after an interruption comes later in the file and counts.
-    return {one["iteration"]: sum(one[n] for n in names) / weight for one in lines if weight and names[0] in one}
+    rows = metrics_rows(str(folder / "metrics.json"))
+    return {row["iteration"]: sum(row[n] for n in names) / weight for row in rows if weight and set(names) <= set(row)}
 
 
 def plot_learning_curves(output: Path, seeds: int) -> None:
-    """A panel for each of the :data:`LOSSES`, a line a system: the mean over its trainings."""
+    """A panel for each of the :data:`LOSSES`, a line a system: the mean over its trainings that have the loss."""
     figure, panels = plt.subplots(1, len(LOSSES), figsize=(10, 4))
     for panel, loss in zip(panels, LOSSES, strict=True):
         for system, file in SYSTEMS.items():
             curves = [learning_curve(output / f"{Path(file).stem}_seed_{i}", loss) for i in range(1, seeds + 1)]
-            iterations = sorted(set.intersection(*map(set, curves)))
-            panel.plot(iterations, [mean(curve[i] for curve in curves) for i in iterations], label=system)
+            curves = [curve for curve in curves if curve]
+            iterations = sorted(set.intersection(*map(set, curves))) if curves else []
+            means = [mean(curve[i] for curve in curves) for i in iterations]
+            panel.plot(iterations, means, marker=".", label=system if means else f"{system}: not logged")
         panel.set(xlabel="iteration", ylabel=f"{loss}, without its weight", yscale="log")
         panel.grid(alpha=0.3)
-    panels[0].legend()
+        panel.legend()
     figure.tight_layout()
     figure.savefig(output / "learning_curves.png", dpi=120)
     plt.close(figure)
@@ -168,12 +177,12 @@ def main() -> None:
     add_series_arguments(parser, output="output/one_vs_two_networks")
     args = parser.parse_args()
     _check(parser, args)
-    output = Path(args.output)
-    rows = summarize(run_series(experiments(args), args.output, args.register, args.opts))
+    output = Path(args.output, args.setting)
+    rows = summarize(run_series(experiments(args), str(output), args.register, args.opts))
     print(f"\n{quality_table(rows)}\n", flush=True)
-    plot_learning_curves(output, args.seeds)
     results: dict[str, Any] = {"quality": rows}
     write_json(str(output / "one_vs_two_networks.json"), results)
+    plot_learning_curves(output, args.seeds)
     costs = results["costs"] = measure_costs(args, output / "costs.json")
     write_json(str(output / "one_vs_two_networks.json"), results)
     print(cost_table(rows, costs))

@@ -112,7 +112,7 @@ def pq_table(results: dict[str, float]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the demo."""
     parser = command_parser(
-        __doc__, "python projects/panoptic_fpn/run_demo.py --output output/demo SOLVER.MAX_ITER 400"
+        __doc__, "python projects/panoptic_fpn/run_demo.py --output output/demo SOLVER.MAX_ITER 800"
     )
     parser.add_argument(
         "--config-file", default=model_zoo.get_config_file(DEMO_CONFIG), metavar="FILE", help="default: %(default)s"

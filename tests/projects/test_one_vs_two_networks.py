@@ -8,6 +8,8 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
+from panoptic_fpn_ext.engine.experiment import Experiment, _command, _identity, run_series
+
 RUN = Path(__file__).parents[2] / "projects/one_vs_two_networks/run.py"
 SEMANTIC, INSTANCE = "semantic loss", "losses of boxes and masks"
 
@@ -49,6 +51,37 @@ def test_what_was_trained_again_after_an_interruption_counts(experiment: ModuleT
 def test_a_loss_of_weight_0_has_no_curve(experiment: ModuleType, tmp_path: Path) -> None:
     folder = _training(tmp_path / "run", 0.0, 1.0, [_logged(19, 0.0)])
     assert experiment.learning_curve(folder, SEMANTIC) == {}
+
+
+def test_a_training_without_its_log_has_no_curve(experiment: ModuleType, tmp_path: Path) -> None:
+    assert experiment.learning_curve(tmp_path, SEMANTIC) == {}
+
+
+def test_a_line_that_was_cut_off_is_left_out(experiment: ModuleType, tmp_path: Path) -> None:
+    folder = _training(tmp_path / "run", 1.0, 1.0, [_logged(19, 2.0)])
+    with (folder / "metrics.json").open("a") as f:
+        f.write('{"iteration": 39, "loss_se')
+    assert experiment.learning_curve(folder, SEMANTIC) == {19: 2.0}
+
+
+def test_figures_that_some_runs_lack(experiment: ModuleType) -> None:
+    row = {"system": "one", **{key: [1.0, None, 3.0] for key in experiment.METRICS}, "AP": [None, None, None]}
+    cells = experiment.quality_table([row]).splitlines()[-1].split("|")
+    assert [cell.strip() for cell in cells[2:4]] == ["–", "2.0 (1.0–3.0) of 2 runs"]
+
+
+def test_results_of_another_config_are_refused(tmp_path: Path) -> None:
+    """The same config under another path is no other one."""
+    config = RUN.parent / "configs/street/one_network.yaml"
+    moved = tmp_path / "moved.yaml"
+    moved.write_text(f"_BASE_: {config}\nSEED: 3\n")
+    same, longer = ("SEED", "3"), ("SEED", "3", "SOLVER.MAX_ITER", "7")
+    (tmp_path / "run").mkdir()
+    results = {"identity": _identity(_command(Experiment("run", str(config), same), tmp_path, (), ())), "results": 1}
+    (tmp_path / "run/results.json").write_text(json.dumps(results))
+    assert run_series([Experiment("run", str(moved))], str(tmp_path)) == {"run": results}
+    with pytest.raises(ValueError, match=r"there  SOLVER.MAX_ITER: 500\n  here   SOLVER.MAX_ITER: 7\n"):
+        run_series([Experiment("run", str(config), longer)], str(tmp_path))
 
 
 def test_seeds_that_were_logged_at_different_iterations_share_a_plot(experiment: ModuleType, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from detectron2.config import CfgNode
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+from detectron2.utils import comm
 from fvcore.nn import weight_init
 from torch import nn
 from torch.nn import functional as F
@@ -98,9 +99,10 @@ class EfficientNetLite(Backbone):
 
         Returns:
             The maps of ``out_features``, float (N, C, ⌈h / stride⌉, ⌈w / stride⌉). In training on a CPU they have
-            channels last, in which gradients of depthwise convolutions take less time.
+            channels last, in which gradients of depthwise convolutions take less time. Not where several processes
+            train: PyTorch sums gradients of the usual layout.
         """
-        if self.training and x.device.type == "cpu":
+        if self.training and x.device.type == "cpu" and comm.get_world_size() == 1:
             x = x.contiguous(memory_format=torch.channels_last)
         outputs = {}
         names = {index: name for name, index in self._last_blocks.items() if name in self._out_features}
