@@ -165,13 +165,20 @@ def test_lazy_model_by_name():
     assert all(torch.equal(value, models[1][key]) for key, value in models[0].items())
 
 
+@pytest.fixture(scope="module")
+def street(tmp_path_factory):
+    """The embedded dataset without its training images."""
+    folder = tmp_path_factory.mktemp("street")
+    make_synthetic_street(str(folder), StreetSettings(num_train=0))
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("released", STREETS)
-def test_evaluation_gives_the_recorded_figures(released, tmp_path, register):
-    """Draws the validation images, all 100, and evaluates the released checkpoint on them."""
-    make_synthetic_street(str(tmp_path / "street"), StreetSettings(num_train=0))
+def test_evaluation_gives_the_recorded_figures(released, street, tmp_path, register):
+    """Evaluates the released checkpoint on all 100 validation images."""
     paths = ("val", "panoptic_val", "annotations/panoptic_val.json")
-    name = register("whole_street_val", *(tmp_path / "street" / path for path in paths))
+    name = register("whole_street_val", *(street / path for path in paths))
     cfg = model_zoo.get_config(released, trained=True)
     cfg.MODEL.DEVICE, cfg.OUTPUT_DIR = "cpu", str(tmp_path / "output")
     cfg.DATASETS.TEST = (name,)
