@@ -85,7 +85,8 @@ def test_only_sizes_that_were_taken_are_from_the_dataset(tiny_cfg: CfgNode, capl
     assert all(text in caplog.text for text in said) and not any(text in caplog.text for text in unsaid)
 
 
-def test_an_evaluation_without_weights_names_the_last_checkpoint(tmp_path):
+def test_an_evaluation_without_weights_names_the_last_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the weights of ImageNet may have been made here
     missing = {"path": "", "key": "MODEL.WEIGHTS", "needed": True, "folder": str(tmp_path)}
     with pytest.raises(ValueError, match=r"set it to the checkpoint to evaluate\.$"):
         refuse_missing_weights(**missing)
