@@ -129,12 +129,10 @@ def _read_results(folder: Path, command: list[str]) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    there, here = results.get("identity", []), _identity(command)
+    there, here = results.get("identity", ["not recorded"]), _identity(command)
     if there != here:
-        differences = (
-            [f"  there  {line}" for line in there if line not in here] if there else ["  it does not say which"]
-        )
-        differences += [f"  here   {line}" for line in here if there and line not in there]
+        differences = [f"  there  {line}" for line in there if line not in here]
+        differences += [f"  here   {line}" for line in here if line not in there]
         raise ValueError(
             f"{path} holds the results of another config or of other datasets:\n"
             + "\n".join(differences[:NUM_SHOWN])

@@ -44,7 +44,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-# Where weights come from that a config names and a user makes.
 PROGRESS = "progress"
 """Folder of an evaluation's state, in that of its results; gone when the evaluation has ended."""
 

@@ -51,10 +51,14 @@ def experiments(args: argparse.Namespace) -> list[Experiment]:
     """Each system with each seed; the first seed of all systems comes first."""
     weights = {system: tuple(itertools.chain(*zip(WEIGHTS, pair, strict=True))) for system, *pair in args.loss_weights}
     return [
-        Experiment(f"{Path(file).stem}_seed_{seed}", file, ("SEED", str(seed), *weights.get(system, ())))
+        Experiment(_run_name(file, seed), file, ("SEED", str(seed), *weights.get(system, ())))
         for seed in range(1, args.seeds + 1)
         for system, file in zip(SYSTEMS, config_files(args.setting), strict=True)
     ]
+
+
+def _run_name(file: str, seed: int) -> str:
+    return f"{Path(file).stem}_seed_{seed}"
 
 
 def config_files(setting: str) -> list[str]:
@@ -133,8 +137,8 @@ def plot_learning_curves(output: Path, seeds: int) -> None:
     figure, panels = plt.subplots(1, len(LOSSES), figsize=(10, 4))
     for panel, loss in zip(panels, LOSSES, strict=True):
         for system, file in SYSTEMS.items():
-            curves = [learning_curve(output / f"{Path(file).stem}_seed_{i}", loss) for i in range(1, seeds + 1)]
-            curves = [curve for curve in curves if curve]
+            folders = [output / _run_name(file, seed) for seed in range(1, seeds + 1)]
+            curves = [curve for folder in folders if (curve := learning_curve(folder, loss))]
             iterations = sorted(set.intersection(*map(set, curves))) if curves else []
             means = [mean(curve[i] for curve in curves) for i in iterations]
             panel.plot(iterations, means, marker=".", label=system if means else f"{system}: not logged")

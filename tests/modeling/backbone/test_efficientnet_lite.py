@@ -191,6 +191,12 @@ def test_gives_the_features_of_the_reference_network(variant: str) -> None:
                 torch.testing.assert_close(maps[name], y, rtol=1e-5, atol=1e-5)
 
 
+def test_several_processes_keep_the_layout_that_they_average_gradients_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
+    maps = EfficientNetLite()(torch.randn(1, 3, 64, 64))
+    assert all(m.is_contiguous() for m in maps.values())
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_layout_of_training_changes_neither_maps_nor_gradients(variant: str) -> None:
     backbone = EfficientNetLite(variant=variant)
