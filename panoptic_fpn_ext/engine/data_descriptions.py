@@ -1,17 +1,51 @@
-"""``--data``: datasets of any known format, converted on first use and registered."""
+"""Datasets on the command line: ``--register``, and ``--data``, which converts other formats on first use."""
 
 import argparse
 import logging
 import os
+import re
 from collections.abc import Sequence
+from typing import Any
 
 from ..data.convert import convert_description, parse_description
 
-__all__ = ["add_data_argument", "registrations_of"]
+__all__ = ["add_data_argument", "add_register_argument", "registrations_of"]
 
 logger = logging.getLogger(__name__)
 
+_REGISTER = ("NAME", "IMAGE_ROOT", "PANOPTIC_ROOT", "PANOPTIC_JSON")
+# The key of a YAML config, or key=value of a LazyConfig.
+_OPTION = re.compile(
+    r"(MODEL|INPUT|DATASETS|DATALOADER|SOLVER|TEST)(\.[A-Z0-9_]+)+$|(OUTPUT_DIR|SEED)$"
+    r"|(model|dataloader|optimizer|lr_multiplier|train)(\.\w+)+="
+)
 _NAMES = ("user_train", "user_val", "user_test")
+
+
+def add_register_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--register NAME IMAGE_ROOT PANOPTIC_ROOT PANOPTIC_JSON`` to a parser."""
+    parser.add_argument(
+        "--register",
+        nargs=4,
+        action=_Register,
+        default=[],
+        metavar=_REGISTER,
+        help="register a dataset in COCO panoptic format under NAME, for DATASETS.TRAIN and DATASETS.TEST; may be "
+        "repeated. ~ and environment variables in the paths are resolved.",
+    )
+
+
+class _Register(argparse.Action):
+    """Collects datasets; refuses one that lacks words, so that it has swallowed config options."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        options = [word for word in values if _OPTION.match(word)]
+        if options:
+            expected, got = " ".join(_REGISTER), " ".join(values)
+            raise argparse.ArgumentError(self, f"expected {expected}, got {got}: {options[0]} is a config option")
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), values])
 
 
 def add_data_argument(parser: argparse.ArgumentParser) -> None:

@@ -23,6 +23,7 @@ from ..command import Interrupted, command_line, run_command
 from ..config import add_panoptic_fpn_ext_config
 from ..evaluation.prediction_writer import write_json
 from .config_keys import merge_file, merge_pairs
+from .data_descriptions import add_register_argument
 from .setup import argument_parser, setup
 from .trainer import Trainer
 
@@ -53,7 +54,7 @@ class Experiment:
 def add_series_arguments(parser: argparse.ArgumentParser, output: str) -> None:
     """Arguments of a series: ``--output``, ``--register`` and config options for all of its runs."""
     parser.add_argument("--output", default=output, metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--register", nargs=4, action="append", default=[], metavar="X", help="as for train_net.py")
+    add_register_argument(parser)
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="for all runs")
 
 

@@ -18,8 +18,9 @@ from ..command import command_parser, run_command
 from ..modeling import SeparatePanopticNetworks
 from ..modeling.separate_networks import join_state_dicts
 from .checkpoint import PanopticCheckpointer
+from .data_descriptions import add_register_argument
 from .model_categories import RECORD, CategorySource, categories_of_record, category_record
-from .setup import add_register_argument, load_prediction_config
+from .setup import load_prediction_config
 
 __all__ = ["join_networks"]
 

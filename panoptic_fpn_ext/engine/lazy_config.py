@@ -170,7 +170,8 @@ def _read_lazy_config(
     set_pixel_bound(cfg.train.get("max_image_pixels", 0))
     train, test = ([override for override in overrides if override.startswith(key)] for key in _DATASETS.values())
     used = [dataset_names(cfg, split) for split in _DATASETS]
-    found = adopted([as_text(name) for name, *_ in registrations], *used, typed=(bool(train), bool(test)))
+    registered = [as_text(name) for name, *_ in registrations]
+    found = adopted(registered, *used, typed=(bool(train), bool(test)), training=not trained)
     for key, former, names in zip(_DATASETS.values(), used, found, strict=True):
         if names != former:
             OmegaConf.update(cfg, key, *names)

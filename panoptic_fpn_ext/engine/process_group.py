@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import torch
@@ -199,8 +199,10 @@ class _Failures(threading.Thread):
         self.stop()
         if self._job.rank > 0 if interrupted else first != ours:
             self._say(first)
-            # Who has started the processes ends all when the first one ends: not before the other has spoken.
-            time.sleep(2)
+            # Who has started the processes ends all by a signal when the first one ends: not before the other has
+            # spoken.
+            with suppress(KeyboardInterrupt):
+                time.sleep(2)
             raise SystemExit(128 + getattr(error, "signal_number", signal.SIGINT) if interrupted else 1) from error
         if isinstance(error, RuntimeError) and any(text in str(error) for text in _LOST):
             raise ConnectionError(

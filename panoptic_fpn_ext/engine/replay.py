@@ -16,11 +16,11 @@ from detectron2.utils.events import EventStorage
 
 from ..command import command_parser, run_command
 from ..data.train_loader import TrainLoader
-from .data_descriptions import add_data_argument, registrations_of
+from .data_descriptions import add_data_argument, add_register_argument, registrations_of
 from .lazy_config import load_lazy_config
 from .lazy_training import build_lazy_model, build_lazy_optimizer
 from .reproducible import IterationSeeds
-from .setup import add_register_argument, load_config
+from .setup import load_config
 from .train_step import TrainStep, choose_train_step
 from .trainer import Trainer
 from .weight_files import read_weight_file

@@ -110,7 +110,12 @@ def say_written(folder: str) -> None:
 
 
 def adopted(
-    registered: Sequence[str], train: Sequence[str], test: Sequence[str], *, typed: tuple[bool, bool] = (False, False)
+    registered: Sequence[str],
+    train: Sequence[str],
+    test: Sequence[str],
+    *,
+    typed: tuple[bool, bool] = (False, False),
+    training: bool = True,
 ) -> tuple[Sequence[str], Sequence[str]]:
     """Which of the datasets of ``--register`` a run trains on and is evaluated on, where the config names others.
 
@@ -119,6 +124,7 @@ def adopted(
             alone is for both.
         train, test: names in the config.
         typed: which of the two the command line sets, and the other then gets what that one leaves.
+        training: whether the run trains; else nothing is said of what it would train on.
 
     Returns:
         The names to train on and to be evaluated on. What changes is said, and what goes unused.
@@ -135,8 +141,9 @@ def adopted(
         train = unused[:1]
     if is_open[1]:
         test = (unused[1:2] if is_open[0] else []) or unused[:1]
-    parts = f"{', '.join(train) or 'none'} to train on, {', '.join(test) or 'none'} to be evaluated on"
-    logger.info(f"Datasets: {parts}, as they are registered")
+    parts = [f"{', '.join(train) or 'none'} to train on"] if training else []
+    parts.append(f"{', '.join(test) or 'none'} to be evaluated on")
+    logger.info(f"Datasets: {', '.join(parts)}, as they are registered")
     return train, test
 
 

@@ -21,7 +21,7 @@ from ..utf8 import as_text
 from .checkpoint import recorded_source
 from .checks import check_config, check_head_sizes, check_input_format, fill_in_num_classes, prediction_source
 from .config_keys import merge_file, merge_pairs
-from .data_descriptions import add_data_argument, registrations_of
+from .data_descriptions import add_data_argument, add_register_argument, registrations_of
 from .device import use_available_device, use_float32_precision
 from .model_categories import CategorySource, agree_on_categories
 from .model_files import checkpoint_path, find_model, last_checkpoint
@@ -45,7 +45,6 @@ from .schedule import scale_schedule
 from .timm_record import record_timm_weights
 
 __all__ = [
-    "add_register_argument",
     "add_verbose_argument",
     "adopt_registered",
     "argument_parser",
@@ -57,9 +56,6 @@ __all__ = [
     "register_used_datasets",
     "setup",
 ]
-
-_REGISTER = ("NAME", "IMAGE_ROOT", "PANOPTIC_ROOT", "PANOPTIC_JSON")
-
 
 # Of detectron2's arguments.
 _HELP = {
@@ -96,20 +92,9 @@ def add_verbose_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verbose", action="store_true", help="show on the console all that log.txt gets")
 
 
-def add_register_argument(parser: argparse.ArgumentParser) -> None:
-    """Add ``--register NAME IMAGE_ROOT PANOPTIC_ROOT PANOPTIC_JSON`` to a parser."""
-    parser.add_argument(
-        "--register",
-        nargs=4,
-        action="append",
-        default=[],
-        metavar=_REGISTER,
-        help="register a dataset in COCO panoptic format under NAME, for DATASETS.TRAIN and DATASETS.TEST; may be "
-        "repeated. ~ and environment variables in the paths are resolved.",
-    )
-
-
-def adopt_registered(cfg: CfgNode, registrations: Sequence[Sequence[str]], opts: Sequence[Any] = ()) -> None:
+def adopt_registered(
+    cfg: CfgNode, registrations: Sequence[Sequence[str]], opts: Sequence[Any] = (), *, training: bool = True
+) -> None:
     """Take the datasets of ``--register`` where neither the config nor ``opts`` says what to do with them.
 
     That is of ``DATASETS.TRAIN`` and ``DATASETS.TEST`` what has none of their names and is not in ``opts``. See
@@ -117,7 +102,7 @@ def adopt_registered(cfg: CfgNode, registrations: Sequence[Sequence[str]], opts:
     """
     typed = "DATASETS.TRAIN" in opts[::2], "DATASETS.TEST" in opts[::2]
     names = [as_text(name) for name, *_ in registrations]
-    found = adopted(names, cfg.DATASETS.TRAIN, cfg.DATASETS.TEST, typed=typed)
+    found = adopted(names, cfg.DATASETS.TRAIN, cfg.DATASETS.TEST, typed=typed, training=training)
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = map(tuple, found)
 
 
@@ -179,7 +164,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     if not args.eval_only and not args.resume:
         refuse_used_folder(folder, "OUTPUT_DIR")
     args.register = [*args.register, *registrations_of(getattr(args, "data", ()))]
-    adopt_registered(cfg, args.register, args.opts)
+    adopt_registered(cfg, args.register, args.opts, training=not args.eval_only)
     if getattr(args, "overfit", None) is not None:
         cfg.DATASETS.TEST = cfg.DATASETS.TRAIN  # of which it takes a part to evaluate, too
     elif not args.eval_only:
@@ -227,7 +212,7 @@ def load_config(
             not fit.
     """
     cfg = read_config(config_file, opts, trained=eval_only)
-    adopt_registered(cfg, registrations, opts)
+    adopt_registered(cfg, registrations, opts, training=not eval_only)
     _prepare(cfg, registrations, eval_only=eval_only, resume=resume)
     return cfg
 
@@ -253,7 +238,7 @@ def load_prediction_config(config_file: str, opts: list[str], registrations: lis
     See :func:`register_categories`.
     """
     cfg = read_config(config_file, opts, trained=True)
-    adopt_registered(cfg, registrations, opts)
+    adopt_registered(cfg, registrations, opts, training=False)
     check_options(cfg, training=False)
     register_categories(registrations)
     check_input_format(cfg)

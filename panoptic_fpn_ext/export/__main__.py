@@ -28,9 +28,10 @@ from ..command import command_parser, run_command
 from ..console import start_console
 from ..data.images import read_image
 from ..engine import PanopticPredictor, Trainer
+from ..engine.data_descriptions import add_register_argument
 from ..engine.images import find_images
 from ..engine.model_outputs import model_outputs
-from ..engine.setup import add_register_argument, load_config, load_prediction_config
+from ..engine.setup import load_config, load_prediction_config
 from . import predict
 from .description import Description, dataset_ids, describe
 from .graph import PanopticGraph

@@ -20,10 +20,11 @@ from torch import nn
 from .. import __version__
 from ..command import command_parser
 from ..engine.checkpoint import PanopticCheckpointer
+from ..engine.data_descriptions import add_register_argument
 from ..engine.device import use_available_device
 from ..engine.model_categories import RECORD
 from ..engine.model_outputs import model_outputs
-from ..engine.setup import add_register_argument, load_config
+from ..engine.setup import load_config
 from ..engine.trainer import Trainer
 from ..zoo_files import CHECKPOINTS, Entry, config_key, get_config_file, published, write_table
 from .configs import get_config

@@ -23,7 +23,8 @@ from .. import model_zoo
 from ..command import command_parser, run_command
 from ..console import start_console
 from ..engine import PanopticPredictor, Trainer
-from ..engine.setup import add_register_argument, load_config
+from ..engine.data_descriptions import add_register_argument
+from ..engine.setup import load_config
 from ..evaluation.errors.records import ErrorRecords, join_records
 from ..evaluation.ground_truth import GroundTruth
 from ..evaluation.model_ids import ModelIds, unlisted_categories

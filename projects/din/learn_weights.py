@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.engine import Trainer
-from panoptic_fpn_ext.engine.setup import add_register_argument
+from panoptic_fpn_ext.engine.data_descriptions import add_register_argument
 from panoptic_fpn_ext.modeling import DINCombiner
 from panoptic_fpn_ext.modeling.combiner.din import DINWeights, LabelScores
 from panoptic_fpn_ext.modeling.postprocessing import PlacedInstances, place_instances

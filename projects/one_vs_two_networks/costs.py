@@ -28,9 +28,10 @@ from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 
 from panoptic_fpn_ext.command import command_parser, run_command
+from panoptic_fpn_ext.engine.data_descriptions import add_register_argument
 from panoptic_fpn_ext.engine.device import synchronize
 from panoptic_fpn_ext.engine.memory import PeakMemory
-from panoptic_fpn_ext.engine.setup import add_register_argument, load_prediction_config
+from panoptic_fpn_ext.engine.setup import load_prediction_config
 from panoptic_fpn_ext.index_masks import IndexMasks
 
 MEASURED_MEMORY = ("inference", "training")

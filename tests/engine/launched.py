@@ -24,10 +24,13 @@ def main(args: Namespace) -> None:
     result = f"{comm.get_local_rank()} of {comm.get_local_size()}, {total.item()}, {args.resume}"
     Path(folder, f"rank_{comm.get_rank()}").write_text(result)
     if comm.get_rank() == 1 and not args.resume:
-        if mode == "raise":
+        if mode in ("raise", "all raise"):
             raise KeyError("what rank 1 lacks")
         if mode == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+    if mode == "all raise":
+        time.sleep(0.2)
+        raise KeyError("what all lack")
     if mode == "raise" and not args.resume:
         time.sleep(600)  # where it cannot notice by itself
 

@@ -1,5 +1,6 @@
-"""``--data``: from an export of a tool to a trained and evaluated model in one command."""
+"""``--register``, and ``--data``: from an export of a tool to a trained and evaluated model in one command."""
 
+import argparse
 import json
 import logging
 import subprocess
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panoptic_fpn_ext.engine.data_descriptions import registrations_of
+from panoptic_fpn_ext.engine.data_descriptions import add_register_argument, registrations_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -29,6 +30,31 @@ def _labelme(folder: Path, count: int) -> Path:
         content = {"shapes": shapes, "imagePath": f"{number}.jpg", "imageHeight": 64, "imageWidth": 96}
         (folder / f"{number}.json").write_text(json.dumps(content))
     return folder
+
+
+@pytest.fixture
+def register_parser():
+    parser = argparse.ArgumentParser()
+    add_register_argument(parser)
+    parser.add_argument("opts", nargs=argparse.REMAINDER)
+    return parser
+
+
+@pytest.mark.parametrize("option", ["SOLVER.MAX_ITER", "MODEL.ROI_HEADS.NUM_CLASSES", "train.max_iter=30"])
+@pytest.mark.parametrize("given", [1, 2, 3])
+def test_a_registration_that_swallows_options_is_refused(register_parser, option, given, capsys):
+    words = ["mine", "images", "pngs"][:given]
+    with pytest.raises(SystemExit):
+        register_parser.parse_args(["--register", *words, option, "3", "SOLVER.SEED", "4"][:6])
+    said = capsys.readouterr().err
+    assert "expected NAME IMAGE_ROOT PANOPTIC_ROOT PANOPTIC_JSON" in said and f"{option} is a config option" in said
+
+
+def test_registrations_are_collected(register_parser):
+    two = [["a.b", "IMG.x/train", "~/x=1", "A.JSON"], ["mine", "C.D.E/f", "$DATA/pngs", "./MODEL.json"]]
+    args = register_parser.parse_args(["--register", *two[0], "--register", *two[1], "KEY", "3"])
+    assert args.register == two and args.opts == ["KEY", "3"]
+    assert register_parser.parse_args([]).register == []
 
 
 def test_parts_are_registered_by_name(tmp_path):

@@ -141,6 +141,12 @@ def test_all_processes_end_when_one_fails(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_mistake_that_all_processes_see_is_said_once(tmp_path):
+    ((code, text),) = _end([_start([sys.executable, str(JOB), "--num-gpus", "2", str(tmp_path), "all raise"])])
+    assert (code, text.splitlines()) == (2, ["error: what rank 1 lacks"])
+
+
+@pytest.mark.slow
 def test_a_killed_process_ends_its_job(tmp_path):
     ((code, text),) = _end([_start([sys.executable, str(JOB), "--num-gpus", "2", str(tmp_path), "kill"])])
     assert code == 1 and "Process 1 of 2 was ended by SIGKILL" in text.splitlines()[-1]

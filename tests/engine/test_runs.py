@@ -50,6 +50,12 @@ def test_registered_datasets_are_adopted(registered, typed, train, test, caplog)
     assert changed or not unused or f"{', '.join(unused)} is registered and not used" in caplog.text
 
 
+def test_an_evaluation_says_nothing_of_what_it_would_train_on(caplog):
+    caplog.set_level(logging.INFO)
+    assert adopted(["a"], MINE[:1], MINE[1:], training=False) == (["a"], ["a"])
+    assert "Datasets: a to be evaluated on, as they are registered" in caplog.text
+
+
 def test_a_lazy_config_adopts_what_is_left(small_street, tmp_path):
     paths = [str(small_street / path) for path in ("train", "panoptic_train", "annotations/panoptic_train.json")]
     words = ["dataloader.test.dataset.names=[]", f"train.output_dir={tmp_path}"]
