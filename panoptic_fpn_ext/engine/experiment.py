@@ -24,6 +24,7 @@ from ..config import add_panoptic_fpn_ext_config
 from ..evaluation.prediction_writer import write_json
 from .config_keys import merge_file, merge_pairs
 from .data_descriptions import add_register_argument
+from .runs import has_checkpoint
 from .setup import argument_parser, setup
 from .trainer import Trainer
 
@@ -38,7 +39,7 @@ METRICS = {
 }
 """The columns of the paper's tables, and where detectron2's results have them."""
 
-RESULTS = "results.json"
+RESULTS, IDENTITY = "results.json", "identity.json"
 NUM_SHOWN = 10
 
 
@@ -73,11 +74,11 @@ def run_series(
         opts: ``KEY VALUE …`` for all runs; an experiment's own come after them and win.
 
     Returns:
-        By name: ``results`` (detectron2's, in percent, None for NaN), ``seconds_per_iteration`` (median, None if
-        the last process only evaluated) and ``identity``, the config and the datasets.
+        By name: ``results`` (detectron2's, in percent, None for NaN) and ``seconds_per_iteration`` (median, None if
+        the last process only evaluated).
 
     Raises:
-        ValueError: a folder holds the results of another config.
+        ValueError: a folder has a run of another config or of other datasets, finished or not.
         ChildProcessError: a run failed; its log is named.
     """
     found = {}
@@ -86,7 +87,8 @@ def run_series(
         progress.set_description(experiment.name)
         folder = Path(output, experiment.name)
         command = _command(experiment, folder, registrations, opts)
-        results = _read_results(folder, command) or _run(command, folder)
+        _claim(folder, command)
+        results = _read_results(folder) or _run(command, folder)
         found[experiment.name] = results
     return found
 
@@ -105,45 +107,56 @@ def _command(
     return ["--config-file", experiment.config_file, "--resume", *datasets, *map(str, options)]
 
 
-def _identity(command: list[str]) -> list[str]:
-    """What a run is: its whole config and its datasets, a line each. A series may be moved, and so may its configs."""
-    args = argument_parser().parse_args(command)
-    cfg = get_cfg()
-    add_panoptic_fpn_ext_config(cfg)
-    merge_file(cfg, args.config_file)
-    merge_pairs(cfg, args.opts)
-    cfg.OUTPUT_DIR = ""
-    keys = sorted(f"{key}: {value}" for key, value in _leaves(cfg))
-    return [*keys, *(f"--register {' '.join(one)}" for one in args.register)]
-
-
-def _leaves(cfg: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in cfg.items():
-        if isinstance(value, CfgNode):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _read_results(folder: Path, command: list[str]) -> dict[str, Any] | None:
-    path = folder / RESULTS
-    if not path.is_file():
-        return None
-    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    there, here = results.get("identity", ["not recorded"]), _identity(command)
+def _claim(folder: Path, command: list[str]) -> None:
+    """Record whose folder it is before anything is trained, and refuse that of another run: it would go on with it."""
+    path, here = folder / IDENTITY, _identity(command)
+    if path.is_file():
+        there: list[str] = json.loads(path.read_text(encoding="utf-8"))
+    elif (folder / RESULTS).is_file() or has_checkpoint(str(folder)):
+        there = ["not recorded"]
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(str(path), here)
+        return
     if there != here:
         differences = [f"  there  {line}" for line in there if line not in here]
         differences += [f"  here   {line}" for line in here if line not in there]
         raise ValueError(
-            f"{path} holds the results of another config or of other datasets:\n"
-            + "\n".join(differences[:NUM_SHOWN])
-            + "\nChoose another --output, or delete that folder."
+            f"{folder} has a run of another config or of other datasets (what one side alone has is a default of the "
+            "other):\n" + "\n".join(differences[:NUM_SHOWN]) + "\nChoose another --output, or delete that folder."
         )
-    return results
+
+
+def _identity(command: list[str]) -> list[str]:
+    """What a run is: all of its config that is no default, and its datasets, a line each.
+
+    A series may be moved, and so may its configs; keys that are added to the defaults do not change it.
+    """
+    args = argument_parser().parse_args(command)
+    cfg = get_cfg()
+    add_panoptic_fpn_ext_config(cfg)
+    defaults = set(_leaves(cfg))
+    merge_file(cfg, args.config_file)
+    merge_pairs(cfg, args.opts)
+    cfg.OUTPUT_DIR = ""
+    keys = sorted(line for line in _leaves(cfg) if line not in defaults)
+    return [*keys, *(f"--register {' '.join(one)}" for one in args.register)]
+
+
+def _leaves(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
+    for key, value in cfg.items():
+        if isinstance(value, CfgNode):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}: {value}"
+
+
+def _read_results(folder: Path) -> dict[str, Any] | None:
+    path = folder / RESULTS
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def _run(command: list[str], folder: Path) -> dict[str, Any]:
-    folder.mkdir(parents=True, exist_ok=True)
     log = folder / "process.log"
     with log.open("ab") as stream:
         process = subprocess.Popen([sys.executable, "-m", __spec__.name, *command], stdout=stream, stderr=stream)
@@ -157,14 +170,16 @@ def _run(command: list[str], folder: Path) -> dict[str, Any]:
             said = f"Stopped; {folder} keeps what was done. To go on: {command_line()}"
             tqdm.write(said, file=sys.stderr)
             raise Interrupted(getattr(error, "signal_number", signal.SIGINT), said) from None
-    results = _read_results(folder, command)
+    results = _read_results(folder)
     if status or results is None:
         raise ChildProcessError(f"A run failed (exit status {status}); {log} says why. The others are kept.")
     return results
 
 
-def _train(cfg: CfgNode, command: list[str]) -> None:
+def _train(cfg: CfgNode) -> None:
     """Train, evaluate and write the results."""
+    if len(cfg.DATASETS.TEST) != 1:
+        raise ValueError(f"A run of a series is evaluated on one dataset; DATASETS.TEST has {list(cfg.DATASETS.TEST)}.")
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=True)
     trainer.train()
@@ -174,7 +189,6 @@ def _train(cfg: CfgNode, command: list[str]) -> None:
     content = {
         "results": {task: {k: _or_null(v) for k, v in values.items()} for task, values in results.items()},
         "seconds_per_iteration": statistics.median(seconds) if seconds else None,
-        "identity": _identity(command),
     }
     write_json(str(Path(cfg.OUTPUT_DIR, RESULTS)), content)
 
@@ -186,7 +200,7 @@ def _or_null(value: float) -> float | None:
 
 def main(arguments: Sequence[str]) -> None:
     """One experiment, in this process; the arguments are those of ``train_net.py``."""
-    _train(setup(argument_parser().parse_args(arguments)), list(arguments))
+    _train(setup(argument_parser().parse_args(arguments)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """How much should each loss weigh? The paper's grid over λ_s and λ_i, and its curves with one weight at 1.
 
-    run.py [--config-file FILE] [--grid-only] [--output DIR] [--register NAME IMAGES PNGS JSON …] [--opts KEY VALUE …]
+    run.py [--config-file FILE] [--grid-only] [--seed N] [--output DIR] [--register NAME IMAGES PNGS JSON …]
+           [--opts KEY VALUE …]
 
 Trains what has no results yet, then writes ``loss_weights.csv`` and ``loss_weights.png``, and prints the tables and the
 pair of the grid with the highest PQ, the paper's choice.
@@ -39,11 +40,11 @@ def all_weights() -> list[Weights]:
     return list(dict.fromkeys(itertools.chain(itertools.product(GRID, GRID), *CURVES.values())))
 
 
-def experiment(weights: Weights, config_file: str) -> Experiment:
+def experiment(weights: Weights, config_file: str, seed: int) -> Experiment:
     """The run of one pair of weights."""
     semantic, instance = map(str, weights)
     opts = ("MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", semantic, "MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT", instance)
-    return Experiment(f"semantic_{semantic}_instance_{instance}", config_file, opts)
+    return Experiment(f"semantic_{semantic}_instance_{instance}", config_file, ("SEED", str(seed), *opts))
 
 
 def figures(run: Mapping[str, Any], weights: Weights) -> Figures:
@@ -110,10 +111,11 @@ def main() -> None:
     )
     parser.add_argument("--config-file", default=str(CONFIG), metavar="FILE", help="default: %(default)s")
     parser.add_argument("--grid-only", action="store_true", help="without the curves: 9 trainings, not 15")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of all trainings (default: %(default)s)")
     add_series_arguments(parser, output="output/loss_weights")
     args = parser.parse_args()
     pairs = list(itertools.product(GRID, GRID)) if args.grid_only else all_weights()
-    wanted = [experiment(pair, args.config_file) for pair in pairs]
+    wanted = [experiment(pair, args.config_file, args.seed) for pair in pairs]
     runs = run_series(wanted, args.output, args.register, args.opts)
     found = {pair: figures(run, pair) for pair, run in zip(pairs, runs.values(), strict=True)}
     write_csv(found, Path(args.output, "loss_weights.csv"))

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from panoptic_fpn_ext.engine.experiment import Experiment, _command, _identity, run_series
+from panoptic_fpn_ext.engine.experiment import Experiment, _claim, _command, run_series
 
 RUN = Path(__file__).parents[2] / "projects/one_vs_two_networks/run.py"
 SEMANTIC, INSTANCE = "semantic loss", "losses of boxes and masks"
@@ -70,18 +70,38 @@ def test_figures_that_some_runs_lack(experiment: ModuleType) -> None:
     assert [cell.strip() for cell in cells[2:4]] == ["–", "2.0 (1.0–3.0) of 2 runs"]
 
 
-def test_results_of_another_config_are_refused(tmp_path: Path) -> None:
-    """The same config under another path is no other one."""
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_run_of_another_config_is_refused(tmp_path: Path, is_finished: bool) -> None:
+    """Also where it left a checkpoint only, from which the other one would go on."""
     config = RUN.parent / "configs/street/one_network.yaml"
+    folder = tmp_path / "run"
+    experiment = Experiment("run", str(config), ("SEED", "3"))
+    _claim(folder, _command(experiment, folder, (), ()))
+    name = "results.json" if is_finished else "last_checkpoint"
+    (folder / name).write_text('{"results": 1}' if is_finished else "model_0000099.pth")
+    for changed, key in ((("SEED", "3", "SOLVER.MAX_ITER", "7"), "SOLVER.MAX_ITER: 7"), (("SEED", "4"), "SEED: 4")):
+        with pytest.raises(ValueError, match=f"  here   {key}\n"):
+            run_series([Experiment("run", str(config), changed)], str(tmp_path))
+    with pytest.raises(ValueError, match="  here   --register a b c d\n"):
+        run_series([experiment], str(tmp_path), [["a", "b", "c", "d"]])
+
+
+def test_the_same_config_is_the_same_run(tmp_path: Path) -> None:
+    """Under another path, with the default of a key written out, and after the series was moved."""
+    config = RUN.parent / "configs/street/one_network.yaml"
+    _claim(tmp_path / "before/run", _command(Experiment("run", str(config), ("SEED", "3")), tmp_path, (), ()))
+    (tmp_path / "before/run/results.json").write_text('{"results": 1}')
+    (tmp_path / "before").rename(tmp_path / "after")
     moved = tmp_path / "moved.yaml"
-    moved.write_text(f"_BASE_: {config}\nSEED: 3\n")
-    same, longer = ("SEED", "3"), ("SEED", "3", "SOLVER.MAX_ITER", "7")
+    moved.write_text(f"_BASE_: {config}\nSEED: 3\nMODEL:\n  RPN:\n    NMS_THRESH: 0.7\n")
+    assert run_series([Experiment("run", str(moved))], str(tmp_path / "after")) == {"run": {"results": 1}}
+
+
+def test_a_run_that_nobody_recorded_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    results = {"identity": _identity(_command(Experiment("run", str(config), same), tmp_path, (), ())), "results": 1}
-    (tmp_path / "run/results.json").write_text(json.dumps(results))
-    assert run_series([Experiment("run", str(moved))], str(tmp_path)) == {"run": results}
-    with pytest.raises(ValueError, match=r"there  SOLVER.MAX_ITER: 500\n  here   SOLVER.MAX_ITER: 7\n"):
-        run_series([Experiment("run", str(config), longer)], str(tmp_path))
+    (tmp_path / "run/results.json").write_text('{"results": 1}')
+    with pytest.raises(ValueError, match="  there  not recorded\n"):
+        run_series([Experiment("run", str(RUN.parent / "configs/street/one_network.yaml"))], str(tmp_path))
 
 
 def test_seeds_that_were_logged_at_different_iterations_share_a_plot(experiment: ModuleType, tmp_path: Path) -> None:
