@@ -27,7 +27,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .panoptic_fpn import PanopticFPNExt
-from .postprocessing import postprocess_instances, sem_seg_logits_of_rows, upsample_sem_seg_logits
+from .postprocessing import label_pixels, postprocess_instances, sem_seg_logits_of_rows, upsample_sem_seg_logits
 from .sem_seg_head import logits_stride
 
 __all__ = ["PanopticFPNWithTTA", "Views"]
@@ -136,6 +136,7 @@ class PanopticFPNWithTTA(nn.Module):
             raise ValueError(f"PanopticFPNWithTTA needs a combiner with a `sem_seg_stride`, and {name} has none.")
         self.model = model
         self.tta_mapper = tta_mapper
+        self.training = model.training  # what an evaluation restores at its end
 
     @classmethod
     def from_config(cls, cfg: CfgNode, model: nn.Module, tta_mapper: Mapper | None = None) -> dict[str, Any]:
@@ -180,7 +181,7 @@ class PanopticFPNWithTTA(nn.Module):
         """Detections of all views in output pixels, without masks."""
         found: list[Instances] = []
         with _without_masks(self.model.roi_heads):
-            for view in self._views(inputs) if self.model.outputs != {"sem_seg"} else ():
+            for view in self._views(inputs) if self.model.outputs & {"instances", "panoptic_seg"} else ():
                 (detected,) = self.model.inference([_plain(view)], do_postprocess=False)
                 found.append(_moved(detected, view["transforms"].inverse(), output_size))
         if not found:
@@ -231,6 +232,8 @@ class PanopticFPNWithTTA(nn.Module):
         if "sem_seg" in outputs:
             same = grid == output_size
             result["sem_seg"] = logits if same else upsample_sem_seg_logits(logits, 1, grid, output_size)
+        if "sem_seg_labels" in outputs:
+            result["sem_seg_labels"] = label_pixels(logits, 1, grid, output_size)
         if "panoptic_seg" in outputs:
             combiner: Any = copy.copy(self.model.combiner)
             combiner.sem_seg_stride = 1

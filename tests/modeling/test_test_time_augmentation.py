@@ -11,6 +11,7 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
+from detectron2.evaluation import inference_context
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from detectron2.modeling.test_time_augmentation import DatasetMapperTTA
@@ -18,6 +19,7 @@ from small_models import tiny_cfg
 
 from panoptic_fpn_ext.engine import PanopticPredictor
 from panoptic_fpn_ext.modeling import PanopticFPNWithTTA
+from panoptic_fpn_ext.modeling.panoptic_fpn import POSSIBLE_OUTPUTS
 from panoptic_fpn_ext.modeling.postprocessing import sem_seg_logits_of_rows, upsample_sem_seg_logits
 from panoptic_fpn_ext.modeling.test_time_augmentation import Views
 
@@ -162,17 +164,31 @@ def test_one_view_is_in_memory_at_a_time():
     assert widths == sorted(widths[:6], reverse=True) * 4
 
 
-@pytest.mark.parametrize("outputs", [["sem_seg"], ["instances"], ["panoptic_seg"]])
-def test_it_gives_what_the_model_gives(outputs):
+@pytest.mark.parametrize("outputs", [*([one] for one in POSSIBLE_OUTPUTS), ["sem_seg_labels", "panoptic_seg"]])
+@pytest.mark.parametrize("output_size", [(50, 71), (90, 120)])
+def test_it_gives_what_the_model_gives(outputs, output_size):
     cfg = _cfg((48, 64), flip=True)
     model = _model(cfg)
-    inputs = [_input(50, 71, _image(64, 90))]
+    inputs = [_input(*output_size, _image(64, 90))]
     everything = PanopticFPNWithTTA(cfg, model)(inputs)[0]
     model.outputs = frozenset(outputs)
     found = PanopticFPNWithTTA(cfg, model)(inputs)[0]
-    assert list(found) == outputs
-    if outputs == ["panoptic_seg"]:
+    assert list(found) == outputs == list(model(inputs)[0])
+    if "panoptic_seg" in outputs:
         assert torch.equal(found["panoptic_seg"][0], everything["panoptic_seg"][0])
+    if "sem_seg_labels" in outputs:
+        assert found["sem_seg_labels"].dtype == torch.int32
+        agreement = found["sem_seg_labels"] == everything["sem_seg"].argmax(dim=0)
+        assert agreement.double().mean() > 0.999  # equal logits may be told apart by rounding
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_an_evaluation_leaves_the_model_in_its_mode(training):
+    cfg = _cfg((48, 64), flip=True)
+    model = _model(cfg).train(training)
+    with inference_context(wrapper := PanopticFPNWithTTA(cfg, model)):
+        wrapper([_input(50, 71, _image(64, 90))])
+    assert model.training == training
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (200, 2)])
