@@ -137,6 +137,12 @@ def _augmented_sizes(cfg: CfgNode, has_things: bool) -> Warnings:
             f"TEST.AUG.MIN_SIZES are from {min(sizes)} to {max(sizes)} px, and INPUT.MIN_SIZE_TEST is {plain}: no view "
             f"has the size that the model predicts best at. Set it to ({fits})."
         )
+    longest, plain = cfg.TEST.AUG.MAX_SIZE, cfg.INPUT.MAX_SIZE_TEST
+    if cfg.TEST.AUG.ENABLED and 0 < longest < plain:
+        yield (
+            f"TEST.AUG.MAX_SIZE is {longest} and INPUT.MAX_SIZE_TEST {plain}: of long images no view is as large "
+            f"as the image without them. Set it to {round(plain * 1.2)}."
+        )
 
 
 def _schedule(cfg: CfgNode, has_things: bool) -> Warnings:
@@ -172,6 +178,13 @@ def _random_weights(cfg: CfgNode, has_things: bool) -> Warnings:
             f"MODEL.BACKBONE.FREEZE_AT is {frozen} and MODEL.WEIGHTS is empty: these stages keep random weights unless "
             "the run is resumed. Set MODEL.BACKBONE.FREEZE_AT to 0, or MODEL.WEIGHTS to a pre-trained backbone."
         )
+    backbone = cfg.MODEL.BACKBONE.NAME
+    for part, name in (("EFFICIENTNET_LITE", "efficientnet"), ("RESNETS", "resnet")):
+        if name in backbone and cfg.MODEL[part].NORM == "FrozenBN" and not cfg.MODEL.WEIGHTS:
+            yield (
+                f"MODEL.{part}.NORM is FrozenBN and MODEL.WEIGHTS is empty: constant statistics of no training "
+                "normalise nothing unless the run is resumed. Set it to BN."
+            )
 
 
 _OF_PREDICTION: Final[tuple[Callable[[CfgNode, bool], Warnings], ...]] = (

@@ -24,7 +24,7 @@ SYSTEMS = {"two networks": "two_networks.yaml", "one network": "one_network.yaml
 # The folder of the configs, and what is changed in them.
 CHANGES: dict[str, tuple[str, dict[str, str]]] = {
     "as it is": ("street", {}),
-    "EfficientNet from scratch": ("street_from_imagenet", {"MODEL.WEIGHTS": ""}),
+    "EfficientNet from scratch": ("street_from_imagenet", {"MODEL.WEIGHTS": "", "MODEL.EFFICIENTNET_LITE.NORM": "BN"}),
     "EfficientNet from ImageNet": ("street_from_imagenet", {}),
     "4 times as long": ("street", {"SOLVER.MAX_ITER": "2000"}),
     "pyramid twice as wide": ("street", {"MODEL.FPN.OUT_CHANNELS": "128"}),

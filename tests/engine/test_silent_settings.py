@@ -97,6 +97,7 @@ SETTINGS = [
     ("MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", 0.0, "stuff is not learnt"),
     ("MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT", 0.0, "are not learnt"),
     ("MODEL.BACKBONE.FREEZE_AT", 2, "random weights"),
+    ("MODEL.RESNETS.NORM", "FrozenBN", "normalise nothing"),
     ("SOLVER.WARMUP_ITERS", 1000, "never reaches"),
     ("TEST.DETECTIONS_PER_IMAGE", 1, "cannot be found"),
     ("INPUT.MIN_SIZE_TEST", 800, "times larger than in training"),
@@ -118,6 +119,35 @@ def test_one_warning_with_a_value_that_fits(full_size_street, register, warnings
     fits = re.search(r"Set (?:it|the former|MODEL.BACKBONE.FREEZE_AT) to (?:at most )?(.*?)(?:, or .*)?\.$", warning)[1]
     cfg.merge_from_list([named, fits])
     assert warnings_of(_warn, cfg, dataset) == []
+
+
+def test_frozen_statistics_need_weights(warnings_of):
+    cfg = config_files.load("SyntheticStreet-PanopticSegmentation/panoptic_fpn_efficientnet_lite0_demo.yaml")
+    assert warnings_of(warn_of_settings, cfg, [], training=True) == []
+    cfg.MODEL.WEIGHTS = ""
+    (warning,) = warnings_of(warn_of_settings, cfg, [], training=True)
+    assert warning.startswith("MODEL.EFFICIENTNET_LITE.NORM is FrozenBN")
+    assert warnings_of(warn_of_settings, cfg, []) == []
+    cfg.MODEL.EFFICIENTNET_LITE.NORM = "BN"
+    assert warnings_of(warn_of_settings, cfg, [], training=True) == []
+
+
+def test_views_smaller_than_the_plain_image(warnings_of):
+    cfg = config_files.load("User-PanopticSegmentation/panoptic_fpn_efficientnet_lite0.yaml")
+    cfg.TEST.AUG.MAX_SIZE = cfg.INPUT.MAX_SIZE_TEST - 1
+    assert warnings_of(warn_of_settings, cfg, []) == []
+    cfg.TEST.AUG.ENABLED = True
+    (warning,) = warnings_of(warn_of_settings, cfg, [])
+    assert warning.startswith("TEST.AUG.MAX_SIZE is 799") and warning.endswith("Set it to 960.")
+    cfg.TEST.AUG.MAX_SIZE = 960
+    assert warnings_of(warn_of_settings, cfg, []) == []
+
+
+@pytest.mark.parametrize("name", config_files.names("*/*.yaml"))
+def test_views_of_our_configs_fit(warnings_of, name):
+    cfg = config_files.load(name)
+    cfg.TEST.AUG.ENABLED = True
+    assert [w for w in warnings_of(warn_of_settings, cfg, []) if "AUG" in w] == []
 
 
 @pytest.mark.parametrize(
