@@ -24,8 +24,8 @@ def augmented_model(cfg: CfgNode, model: nn.Module) -> nn.Module:
         return PanopticFPNWithTTA(cfg, plain)
     if not isinstance(plain, GeneralizedRCNN):
         raise ValueError(
-            "TEST.AUG.ENABLED is for the PanopticFPNExt or GeneralizedRCNN of a checkpoint; an exported file predicts "
-            "one view. Set it to False."
+            f"TEST.AUG.ENABLED is for a PanopticFPNExt or a GeneralizedRCNN, not for a {type(plain).__name__}. "
+            "Set it to False."
         )
     cfg = cfg.clone()
     cfg.defrost()

@@ -54,11 +54,20 @@ def build_lazy_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optim
     return maybe_add_gradient_clipping(solver, instantiate(described))
 
 
-def evaluate_lazily(cfg: DictConfig, model: nn.Module, progress_folder: str | None = None) -> dict[str, Any]:
+def evaluate_lazily(
+    cfg: DictConfig, model: nn.Module, progress_folder: str | None = None, *, augmented: bool = True
+) -> dict[str, Any]:
     """Results of ``dataloader.evaluator`` on ``dataloader.test``, printed; empty where the config has no evaluator, and
-    in all processes but the first; ``progress_folder`` as of
-    :func:`~panoptic_fpn_ext.engine.evaluation_progress.evaluate_dataset`. ``ValueError`` where its categories are not
-    the model's.
+    in all processes but the first.
+
+    Args:
+        cfg: as :func:`~panoptic_fpn_ext.engine.lazy_config.load_lazy_config` gives it.
+        model: to evaluate.
+        progress_folder: as of :func:`~panoptic_fpn_ext.engine.evaluation_progress.evaluate_dataset`.
+        augmented: whether ``train.test_aug`` counts.
+
+    Raises:
+        ValueError: the dataset's categories are not the model's.
     """
     if "evaluator" not in cfg.dataloader:
         return {}
@@ -67,7 +76,7 @@ def evaluate_lazily(cfg: DictConfig, model: nn.Module, progress_folder: str | No
     loader, evaluator = _build_loader(cfg, "test"), instantiate(cfg.dataloader.evaluator)
     results = _evaluate(model, loader, evaluator, progress_folder)
     write_to_board(evaluator)
-    if cfg.train.get("test_aug", {}).get("enabled", False):
+    if augmented and cfg.train.get("test_aug", {}).get("enabled", False):
         described = copy.deepcopy(cfg.dataloader.evaluator)
         described.output_folder = f"{described.output_folder}_TTA"
         progress = os.path.join(progress_folder, "TTA") if progress_folder else None
@@ -165,10 +174,11 @@ def _hooks(
     """detectron2's hooks in its order; ``results`` get those of the last evaluation."""
 
     def evaluate() -> dict[str, Any]:
-        """As the hook calls it."""
+        """As the hook calls it; the views of `test_aug` are for the evaluation at the end, as in a `Trainer`."""
         results.clear()
+        is_last = trainer.iter + 1 >= trainer.max_iter
         with average.applied() if average is not None else contextlib.nullcontext():
-            results.update(evaluate_lazily(cfg, trainer.model))
+            results.update(evaluate_lazily(cfg, trainer.model, augmented=is_last))
         return results
 
     kept = cfg.train.get("best_checkpointer") or {}

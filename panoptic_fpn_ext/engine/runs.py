@@ -115,7 +115,7 @@ def adopted(
     test: Sequence[str],
     *,
     typed: tuple[bool, bool] = (False, False),
-    training: bool = True,
+    training: bool | None = True,
 ) -> tuple[Sequence[str], Sequence[str]]:
     """Which of the datasets of ``--register`` a run trains on and is evaluated on, where the config names others.
 
@@ -124,7 +124,8 @@ def adopted(
             alone is for both.
         train, test: names in the config.
         typed: which of the two the command line sets, and the other then gets what that one leaves.
-        training: whether the run trains; else nothing is said of what it would train on.
+        training: whether the run trains; if not, nothing is said of what it would train on. None for one that only
+            predicts, of which nothing is said.
 
     Returns:
         The names to train on and to be evaluated on. What changes is said, and what goes unused.
@@ -141,9 +142,13 @@ def adopted(
         train = unused[:1]
     if is_open[1]:
         test = (unused[1:2] if is_open[0] else []) or unused[:1]
+    if training is None:
+        return train, test
     parts = [f"{', '.join(train) or 'none'} to train on"] if training else []
     parts.append(f"{', '.join(test) or 'none'} to be evaluated on")
-    logger.info(f"Datasets: {', '.join(parts)}, as they are registered")
+    left = [name for name in unused if name not in (*(train if training else ()), *test)]
+    also = f"; not used: {', '.join(left)}" if left else ""
+    logger.info(f"Datasets: {', '.join(parts)}, as they are registered{also}")
     return train, test
 
 

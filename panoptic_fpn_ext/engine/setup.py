@@ -93,7 +93,7 @@ def add_verbose_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def adopt_registered(
-    cfg: CfgNode, registrations: Sequence[Sequence[str]], opts: Sequence[Any] = (), *, training: bool = True
+    cfg: CfgNode, registrations: Sequence[Sequence[str]], opts: Sequence[Any] = (), *, training: bool | None = True
 ) -> None:
     """Take the datasets of ``--register`` where neither the config nor ``opts`` says what to do with them.
 
@@ -238,7 +238,7 @@ def load_prediction_config(config_file: str, opts: list[str], registrations: lis
     See :func:`register_categories`.
     """
     cfg = read_config(config_file, opts, trained=True)
-    adopt_registered(cfg, registrations, opts, training=False)
+    adopt_registered(cfg, registrations, opts, training=None)
     check_options(cfg, training=False)
     register_categories(registrations)
     check_input_format(cfg)

@@ -194,6 +194,8 @@ class Trainer(DefaultTrainer):
         process exits with 1.
         """
         if is_exported(cfg.MODEL.WEIGHTS) and not (resume and last_checkpoint(cfg.OUTPUT_DIR)):
+            if cfg.TEST.AUG.ENABLED:
+                raise ValueError("TEST.AUG.ENABLED: an exported file predicts one view. Set it to False.")
             cfg, model = open_exported_model(cfg)
         else:
             model = cls.build_model(cfg)

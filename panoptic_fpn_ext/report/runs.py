@@ -18,6 +18,7 @@ from .writer import write_report
 __all__ = ["find_evaluation", "report_of_run"]
 
 _PLACES = ("", "inference*", "inference*/*", "*")
+_AUGMENTED = "_TTA"  # behind the name of a folder, of results with test-time augmentation
 _METRICS = "metrics.json"
 _THRESHOLDS = ("thresholds.json", "thresholds/thresholds.json")
 
@@ -44,6 +45,9 @@ def find_evaluation(folder: str) -> dict[str, Any]:
             "as with train_net.py --eval-only, or name the JSONs of ground truth and predictions: GT.json PRED.json."
         )
     newest = max(found, key=lambda path: path.stat().st_mtime)
+    # Views are evaluated after the image itself, whose figures are the run's.
+    plain = Path(*(part.removesuffix(_AUGMENTED) if part.startswith("inference") else part for part in newest.parts))
+    newest = plain if plain in found else newest
     record = load_json(str(newest), "Record of the evaluation")
     missing = {"dataset", "panoptic_json", "panoptic_root"} - set(record if isinstance(record, dict) else ())
     if missing:
@@ -106,5 +110,7 @@ def _metrics(folder: str) -> str | None:
 
 def _run_name(folder: str) -> str:
     parts = Path(folder).absolute().parts
-    outer = [part for part in parts if not part.startswith("inference")]
-    return outer[-1] if outer else "model"
+    inner = [part for part in parts if part.startswith("inference")]
+    outer = [part for part in parts if part not in inner]
+    augmented = " with test-time augmentation" if any(part.endswith(_AUGMENTED) for part in inner) else ""
+    return f"{outer[-1] if outer else 'model'}{augmented}"

@@ -103,10 +103,17 @@ def test_both_kinds_of_configs(metric: str, tiny_cfg, street_datasets, tmp_path,
 
     from test_lazy_training import STREET, load_lazy_config, overrides, train_lazily
 
-    monkeypatch.setattr(lazy_module, "evaluate_lazily", lambda *_: {"panoptic_seg": {"PQ": next(figures)}})
+    augmented: list[bool] = []
+
+    def evaluate_lazily(*_: object, **kwargs: bool) -> dict[str, dict[str, float]]:
+        augmented.append(kwargs["augmented"])
+        return {"panoptic_seg": {"PQ": next(figures)}}
+
+    monkeypatch.setattr(lazy_module, "evaluate_lazily", evaluate_lazily)
     more = ("train.max_iter=3", "train.eval_period=1", f"train.best_checkpointer.val_metric='{metric}'")
     cfg = load_lazy_config(STREET, overrides(*street_datasets, tmp_path / "lazy", *more), [])
     train_lazily(cfg)
+    assert augmented == [False, False, True]
     assert Path(cfg.train.output_dir, "model_best.pth").exists() == bool(metric)
     if metric:
         assert torch.load(Path(cfg.train.output_dir, "model_best.pth"), weights_only=True)["iteration"] == 1

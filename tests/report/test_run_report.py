@@ -1,6 +1,7 @@
 """The report of a run: TEST.REPORT, the folder of a run on the command line, curves, and what TensorBoard gets."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,10 @@ from bad_input_data import TinyDataset, global_state_restored, train_net
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from panoptic_fpn_ext.engine import build_dataset_evaluator
+from panoptic_fpn_ext.evaluation.panoptic_evaluator import EVALUATION_RECORD
 from panoptic_fpn_ext.report.__main__ import main
 from panoptic_fpn_ext.report.curves import training_section
+from panoptic_fpn_ext.report.runs import _run_name, find_evaluation
 
 
 def test_a_training_ends_with_its_report_and_tensorboard_shows_images(
@@ -39,6 +42,21 @@ def test_a_training_ends_with_its_report_and_tensorboard_shows_images(
     again = (tmp_path / "again.html").read_text(encoding="utf-8")
     assert 'id="chart-training-losses"' in again
     assert '"photo": "' in again
+
+
+def test_the_report_is_of_the_image_itself_not_of_its_views(tmp_path: Path):
+    """Which are evaluated after it; their folder can be named, and the title says so."""
+    record = {"dataset": "d", "panoptic_json": "a", "panoptic_root": "b"}
+    for number, name in enumerate(["inference", "inference_TTA", "inference_2", "inference_2_TTA"]):
+        path = tmp_path / "run" / name / EVALUATION_RECORD
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(record))
+        os.utime(path, (number, number))
+    assert find_evaluation(str(tmp_path / "run"))["folder"] == str(tmp_path / "run/inference_2")
+    views = find_evaluation(str(tmp_path / "run/inference_2_TTA"))["folder"]
+    assert views == str(tmp_path / "run/inference_2_TTA")
+    assert _run_name(views) == "run with test-time augmentation"
+    assert _run_name(str(tmp_path / "run/inference_2")) == "run"
 
 
 def test_a_folder_without_an_evaluation_says_what_to_do(tmp_path: Path):
