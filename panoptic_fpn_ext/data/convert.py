@@ -31,6 +31,7 @@ from .formats.splits import groups_of
 
 __all__ = ["CONVERSION_RECORD", "Description", "build_parser", "convert_description", "parse_description"]
 
+_FOLDER = "panoptic_fpn_ext"  # of results that are named nowhere
 _SPLIT_NAMES = ("train", "val", "test")
 _SHARES_ROUNDING = 0.011  # three thirds may be 0.33/0.33/0.33
 
@@ -73,7 +74,11 @@ def _add_reader_arguments(parser: argparse.ArgumentParser, read: Callable[..., S
 
 def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
     common = parser.add_argument_group("for every format")
-    common.add_argument("--output", help="folder of the result (default: panoptic_fpn_ext, beside the source)")
+    common.add_argument(
+        "--output",
+        help="folder of the result (default: panoptic_fpn_ext in the source's folder; of a file NAME.json "
+        "panoptic_fpn_ext/NAME beside it)",
+    )
     common.add_argument("--things", type=_names, help="names of the categories that are things, A,B; others are stuff")
     common.add_argument("--stuff", type=_names, help="names of the categories that are stuff; others are things")
     common.add_argument("--labels-file", help="YAML with things, stuff, layers, leave_out and unlabelled instead")
@@ -224,9 +229,11 @@ def _read(format_name: str, arguments: Mapping[str, Any]) -> Source:
 
 
 def _beside(path: str) -> str:
-    """Where the result lies if nothing else is said."""
-    folder = path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))
-    return os.path.join(folder, "panoptic_fpn_ext")
+    """Where the result lies if nothing else is said: files of one folder, as train.json and val.json, share none."""
+    if os.path.isdir(path):
+        return os.path.join(path, _FOLDER)
+    folder, name = os.path.split(os.path.abspath(path))
+    return os.path.join(folder, _FOLDER, os.path.splitext(name)[0])
 
 
 def _label_options(description: Description) -> LabelOptions:

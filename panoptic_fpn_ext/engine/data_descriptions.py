@@ -87,6 +87,11 @@ def registrations_of(descriptions: Sequence[str]) -> list[list[str]]:
             name = f"user_{part}" if part != "all" else next(name for name in _NAMES if name not in found)
             if name in found:
                 raise ValueError(f"--data: two datasets would be {name}: {found[name][-1]} and {path}.")
+            twins = [other for other, row in found.items() if row[-1] == path]
+            if twins:
+                raise ValueError(
+                    f"--data: {twins[0]} and {name} would both be {path}. Name a folder by --output for each."
+                )
             folder = os.path.dirname(path)
             found[name] = [name, os.path.join(folder, "images"), os.path.splitext(path)[0], path]
     return [found[name] for name in sorted(found, key=_order)]

@@ -23,9 +23,9 @@ from panoptic_fpn_ext.command import command_parser
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "compatibility.md"
 _HEAD = """# What fits
 
-What may stand in a Panoptic FPN of this package instead of the parts of the paper. Each row was built as a narrow
-network, trained for two steps, evaluated, saved and loaded, and optimised for a CPU (`optimize_for_inference`), with
-equal results. The table is made by `python projects/compatibility/run.py`, and
+What may stand in a Panoptic FPN of this package instead of the parts of the paper. Each row that works was built as a
+narrow network, trained for two steps, evaluated, saved and loaded, and optimised for a CPU (`optimize_for_inference`),
+with equal results. The table is made by `python projects/compatibility/run.py`, and
 `tests/projects/test_compatibility.py` tries every row again.
 
 """

@@ -73,6 +73,26 @@ def test_two_descriptions_are_training_and_validation(tmp_path):
         registrations_of([f"{texts[0]} --split 0.5/0.5"] * 2)
 
 
+def test_two_files_of_one_folder_are_training_and_validation(tmp_path):
+    """As COCO has them: each has a result of its own."""
+    texts = []
+    for number, part in enumerate(["instances_train", "instances_val"], start=1):
+        Image.new("RGB", (32, 24)).save(tmp_path / f"{number}.jpg")
+        content = {
+            "images": [{"id": number, "file_name": f"{number}.jpg", "height": 24, "width": 32}],
+            "categories": [{"id": 1, "name": "car"}],
+            "annotations": [{"id": 1, "image_id": number, "category_id": 1, "bbox": [2, 2, 9, 9], "iscrowd": 0}],
+        }
+        content["annotations"][0]["segmentation"] = [[2, 2, 11, 2, 11, 11, 2, 11]]
+        (tmp_path / f"{part}.json").write_text(json.dumps(content))
+        texts.append(f"coco {tmp_path / part}.json --images {tmp_path} --things car --processes 1")
+    found = registrations_of(texts)
+    images = [[image["file_name"] for image in json.loads(Path(row[-1]).read_text())["images"]] for row in found]
+    assert images == [["1.jpg"], ["2.jpg"]]
+    with pytest.raises(ValueError, match=r"user_train and user_val would both be .*--output for each"):
+        registrations_of(texts[:1] * 2)
+
+
 def test_a_few_lines_for_people(tmp_path, caplog):
     """Once each, with what was dropped; the table of categories is for the log."""
     folders = [_labelme(tmp_path / name, count) for name, count in (("a", 2), ("b", 3))]
