@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Sampler
 from ..structures import UnreadableFileError
 from .train_samples import GlobalBatches, Mapper, SampleDataset, UnreadableSample, refuse_unreadable
 
-__all__ = ["TrainLoader"]
+__all__ = ["TrainLoader", "dataset_hash"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class TrainLoader:
                 f"number of processes, {processes}, got {total_batch_size}: "
                 f"take {-(-max(total_batch_size, 1) // processes) * processes}."
             )
-        self.identity = {"images": len(dataset), "dataset": _hash(dataset), "batch_size": total_batch_size}
+        self.identity = {"images": len(dataset), "dataset": dataset_hash(dataset), "batch_size": total_batch_size}
         """What the order of samples depends on beside the seed."""
         self._dicts = DatasetFromList(dataset, copy=False)
         self._mapper = mapper
@@ -120,7 +120,7 @@ class TrainLoader:
             raise UnreadableFileError(f"{error} {bound}; repair or remove these files.") from None
 
 
-def _hash(dataset: Sequence[dict[str, Any]]) -> str:
+def dataset_hash(dataset: Iterable[dict[str, Any]]) -> str:
     """Of which images there are, in which order, with how many segments; folders may be others on another machine."""
     digest = hashlib.sha256()
     for one in dataset:

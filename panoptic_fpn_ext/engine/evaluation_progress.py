@@ -1,5 +1,6 @@
 """Evaluations that one unreadable image does not end, and that go on where they were killed."""
 
+import hashlib
 import logging
 import os
 import re
@@ -17,10 +18,11 @@ from detectron2.utils import comm
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from ..data.train_loader import dataset_hash
 from ..evaluation import PanopticQualityEvaluator
 from ..evaluation.cityscapes import ImageOverlaps
 from ..structures import UnreadableFileError
-from ..whole_files import whole_file
+from ..whole_files import file_hash, whole_file
 from .weight_files import read_weight_file
 
 __all__ = ["evaluate_dataset", "forget_progress"]
@@ -49,11 +51,11 @@ def evaluate_dataset(
 
     Args:
         model: the model.
-        loader: of `build_detection_test_loader`; another one is used as it is.
+        loader: of `build_detection_test_loader`; another one, or one with another sampler, is used as it is.
         evaluator: one, or detectron2's `DatasetEvaluators`.
         folder: where the state of an evaluation is, and goes every few seconds, shared by all processes; what an
-            earlier one with the same model, data and evaluators left there is not done again. :func:`forget_progress`
-            ends it.
+            earlier one with the same model and evaluators left there is not done again if the images and the ground
+            truth's JSON are the same. :func:`forget_progress` ends it, and so do errors in the ground truth.
 
     Returns:
         Results of the main process; others have an empty dict.
@@ -61,9 +63,9 @@ def evaluate_dataset(
     Raises:
         UnreadableFileError: images could not be read; all of them are named, in all processes.
     """
-    if not isinstance(loader, DataLoader):
+    if not isinstance(loader, DataLoader) or type(loader.sampler) is not InferenceSampler or loader.batch_size is None:
         return inference_on_dataset(model, loader, evaluator) or {}
-    progress = _Progress(evaluator, folder)
+    progress = _Progress(evaluator, folder, loader.dataset)
     return inference_on_dataset(model, _Remaining(loader, progress), progress) or {}
 
 
@@ -126,9 +128,10 @@ class _Remaining:
 class _Progress(DatasetEvaluator):
     """An evaluator whose state is on disk."""
 
-    def __init__(self, evaluator: DatasetEvaluator, folder: str | None) -> None:
+    def __init__(self, evaluator: DatasetEvaluator, folder: str | None, dataset: Any) -> None:
         self._evaluator = evaluator
         self._parts = list(getattr(evaluator, "_evaluators", [evaluator]))
+        self._data = _data_hash(dataset, self._parts)
         can_be_saved = all(_accumulators(part) is not None for part in self._parts)
         self._folder = folder if can_be_saved else None
         self._unreadable: list[str] = []
@@ -143,7 +146,7 @@ class _Progress(DatasetEvaluator):
         self._evaluator.reset()
         if self._folder is None:
             return
-        self._attempt, paths = _last_complete(self._folder) if comm.is_main_process() else (0, [])
+        self._attempt, paths = _last_complete(self._folder, self._data) if comm.is_main_process() else (0, [])
         self._attempt, paths = comm.all_gather((self._attempt, paths))[0]
         self._attempt += 1
         for number, path in enumerate(paths):
@@ -187,7 +190,13 @@ class _Progress(DatasetEvaluator):
             again = " Mend them and evaluate again with --resume: the others are done." if self._folder else ""
             number = "1 image" if len(problems) == 1 else f"{len(problems)} images"
             raise UnreadableFileError(f"{number} could not be read, so there are no results.{again}{lines}")
-        return self._evaluator.evaluate()
+        try:
+            return self._evaluator.evaluate()
+        except Exception:
+            # Whatever is wrong with the data is mended before the next attempt, which must see it all again.
+            for path in Path(self._folder).glob(f"*.rank{comm.get_rank()}.pth") if self._folder is not None else ():
+                path.unlink()
+            raise
 
     def _save(self) -> None:
         assert self._folder is not None
@@ -196,6 +205,7 @@ class _Progress(DatasetEvaluator):
             "done": self._done,
             "states": [_state(part) for part in self._parts],
             "processes": comm.get_world_size(),
+            "data": self._data,
         }
         with whole_file(os.path.join(self._folder, f"attempt{self._attempt}.rank{comm.get_rank()}.pth"), "wb") as f:
             torch.save(content, f)
@@ -203,15 +213,31 @@ class _Progress(DatasetEvaluator):
         self._next_save = end + max(SAVE_EVERY_S, _REST * (end - start))
 
 
-def _last_complete(folder: str) -> tuple[int, list[str]]:
-    """The last attempt of which the files of all processes are there, and these; 0 if there is none."""
+def _data_hash(dataset: Any, parts: Sequence[DatasetEvaluator]) -> str:
+    """Of the images, in their order, and of the ground truth's JSON."""
+    dicts = getattr(dataset, "_dataset", dataset)  # of detectron2's MapDataset
+    digest = hashlib.sha256(dataset_hash(dicts[i] for i in range(len(dicts))).encode())
+    for part in parts:
+        if isinstance(part, PanopticQualityEvaluator) and os.path.isfile(part.panoptic_json):
+            digest.update(file_hash(part.panoptic_json).encode())
+    return digest.hexdigest()
+
+
+def _last_complete(folder: str, data: str) -> tuple[int, list[str]]:
+    """The last attempt of which the files of all processes are there, and these, none of other data; 0 if there is
+    none."""
     attempts: dict[int, list[str]] = {}
     for path in sorted(Path(folder).glob("attempt*.pth")):
         if match := _FILE.fullmatch(path.name):
             attempts.setdefault(int(match[1]), []).append(str(path))
     for number in sorted(attempts, reverse=True):
-        if read_weight_file(attempts[number][0])["processes"] == len(attempts[number]):
-            return number, attempts[number]
+        content = read_weight_file(attempts[number][0])
+        if content["processes"] != len(attempts[number]):
+            continue
+        if content.get("data") != data:
+            logger.warning("The data are not those of the evaluation that was interrupted: it begins anew.")
+            break
+        return number, attempts[number]
     return max(attempts, default=0), []
 
 

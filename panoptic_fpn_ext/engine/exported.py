@@ -56,6 +56,8 @@ def open_exported(path: str, opts: Sequence[Any] = ()) -> ImagePredictor:
     """
     from ..export.predictor import ExportedPredictor
 
+    if len(opts) % 2:
+        raise ValueError(f"Options are pairs, KEY VALUE …, but the last one is alone: {opts[-1]}.")
     pairs = dict(zip(opts[::2], opts[1::2], strict=True))
     pairs.pop("MODEL.WEIGHTS", None)
     fixed = [key for key in pairs if key not in _THRESHOLDS]
@@ -94,9 +96,10 @@ def open_exported_model(cfg: CfgNode) -> tuple[CfgNode, torch.nn.Module]:
 
 def _say_differences(cfg: CfgNode, description: Mapping[str, Any]) -> None:
     path = cfg.MODEL.WEIGHTS
-    missing = sorted(model_outputs(cfg).difference(description["outputs"]))
+    measured = {"instances": "AP", "sem_seg": "mIoU"}
+    missing = sorted(model_outputs(cfg).intersection(measured).difference(description["outputs"]))
     if missing:
-        figures = " and ".join({"instances": "AP", "sem_seg": "mIoU"}[name] for name in missing)
+        figures = " and ".join(measured[name] for name in missing)
         logger.warning(
             f"{path} has no {' and no '.join(missing)}, so {figures} are left out. To have them, export the model with "
             "--outputs panoptic_seg,instances,sem_seg"

@@ -1,5 +1,6 @@
 """Overrides of a LazyConfig: keys that it does not have, and values of another type."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -42,15 +43,21 @@ def refuse_unknown_keys(cfg: DictConfig, overrides: list[str]) -> None:
 
 
 def _refuse_other_type(key: str, former: object, value: str) -> None:
-    """A number stays a number."""
-    if isinstance(former, bool) or not isinstance(former, (int, float)) or "${" in value:
+    """A number stays a number, and true or false one of the two: any other word would count as true."""
+    if not isinstance(former, (int, float)) or "${" in value or value in ("null", "None"):
         return
+    kind = "true or false" if isinstance(former, bool) else "an integer" if isinstance(former, int) else "a number"
+    if not _is_of_kind(value, type(former)):
+        raise ValueError(f"{key} must be {kind} (it is {former!r}), got {value!r}.")
+
+
+def _is_of_kind(value: str, kind: type) -> bool:
+    if kind is bool:
+        return value.lower() in ("true", "false")
     try:
-        float(value)
+        return math.isfinite(kind(value))
     except ValueError:
-        kind = "an integer" if isinstance(former, int) else "a number"
-        if value not in ("null", "None"):
-            raise ValueError(f"{key} must be {kind} (it is {former!r}), got {value!r}.") from None
+        return False
 
 
 def _all_keys(cfg: Any, prefix: str = "") -> list[str]:

@@ -26,7 +26,7 @@ from .interruption import with_stop
 from .lazy_config import dataset_names
 from .model_categories import agree_on_categories, model_source, set_model_source
 from .nonfinite import NonFiniteSteps
-from .periodic_evaluation import Best, PeriodicEvaluation
+from .periodic_evaluation import Best, PeriodicEvaluation, tolerant
 from .progress import ProgressWriter
 from .reproducible import ReproducibleIterations
 from .resume import Resumable
@@ -186,7 +186,7 @@ def _hooks(
     found: list[hooks.HookBase | None] = [
         hooks.IterationTimer(),
         hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
-        PeriodicEvaluation(cfg.train.eval_period, evaluate, checkpointer, best),
+        PeriodicEvaluation(cfg.train.eval_period, tolerant(evaluate, trainer), checkpointer, best),
     ]
     found.insert(0, NonFiniteSteps(trainer, checkpointer, cfg.train.get("max_nonfinite_steps", 10)))
     if average is not None:

@@ -50,8 +50,15 @@ class StopWhenLearnt(HookBase):
         """What the evaluation after so many iterations found."""
         comm.synchronize()
         path = Path(self._folder, "inference", "panoptic_quality.json")
+        if not path.is_file():
+            raise ValueError(
+                f"--overfit reads {path}, which the config's evaluator does not write: it needs the "
+                "PanopticQualityEvaluator, with `inference` in the run's folder for its files."
+            )
         content = json.loads(path.read_text(encoding="utf-8"))
         self.history[done] = [row for row in content["per_class"] if row["tp"] + row["fn"]]
+        if not self.history[done]:
+            raise ValueError("--overfit: the images have no segment that counts; all is void or crowd.")
         return self.history[done]
 
 

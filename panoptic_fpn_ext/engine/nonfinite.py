@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from detectron2.engine import HookBase
+from detectron2.engine.hooks import LRScheduler
 from detectron2.utils import comm
 
 from ..data.train_loader import TrainLoader
@@ -62,6 +63,9 @@ class NonFiniteSteps(HookBase):
 
     def _stop(self, what: str) -> None:
         iteration = self.trainer.iter
+        for hook in self.trainer._hooks:
+            if isinstance(hook, LRScheduler):  # it comes after this hook, and the checkpoint counts this iteration
+                hook.after_step()
         self._checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
         comm.synchronize()  # nobody leaves before the checkpoint is written
         raise FloatingPointError(

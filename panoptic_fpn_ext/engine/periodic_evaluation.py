@@ -5,13 +5,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from detectron2.engine import hooks
+from detectron2.engine import TrainerBase, hooks
 from detectron2.utils import comm
 
+from ..structures import UnreadableFileError
 from .checkpoint import PanopticCheckpointer
 from .config_keys import did_you_mean
 
-__all__ = ["BEST", "Best", "PeriodicEvaluation"]
+__all__ = ["BEST", "Best", "PeriodicEvaluation", "tolerant"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,21 @@ class Best(NamedTuple):
         if not math.isfinite(value):
             return False
         return former is None or (value > former if self.mode == "max" else value < former)
+
+
+def tolerant(evaluate: Callable[[], Any], trainer: TrainerBase) -> Callable[[], Any]:
+    """An evaluation that ends a training with its error only where it is the last one; else it gives {}."""
+
+    def evaluate_or_go_on() -> Any:
+        try:
+            return evaluate()
+        except UnreadableFileError as error:
+            if trainer.iter + 1 >= trainer.max_iter:
+                raise
+            logger.error(f"{error} The training goes on.")
+            return {}
+
+    return evaluate_or_go_on
 
 
 class PeriodicEvaluation(hooks.EvalHook):
@@ -73,12 +89,17 @@ class PeriodicEvaluation(hooks.EvalHook):
 
     def state_dict(self) -> dict[str, Any]:
         """Part of the trainer's checkpoint."""
-        return {"evaluated": self._evaluated or 0, "best": self._value, "best_at": self._best_at}
+        of = {"metric": self._best.metric, "mode": self._best.mode}
+        return {"evaluated": self._evaluated or 0, "best": self._value, "best_at": self._best_at, "best_of": of}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self._evaluated = state_dict["evaluated"]
-        self._value, self._best_at = state_dict["best"], state_dict["best_at"]
+        now, then = self._best._asdict(), state_dict.get("best_of", self._best._asdict())
+        if now == then or state_dict["best"] is None:
+            self._value, self._best_at = state_dict["best"], state_dict["best_at"]
+        else:
+            logger.warning(f"{BEST}.pth was the best by {then}. Now it is to be the best by {now}, and begins anew.")
 
     def _do_eval(self) -> None:
         super()._do_eval()

@@ -25,7 +25,6 @@ from ..console import start_console
 from ..data import PanopticDatasetMapper
 from ..data.panoptic_catalog import is_panoptic
 from ..data.train_loader import TrainLoader
-from ..structures import UnreadableFileError
 from .augmented_evaluation import as_augmented, augmented_model, own_size_mapper
 from .checkpoint import PanopticCheckpointer
 from .checks import check_config
@@ -40,7 +39,7 @@ from .model_categories import agree_on_categories, model_source, set_model_sourc
 from .model_files import is_exported, last_checkpoint
 from .nonfinite import NonFiniteSteps
 from .options import check_options
-from .periodic_evaluation import Best, PeriodicEvaluation
+from .periodic_evaluation import Best, PeriodicEvaluation, tolerant
 from .progress import ProgressWriter
 from .reproducible import ReproducibleIterations
 from .resume import fitting_state, follow_schedule
@@ -125,20 +124,13 @@ class Trainer(DefaultTrainer):
         return results
 
     def _or_go_on(self, evaluate: Callable[[], Any]) -> Callable[[], Any]:
-        """An evaluation, of the average where there is one, that ends a training with its error only where it is the
-        last one."""
+        """An evaluation, of the average where there is one."""
 
-        def evaluate_or_go_on() -> Any:
-            try:
-                with self.average.applied() if self.average is not None else contextlib.nullcontext():
-                    return evaluate()
-            except UnreadableFileError as error:
-                if self.iter + 1 >= self.max_iter:
-                    raise
-                logging.getLogger(__name__).error(f"{error} The training goes on.")
-                return {}
+        def evaluate_average() -> Any:
+            with self.average.applied() if self.average is not None else contextlib.nullcontext():
+                return evaluate()
 
-        return evaluate_or_go_on
+        return tolerant(evaluate_average, self)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As the parent's; see :func:`~panoptic_fpn_ext.engine.resume.fitting_state` for an optimizer that changed."""

@@ -119,6 +119,11 @@ class PanopticQualityEvaluator(DatasetEvaluator):
         self._errors = ErrorRecords(self._truth) if self._explains else None
 
     @property
+    def panoptic_json(self) -> str:
+        """The ground truth."""
+        return str(self._metadata.panoptic_json)
+
+    @property
     def output_dir(self) -> str | None:
         """Where its files go."""
         return self._output_dir

@@ -88,7 +88,7 @@ class PanopticFPNExt(GeneralizedRCNN):
         """
         Args:
             sem_seg_head: a semantic head of detectron2's registry.
-            combiner: merges the raw outputs of one image.
+            combiner: merges the raw outputs of one image; its ``sem_seg_stride``, if it has one, is the head's.
             instance_loss_weight: λ_i of the paper.
             outputs: those of ``POSSIBLE_OUTPUTS`` that inference returns; only what they need is computed.
             alternate_losses: train the instance branch (RPN included) in even iterations and the semantic branch in odd
@@ -99,7 +99,7 @@ class PanopticFPNExt(GeneralizedRCNN):
             kwargs: arguments of `GeneralizedRCNN`.
 
         Raises:
-            ValueError: no output, or an unknown one.
+            ValueError: no output, or an unknown one, or a combiner for logits of another stride.
         """
         super().__init__(**kwargs)
         self.sem_seg_head = sem_seg_head
@@ -112,6 +112,11 @@ class PanopticFPNExt(GeneralizedRCNN):
         if not self.outputs or not self.outputs.issubset(POSSIBLE_OUTPUTS):
             raise ValueError(
                 f"MODEL.PANOPTIC_FPN.OUTPUTS must name some of {list(POSSIBLE_OUTPUTS)}, got {list(outputs)}."
+            )
+        stride, found = logits_stride(sem_seg_head), getattr(combiner, "sem_seg_stride", None)
+        if found not in (None, stride):
+            raise ValueError(
+                f"The semantic head's logits have stride {stride}, the combiner's sem_seg_stride is {found}."
             )
         accelerate_training(self, checkpoint_activations)
 

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from tabulate import tabulate
 from tqdm import tqdm
 
 from .. import model_zoo
 from ..command import command_parser, run_command
 from ..console import start_console
+from ..data.train_loader import dataset_hash
 from ..engine import PanopticPredictor, Trainer
 from ..engine.data_descriptions import add_register_argument
 from ..engine.setup import load_config
@@ -162,12 +163,14 @@ def _stored_inputs(cfg: CfgNode, dataset: str, folder: str, lowest_score: float)
 
 
 def _key(cfg: CfgNode, dataset: str, lowest_score: float) -> str:
-    """Of what the inputs depend on: everything but the three thresholds and where things are written."""
+    """Of what the inputs depend on: the data, and all of the config but the three thresholds and where things go."""
     cfg = cfg.clone()
     cfg.defrost()
     combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
     combine.OVERLAP_THRESH, combine.INSTANCES_CONFIDENCE_THRESH, combine.STUFF_AREA_LIMIT, cfg.OUTPUT_DIR = 0, 0, 0, ""
-    parts = cfg.dump(), dataset, str(lowest_score), file_hash(cfg.MODEL.WEIGHTS)
+    metadata, dicts = MetadataCatalog.get(dataset), DatasetCatalog.get(dataset)
+    data = dataset_hash(dicts), file_hash(metadata.panoptic_json)
+    parts = cfg.dump(), dataset, *data, str(lowest_score), file_hash(cfg.MODEL.WEIGHTS)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -117,13 +117,17 @@ def record(
     Raises:
         ValueError: the model has another combiner.
     """
-    if not isinstance(model.combiner, HeuristicCombiner):
+    combiner = getattr(model, "combiner", None)
+    if not isinstance(combiner, HeuristicCombiner):
+        found = (
+            f"{type(model).__name__} has none" if combiner is None else f"the model's is a {type(combiner).__name__}"
+        )
         raise ValueError(
-            f"Thresholds are those of the HeuristicCombiner, and the model has a {type(model.combiner).__name__}; set "
-            "MODEL.PANOPTIC_FPN.COMBINE.NAME to HeuristicCombiner."
+            f"Thresholds are those of the HeuristicCombiner, and {found}; set MODEL.PANOPTIC_FPN.COMBINE.NAME to "
+            "HeuristicCombiner and TEST.AUG.ENABLED to False."
         )
     os.makedirs(folder, exist_ok=True)
-    combiner, outputs, number = model.combiner, model.outputs, 0
+    outputs, number = model.outputs, 0
     recorder = model.combiner = _Recorder(combiner, lowest_score)
     model.outputs = type(outputs)(["panoptic_seg"])
     try:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from bad_input_data import truncate
+from detectron2.evaluation import DatasetEvaluator
+from torch.utils.data import DataLoader
 
 from panoptic_fpn_ext.engine import Trainer
 from panoptic_fpn_ext.engine import evaluation_progress as module
@@ -63,6 +65,48 @@ def test_goes_on_with_the_same_bits(tiny_cfg, model, tmp_path, monkeypatch):
         p.name for p in (tmp_path / "a/predictions").iterdir()
     }
     assert not (tmp_path / "b/progress").exists() and not list((tmp_path / "b").glob("*.jsonl"))
+
+
+def test_other_data_begin_anew(tiny_cfg, model, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(module, "SAVE_EVERY_S", 0)
+    monkeypatch.setattr(module, "_REST", 0)
+    expected, _ = _evaluate(tiny_cfg, tmp_path / "a", model)
+    with pytest.raises(_Killed):
+        _evaluate(tiny_cfg, tmp_path / "b", model, 3)
+    monkeypatch.setattr(module, "file_hash", lambda _: "of another JSON")
+    found, seen = _evaluate(tiny_cfg, tmp_path / "b", model)
+    assert (seen, _text(found)) == (8, _text(expected))
+    assert "begins anew" in caplog.text
+
+
+def test_what_was_mended_in_the_ground_truth_counts(tiny_cfg, model, small_street, tmp_path):
+    tiny_cfg.MODEL.PANOPTIC_FPN.OUTPUTS = ["panoptic_seg"]  # else the evaluator of AP finds it before
+    path = sorted((small_street / "panoptic_train").iterdir())[2]
+    original = path.read_bytes()
+    try:
+        truncate(path, 0.3)
+        with pytest.raises(ValueError, match="found 1 problem"):
+            _evaluate(tiny_cfg, tmp_path / "a", model)
+    finally:
+        path.write_bytes(original)
+    found, seen = _evaluate(tiny_cfg, tmp_path / "a", model)
+    assert (seen, _text(found)) == (8, _text(_evaluate(tiny_cfg, tmp_path / "b", model)[0]))
+
+
+@pytest.mark.parametrize("how", [{"sampler": [0, 3]}, {"batch_sampler": [[0, 3], [1]]}])
+def test_another_sampler_stays(tiny_cfg, model, how):
+    """Only that of `build_detection_test_loader` is made anew, for what is left."""
+    seen: list[str] = []
+
+    class Names(DatasetEvaluator):
+        def process(self, inputs: Any, outputs: Any) -> None:
+            seen.extend(one["image_id"] for one in inputs)
+
+    dataset = Trainer.build_test_loader(tiny_cfg, tiny_cfg.DATASETS.TEST[0]).dataset
+    loader = DataLoader(dataset, collate_fn=lambda batch: batch, **how)
+    module.evaluate_dataset(model, loader, Names())
+    wanted = how.get("sampler", [0, 3, 1])
+    assert seen == [dataset[i]["image_id"] for i in wanted]
 
 
 def test_unreadable_images_are_one_error_at_the_end(tiny_cfg, model, small_street, tmp_path):

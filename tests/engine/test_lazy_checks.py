@@ -19,6 +19,7 @@ from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_syntheti
 from panoptic_fpn_ext.engine import silent_settings
 from panoptic_fpn_ext.engine.checks import check_input_format
 from panoptic_fpn_ext.engine.lazy_config import load_lazy_config
+from panoptic_fpn_ext.engine.lazy_keys import refuse_unknown_keys
 from panoptic_fpn_ext.engine.lazy_training import train_lazily
 from panoptic_fpn_ext.engine.options import check_options
 from panoptic_fpn_ext.engine.silent_settings import warn_of_segments, warn_of_settings
@@ -110,6 +111,24 @@ def test_what_cannot_work_is_refused_by_its_lazy_name(override, name):
     with pytest.raises(ValueError, match=re.escape(f"{name} ")) as error:
         _check(_street(override))
     assert not YACS_KEY.search(str(error.value))
+
+
+@pytest.mark.parametrize(
+    ("override", "kind"),
+    [
+        *((f"train.amp.enabled={word}", "true or false") for word in ("no", "off", "flase", "1")),
+        *((f"train.max_iter={word}", "an integer") for word in ("100.5", "inf", "nan", "many")),
+        *((f"optimizer.lr={word}", "a number") for word in ("inf", "nan", "fast")),
+    ],
+)
+def test_values_of_another_type_are_refused(override, kind):
+    with pytest.raises(ValueError, match=f"must be {kind} "):
+        refuse_unknown_keys(_loaded(STREET), [override])
+
+
+@pytest.mark.parametrize("override", ["train.amp.enabled=False", "train.amp.enabled=true", "train.max_iter=30"])
+def test_values_of_the_same_type_are_taken(override):
+    refuse_unknown_keys(_loaded(STREET), [override])
 
 
 def test_classes_that_cannot_work_are_refused_and_derived_ones_taken():

@@ -101,3 +101,4 @@ def test_stops_with_the_last_good_weights(tiny_cfg):
     again = Trainer(tiny_cfg)
     again.resume_or_load(resume=True)
     assert again.start_iter == 3
+    assert again.scheduler.last_epoch == 3  # as of a training that has done three iterations

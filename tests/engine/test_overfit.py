@@ -14,6 +14,8 @@ from PIL import Image
 
 from panoptic_fpn_ext.engine import argument_parser
 from panoptic_fpn_ext.engine.learnt_classes import StopWhenLearnt, verdict
+from panoptic_fpn_ext.engine.overfit import prepare_overfit
+from panoptic_fpn_ext.engine.setup import read_config
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png, write_panoptic_png
 
 # Learnt in a few dozen iterations.
@@ -144,3 +146,24 @@ def test_what_still_rises_is_not_called_a_fault():
     assert "Not learnt in 60 iterations: box, ball." in text
     assert "Still rising, so nothing is shown: ball." in text and "Not rising: box." in text
     assert "The pipeline is sound" in verdict({60: [_row("ball", 0.5)]})
+
+
+def test_images_without_a_segment_that_counts_are_not_learnt(tmp_path: Path):
+    watch = StopWhenLearnt(str(tmp_path), 1)
+    with pytest.raises(ValueError, match="evaluator does not write"):
+        watch.read(1)
+    (tmp_path / "inference").mkdir()
+    content = {"per_class": [{"name": "ball", "tp": 0, "fn": 0, "fp": 3, "pq": 0.0}]}
+    (tmp_path / "inference/panoptic_quality.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="no segment that counts"):
+        watch.read(1)
+
+
+@pytest.mark.parametrize(
+    "name", ["COCO-PanopticSegmentation/panoptic_fpn_R_50_1x", "Cityscapes-PanopticSegmentation/panoptic_fpn_R_50"]
+)
+def test_the_rate_is_reached_early(name: str):
+    args = argparse.Namespace(overfit=4, eval_only=False, resume=False, opts=["MODEL.WEIGHTS", ""])
+    prepare_overfit(args)
+    solver = read_config(f"configs/{name}.yaml", args.opts).SOLVER
+    assert (solver.MAX_ITER, solver.WARMUP_ITERS) == (600, 30)

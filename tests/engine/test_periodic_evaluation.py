@@ -87,6 +87,19 @@ def test_a_training_goes_on_from_the_best_weights_of_its_end(tmp_path: Path):
     assert trainer.start_iter == 4 and trainer.evaluated == [6, 8, 9]
 
 
+@pytest.mark.parametrize("other", [Best("sem_seg/mIoU"), Best("panoptic_seg/PQ", "min")])
+def test_the_best_by_another_figure_does_not_stay(other: Best, tmp_path: Path, caplog):
+    """60 of one figure is no bar for another one."""
+    _Counting(tmp_path, Best("panoptic_seg/PQ"), most=4).go()
+    path = tmp_path / "model_0000003.pth"
+    content = torch.load(path, weights_only=True)
+    content["trainer"]["hooks"]["PeriodicEvaluation"] |= {"best": 60.0, "best_of": other._asdict()}
+    torch.save(content, path)
+    (tmp_path / "last_checkpoint").write_text(path.name)
+    _Counting(tmp_path, Best("panoptic_seg/PQ")).go()
+    assert "begins anew" in caplog.text and _best(tmp_path) == (4, 4, 30.0)
+
+
 def test_a_figure_that_there_is_not(tmp_path: Path, caplog):
     _Counting(tmp_path, Best("panoptic_seg/pq"), most=4).go()
     assert "Did you mean panoptic_seg/PQ?" in caplog.text

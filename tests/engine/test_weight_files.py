@@ -134,10 +134,16 @@ def test_a_compressed_archive_is_refused(tmp_path: Path):
 def test_the_hash_in_a_name_is_checked(algorithm: str, tmp_path: Path):
     data = pickle.dumps({"a": np.zeros(1)})
     digest = hashlib.new(algorithm, data).hexdigest()
-    good, bad = tmp_path / f"model_final_{digest[:6]}.pkl", tmp_path / "model_final_000000.pkl"
+    good, bad = tmp_path / f"model_final_{digest[:6]}.pkl", tmp_path / "model_final_00000a.pkl"
     for path in (good, bad, tmp_path / "model_0005999.pkl"):
         path.write_bytes(data)
     read_weight_file(str(good))
     read_weight_file(str(tmp_path / "model_0005999.pkl"))
-    with pytest.raises(RefusedWeightsError, match="000000"):
+    with pytest.raises(RefusedWeightsError, match="00000a"):
         read_weight_file(str(bad))
+
+
+def test_a_date_in_a_name_is_no_hash(tmp_path: Path, caplog):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "street-20240115.pth")
+    assert set(read_weight_file(str(tmp_path / "street-20240115.pth"))) == {"a"}
+    assert "20240115 in its name is not the beginning" in caplog.text

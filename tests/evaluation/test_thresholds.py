@@ -22,7 +22,7 @@ from panoptic_fpn_ext.evaluation.ground_truth import GroundTruth
 from panoptic_fpn_ext.evaluation.model_ids import ModelIds
 from panoptic_fpn_ext.report.thresholds import thresholds_section
 from panoptic_fpn_ext.thresholds import CombinerInputs, Grid, ThresholdCounts, record, recount
-from panoptic_fpn_ext.thresholds.__main__ import main
+from panoptic_fpn_ext.thresholds.__main__ import _key, main
 from panoptic_fpn_ext.thresholds.explain import explain
 
 STREET = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
@@ -93,6 +93,10 @@ def test_command_finds_the_best_setting_and_infers_once(
     with pytest.raises(ValueError, match=r"thresholds\.json is not what python -m panoptic_fpn_ext.thresholds writes"):
         thresholds_section(str(output / "thresholds.json"))
 
+    former = _key(cfg, cfg.DATASETS.TEST[0], 0.1)
+    with monkeypatch.context() as other:
+        other.setattr("panoptic_fpn_ext.thresholds.__main__.dataset_hash", lambda _: "other images")
+        assert _key(cfg, cfg.DATASETS.TEST[0], 0.1) != former  # under the same name
     monkeypatch.setattr("panoptic_fpn_ext.thresholds.__main__.record", lambda *_: pytest.fail("inferred again"))
     main([*command, "--overlaps", "0.3", "--category", "road", "--errors", str(output / "errors.json")])
     assert "PQ of road" in capsys.readouterr().out

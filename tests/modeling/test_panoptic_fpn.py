@@ -11,7 +11,9 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from detectron2.structures import BitMasks, Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
+from small_models import tiny_cfg
 
+from panoptic_fpn_ext.modeling import HeuristicCombiner, PanopticFPNExt
 from panoptic_fpn_ext.structures import RawOutputs
 
 LOSSES = {"loss_sem_seg", "loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"}
@@ -242,6 +244,13 @@ def test_instance_loss_weight_is_the_papers(head):
         torch.testing.assert_close(losses[0.25][name], full * factor, rtol=1e-5, atol=0)
     stages = [name for name in losses[1.0] if name.startswith("loss_cls")]
     assert len(stages) == (3 if head == "CascadeROIHeads" else 1)
+
+
+def test_a_combiner_for_logits_of_another_stride_is_refused():
+    """It would read the labels at other places."""
+    arguments = PanopticFPNExt.from_config(tiny_cfg())
+    with pytest.raises(ValueError, match="stride 4, the combiner's sem_seg_stride is 2"):
+        PanopticFPNExt(**{**arguments, "combiner": HeuristicCombiner(sem_seg_stride=2)})
 
 
 def test_masks_are_needed():
