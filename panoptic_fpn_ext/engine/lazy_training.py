@@ -55,7 +55,7 @@ def build_lazy_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optim
 
 
 def evaluate_lazily(
-    cfg: DictConfig, model: nn.Module, progress_folder: str | None = None, *, augmented: bool = True
+    cfg: DictConfig, model: nn.Module, progress_folder: str | None = None, *, with_views: bool = True
 ) -> dict[str, Any]:
     """Results of ``dataloader.evaluator`` on ``dataloader.test``, printed; empty where the config has no evaluator, and
     in all processes but the first.
@@ -64,7 +64,7 @@ def evaluate_lazily(
         cfg: as :func:`~panoptic_fpn_ext.engine.lazy_config.load_lazy_config` gives it.
         model: to evaluate.
         progress_folder: as of :func:`~panoptic_fpn_ext.engine.evaluation_progress.evaluate_dataset`.
-        augmented: whether ``train.test_aug`` counts.
+        with_views: whether ``train.test_aug`` counts.
 
     Raises:
         ValueError: the dataset's categories are not the model's.
@@ -76,7 +76,7 @@ def evaluate_lazily(
     loader, evaluator = _build_loader(cfg, "test"), instantiate(cfg.dataloader.evaluator)
     results = _evaluate(model, loader, evaluator, progress_folder)
     write_to_board(evaluator)
-    if augmented and cfg.train.get("test_aug", {}).get("enabled", False):
+    if with_views and cfg.train.get("test_aug", {}).get("enabled", False):
         described = copy.deepcopy(cfg.dataloader.evaluator)
         described.output_folder = f"{described.output_folder}_TTA"
         progress = os.path.join(progress_folder, "TTA") if progress_folder else None
@@ -178,7 +178,7 @@ def _hooks(
         results.clear()
         is_last = trainer.iter + 1 >= trainer.max_iter
         with average.applied() if average is not None else contextlib.nullcontext():
-            results.update(evaluate_lazily(cfg, trainer.model, augmented=is_last))
+            results.update(evaluate_lazily(cfg, trainer.model, with_views=is_last))
         return results
 
     kept = cfg.train.get("best_checkpointer") or {}

@@ -119,7 +119,7 @@ def test_both_kinds_of_configs(metric: str, tiny_cfg, street_datasets, tmp_path,
     augmented: list[bool] = []
 
     def evaluate_lazily(*_: object, **kwargs: bool) -> dict[str, dict[str, float]]:
-        augmented.append(kwargs["augmented"])
+        augmented.append(kwargs["with_views"])
         return {"panoptic_seg": {"PQ": next(figures)}}
 
     monkeypatch.setattr(lazy_module, "evaluate_lazily", evaluate_lazily)
