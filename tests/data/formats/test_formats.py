@@ -434,7 +434,7 @@ def test_options_that_do_not_fit_are_one_line(options, says, tmp_path):
 def test_a_place_that_cannot_be_written_to_is_one_line_with_the_remedy(tmp_path):
     path = write_coco(tmp_path)
     (tmp_path / "panoptic_fpn_ext").write_text("a file where the folder would be")
-    with pytest.raises(OSError, match=r"panoptic_fpn_ext: .*\. Name a folder for the result by --output"):
+    with pytest.raises(OSError, match=r"panoptic_fpn_ext/_annotations\.coco: .*\. Name a folder for the result"):
         converted(f"coco {path} {LAYERS}")
 
 
