@@ -12,7 +12,7 @@ from detectron2.utils.file_io import PathManager
 
 from ..utf8 import as_text, utf8_configs
 
-__all__ = ["did_you_mean", "merge_file", "merge_pairs"]
+__all__ = ["did_you_mean", "in_pairs", "merge_file", "merge_pairs"]
 
 _TYPES = {
     int: "an integer",
@@ -51,9 +51,7 @@ def merge_pairs(cfg: CfgNode, pairs: Sequence[Any]) -> None:
     Raises:
         ValueError: a key that there is not, without a value, or with one of another type.
     """
-    if len(pairs) % 2:
-        raise ValueError(f"Options are pairs, KEY VALUE …, but the last one is alone: {pairs[-1]}.{_hint(pairs)}")
-    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+    for key, value in in_pairs(pairs):
         if str(key).startswith("DATASETS.") and isinstance(value, str):
             value = as_text(value)
         if not _has(cfg, str(key)):
@@ -62,6 +60,13 @@ def merge_pairs(cfg: CfgNode, pairs: Sequence[Any]) -> None:
             cfg.merge_from_list([key, _suited(value, _get(cfg, key))])
         except (AssertionError, KeyError, ValueError) as error:
             raise ValueError(_complaint(cfg, str(key), value)) from error
+
+
+def in_pairs(words: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """``KEY VALUE …`` two by two; ``ValueError`` where the last one is alone."""
+    if len(words) % 2:
+        raise ValueError(f"Options are pairs, KEY VALUE …, but the last one is alone: {words[-1]}.{_hint(words)}")
+    return list(zip(words[::2], words[1::2], strict=True))
 
 
 def _suited(value: Any, former: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from detectron2.data.common import MapDataset
 from detectron2.data.samplers import InferenceSampler
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
@@ -131,9 +132,9 @@ class _Progress(DatasetEvaluator):
     def __init__(self, evaluator: DatasetEvaluator, folder: str | None, dataset: Any) -> None:
         self._evaluator = evaluator
         self._parts = list(getattr(evaluator, "_evaluators", [evaluator]))
-        self._data = _data_hash(dataset, self._parts)
         can_be_saved = all(_accumulators(part) is not None for part in self._parts)
         self._folder = folder if can_be_saved else None
+        self._data = "" if self._folder is None else _data_hash(dataset, self._parts)
         self._unreadable: list[str] = []
         self._done: list[int] = []
         self._attempt = 0
@@ -215,7 +216,8 @@ class _Progress(DatasetEvaluator):
 
 def _data_hash(dataset: Any, parts: Sequence[DatasetEvaluator]) -> str:
     """Of the images, in their order, and of the ground truth's JSON."""
-    dicts = getattr(dataset, "_dataset", dataset)  # of detectron2's MapDataset
+    # What is mapped, or else nothing: to ask another dataset for its items would decode all images.
+    dicts = dataset._dataset if isinstance(dataset, MapDataset) else ()
     digest = hashlib.sha256(dataset_hash(dicts[i] for i in range(len(dicts))).encode())
     for part in parts:
         if isinstance(part, PanopticQualityEvaluator) and os.path.isfile(part.panoptic_json):

@@ -9,6 +9,7 @@ import yaml
 from detectron2.config import CfgNode
 
 from ..data.image_predictor import ImagePredictor
+from .config_keys import in_pairs
 from .model_categories import CategorySource, set_model_source
 from .model_outputs import model_outputs
 
@@ -56,9 +57,7 @@ def open_exported(path: str, opts: Sequence[Any] = ()) -> ImagePredictor:
     """
     from ..export.predictor import ExportedPredictor
 
-    if len(opts) % 2:
-        raise ValueError(f"Options are pairs, KEY VALUE …, but the last one is alone: {opts[-1]}.")
-    pairs = dict(zip(opts[::2], opts[1::2], strict=True))
+    pairs = dict(in_pairs(opts))
     pairs.pop("MODEL.WEIGHTS", None)
     fixed = [key for key in pairs if key not in _THRESHOLDS]
     if fixed:
