@@ -1,9 +1,9 @@
 """``python -m panoptic_fpn_ext.thresholds``: PQ of every setting of the combiner's thresholds, from one inference.
 
 One pass of the model over ``DATASETS.TEST`` stores what the combiner is given, about 30 kB an image of 480 × 640 px, in
-OUTPUT/inputs; then each setting is recounted without the model, and none is an estimate: evaluation with a setting
-gives the same figure. OUTPUT gets thresholds.json with all settings, thresholds.html with charts, and best.yaml, the
-config with the best one.
+OUTPUT/inputs, and goes on there if it was interrupted; then each setting is recounted without the model, and none is an
+estimate: evaluation with a setting gives the same figure. OUTPUT gets thresholds.json with all settings,
+thresholds.html with charts, and best.yaml, the config with the best one.
 """
 
 import argparse
@@ -11,12 +11,14 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tabulate import tabulate
+from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from .. import model_zoo
@@ -35,7 +37,7 @@ from ..report.thresholds import write_thresholds_page
 from ..whole_files import file_hash, whole_file
 from .explain import explain
 from .recount import Grid, ThresholdCounts, recount
-from .stored import CombinerInputs, record
+from .stored import CombinerInputs, record, stored_path
 
 OVERLAPS = (0.2, 0.35, 0.5, 0.65, 0.8)
 SCORES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -146,20 +148,44 @@ def _wanted(truth: GroundTruth, name: str | None) -> Collection[int] | None:
 
 
 def _stored_inputs(cfg: CfgNode, dataset: str, folder: str, lowest_score: float) -> list[tuple[Any, str]]:
-    """Image ids and files: those that are there already, if they are of this model, or those of a new pass."""
+    """Image ids and files: those that are there already, if they are of this model and data, and those of a pass over
+    the rest."""
     index, key = os.path.join(folder, "index.json"), _key(cfg, dataset, lowest_score)
-    if os.path.isfile(index):
+    image_ids = [one["image_id"] for one in DatasetCatalog.get(dataset)]
+    stored = [(image_id, stored_path(folder, number)) for number, image_id in enumerate(image_ids)]
+    if _key_of(index) != key:
+        os.makedirs(folder, exist_ok=True)
+        for path in Path(folder).glob("[0-9]*.npz"):
+            path.unlink()
+        write_json(index, {"key": key})
+    done = next((number for number, (_, path) in enumerate(stored) if not os.path.isfile(path)), len(stored))
+    if done < len(stored):
+        predictor = PanopticPredictor(cfg)
+        rest = _from(Trainer.build_test_loader(cfg, dataset), done)
+        passed = record(predictor.model, rest, folder, lowest_score, done)
+        for _ in tqdm(passed, desc="inference", initial=done, total=len(stored), unit="image", disable=None):
+            pass
+    return stored
+
+
+def _key_of(index: str) -> str | None:
+    """What the stored inputs are of; None where there are none, or none that can be read."""
+    try:
         with open(index, encoding="utf-8") as f:
             content = json.load(f)
-        if content["key"] == key:
-            return [(id_, os.path.join(folder, name)) for id_, name in content["images"]]
-        os.remove(index)
-    predictor = PanopticPredictor(cfg)
-    loader = Trainer.build_test_loader(cfg, dataset)
-    passed = record(predictor.model, loader, folder, lowest_score)
-    stored = list(_progress(passed, "inference", len(loader.dataset)))
-    write_json(index, {"key": key, "images": [[id_, os.path.basename(path)] for id_, path in stored]})
-    return stored
+    except (OSError, ValueError):
+        return None
+    return content.get("key") if isinstance(content, dict) else None
+
+
+def _from(loader: Any, first: int) -> DataLoader[Any]:
+    """A test loader without the images before that number."""
+    return DataLoader(
+        Subset(loader.dataset, range(first, len(loader.dataset))),
+        batch_size=loader.batch_size,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+    )
 
 
 def _key(cfg: CfgNode, dataset: str, lowest_score: float) -> str:
@@ -184,8 +210,8 @@ def _positions(truth: GroundTruth, stored: Iterable[tuple[Any, str]]) -> dict[in
     return found
 
 
-def _progress(items: Iterable[Any], what: str, total: int | None = None) -> Iterable[Any]:
-    return tqdm(items, desc=what, total=total, unit="image", disable=None)
+def _progress(items: Iterable[Any], what: str) -> Iterable[Any]:
+    return tqdm(items, desc=what, unit="image", disable=None)
 
 
 def _report(args: argparse.Namespace, cfg: CfgNode, counts: ThresholdCounts, wanted: Collection[int] | None) -> None:

@@ -4,7 +4,7 @@ Shapes: K instances in the combiner's order, H, W output size.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..modeling.postprocessing import label_free_pixels, paste_mask, place_insta
 from ..structures import PanopticPrediction
 from ..whole_files import whole_file
 
-__all__ = ["CombinerInputs", "record"]
+__all__ = ["CombinerInputs", "record", "stored_path"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +98,14 @@ class _Recorder:
         return PanopticPrediction(torch.zeros(output_size, dtype=torch.int32), [])
 
 
+def stored_path(folder: str, number: int) -> str:
+    """File of an image, by its number in the dataset, from 0."""
+    return os.path.join(folder, f"{number}.npz")
+
+
 @torch.no_grad()
 def record(
-    model: Any, batches: Iterable[list[dict[str, Any]]], folder: str, lowest_score: float = 0.0
+    model: Any, batches: Iterable[list[dict[str, Any]]], folder: str, lowest_score: float = 0.0, first: int = 0
 ) -> Iterator[tuple[Any, str]]:
     """Run a model once over a dataset and store what its combiner is given, image by image.
 
@@ -108,8 +113,9 @@ def record(
         model: a panoptic model with a `HeuristicCombiner`, whose ``outputs`` have ``panoptic_seg``; it is as before
             when this ends.
         batches: of a test loader.
-        folder: where the files go, ``0.npz``, ``1.npz``, … in the order of the images; made if need be.
+        folder: where the files go, those of :func:`stored_path`; made if need be.
         lowest_score: instances with lower scores are left out.
+        first: number of the first image.
 
     Yields:
         ``image_id`` and path of each image.
@@ -127,20 +133,17 @@ def record(
             "HeuristicCombiner and TEST.AUG.ENABLED to False."
         )
     os.makedirs(folder, exist_ok=True)
-    outputs, number = model.outputs, 0
+    outputs, number = model.outputs, first
     recorder = model.combiner = _Recorder(combiner, lowest_score)
     model.outputs = type(outputs)(["panoptic_seg"])
     try:
         for batch in batches:
             model(batch)
             for inputs, taken in zip(batch, recorder.taken, strict=True):
-                path = os.path.join(folder, f"{number}.npz")
+                path = stored_path(folder, number)
                 taken.save(path)
                 number += 1
                 yield inputs["image_id"], path
             recorder.taken.clear()
     finally:
         model.combiner, model.outputs = combiner, outputs
-
-
-Progress = Callable[[Iterable[Any]], Iterable[Any]]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import inference_on_dataset
 from oracles_pq import draw, segment, write_coco
 
@@ -110,6 +110,36 @@ def test_command_finds_the_best_setting_and_infers_once(
         main([*command, "--category", "rod"])
     with pytest.raises(ValueError, match=r"--overlaps takes numbers from 0 to 1"):
         main([*command, "--overlaps", "50"])
+
+
+def test_an_interrupted_pass_goes_on(cfg: CfgNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config, output = tmp_path / "config.yaml", tmp_path / "out"
+    config.write_text(cfg.dump())
+    command = [str(config), cfg.MODEL.WEIGHTS, str(output), "--scores", "0.1", "--areas", "0", "--overlaps", "0.2"]
+    main(command)
+    expected = json.loads((output / "thresholds.json").read_text())
+    files = sorted((output / "inputs").glob("*.npz"), key=lambda path: int(path.stem))
+    assert len(files) == len(DatasetCatalog.get(cfg.DATASETS.TEST[0])) > 2
+    contents = {path: path.read_bytes() for path in files}
+    for path in files[2:]:
+        path.unlink()
+    inferred = []
+
+    def counted(model: object, batches: object, *rest: object):
+        for image_id, path in record(model, batches, *rest):
+            inferred.append(Path(path))
+            yield image_id, path
+
+    monkeypatch.setattr("panoptic_fpn_ext.thresholds.__main__.record", counted)
+    main(command)
+    assert inferred == files[2:]
+    assert {path: path.read_bytes() for path in files} == contents
+    assert json.loads((output / "thresholds.json").read_text()) == expected
+    (output / "inputs" / "index.json").write_text("{")
+    (output / "inputs" / "notes.txt").touch()
+    main(command)
+    assert (output / "inputs" / "notes.txt").exists()
+    assert inferred == files[2:] + files  # of what is not known
 
 
 def test_what_a_threshold_left_out_is_told_from_what_was_missed(tmp_path: Path):
