@@ -32,7 +32,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         refusal: why it was refused, empty where it works.
-        export: ``"yes"``, or why not.
+        export: ``"yes"``, or ``"no: "`` and why.
     """
 
     refusal: str = ""
@@ -170,7 +170,8 @@ def _export(model: nn.Module, data: Data, onnx: bool) -> str:
     try:
         graph = PanopticGraph(model, dataset_ids(categories), (64, 96)).eval()
     except ValueError as error:
-        return str(error).partition(";")[0].rstrip(".")
+        reason = str(error).partition(";")[0].rstrip(".")
+        return f"no: {reason[0].lower()}{reason[1:]}"
     image = data.batch[0]["image"]
     with torch.no_grad():
         segments, expected = graph(image.permute(1, 2, 0)), model([{"image": image}])[0]["panoptic_seg"][0]
