@@ -18,7 +18,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tabulate import tabulate
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .. import model_zoo
@@ -150,9 +150,9 @@ def _wanted(truth: GroundTruth, name: str | None) -> Collection[int] | None:
 def _stored_inputs(cfg: CfgNode, dataset: str, folder: str, lowest_score: float) -> list[tuple[Any, str]]:
     """Image ids and files: those that are there already, if they are of this model and data, and those of a pass over
     the rest."""
-    index, key = os.path.join(folder, "index.json"), _key(cfg, dataset, lowest_score)
-    image_ids = [one["image_id"] for one in DatasetCatalog.get(dataset)]
-    stored = [(image_id, stored_path(folder, number)) for number, image_id in enumerate(image_ids)]
+    dicts = DatasetCatalog.get(dataset)
+    index, key = os.path.join(folder, "index.json"), _key(cfg, dataset, dicts, lowest_score)
+    stored = [(one["image_id"], stored_path(folder, number)) for number, one in enumerate(dicts)]
     if _key_of(index) != key:
         os.makedirs(folder, exist_ok=True)
         for path in Path(folder).glob("[0-9]*.npz"):
@@ -181,21 +181,21 @@ def _key_of(index: str) -> str | None:
 def _from(loader: Any, first: int) -> DataLoader[Any]:
     """A test loader without the images before that number."""
     return DataLoader(
-        Subset(loader.dataset, range(first, len(loader.dataset))),
+        loader.dataset,
         batch_size=loader.batch_size,
+        sampler=range(first, len(loader.dataset)),
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
     )
 
 
-def _key(cfg: CfgNode, dataset: str, lowest_score: float) -> str:
+def _key(cfg: CfgNode, dataset: str, dicts: Sequence[dict[str, Any]], lowest_score: float) -> str:
     """Of what the inputs depend on: the data, and all of the config but the three thresholds and where things go."""
     cfg = cfg.clone()
     cfg.defrost()
     combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
     combine.OVERLAP_THRESH, combine.INSTANCES_CONFIDENCE_THRESH, combine.STUFF_AREA_LIMIT, cfg.OUTPUT_DIR = 0, 0, 0, ""
-    metadata, dicts = MetadataCatalog.get(dataset), DatasetCatalog.get(dataset)
-    data = dataset_hash(dicts), file_hash(metadata.panoptic_json)
+    data = dataset_hash(dicts), file_hash(MetadataCatalog.get(dataset).panoptic_json)
     parts = cfg.dump(), dataset, *data, str(lowest_score), file_hash(cfg.MODEL.WEIGHTS)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
