@@ -55,7 +55,7 @@ def _seed() -> None:
 def _rehearsed_files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are weighed on PyTorch's "meta" device, which is what C++ takes the rehearsal's pretended GPU for."""
     if request.path.parent.name == "rehearsal":
-        monkeypatch.setattr("panoptic_fpn_ext.engine.weight_files._refuse_bombs", lambda path: None)
+        monkeypatch.setattr("panoptic_fpn_ext.engine.checkpoints.weight_files._refuse_bombs", lambda path: None)
 
 
 RELEASED_STREET = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"

@@ -23,9 +23,10 @@ from bad_input_data import REPOSITORY, project_script
 from detectron2.utils import comm
 
 from panoptic_fpn_ext.command import run_command
-from panoptic_fpn_ext.engine import argument_parser, evaluation_progress
-from panoptic_fpn_ext.engine.launch import launch_from_arguments
-from panoptic_fpn_ext.engine.train_step import TrainStep
+from panoptic_fpn_ext.engine import argument_parser
+from panoptic_fpn_ext.engine.evaluating import evaluation_progress
+from panoptic_fpn_ext.engine.processes.launch import launch_from_arguments
+from panoptic_fpn_ext.engine.training.train_step import TrainStep
 
 EVALUATION = -1
 """What the lines of an evaluation have for an iteration."""

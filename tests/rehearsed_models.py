@@ -12,7 +12,7 @@ from pretend_gpu import on_host
 from small_models import tiny_batch, tiny_cfg
 
 from panoptic_fpn_ext.engine import Trainer
-from panoptic_fpn_ext.engine.train_step import choose_train_step
+from panoptic_fpn_ext.engine.training.train_step import choose_train_step
 
 Change = Callable[[CfgNode], None]
 

@@ -102,6 +102,22 @@ def test_acceleration_stands_below_the_meta_architectures_and_knows_no_config():
         assert parts <= {f"panoptic_fpn_ext.modeling.acceleration.{name}" for name in CALLS}, path.name
 
 
+def test_the_folders_of_the_engine_know_only_those_below():
+    below = {
+        "processes": set(),
+        "settings": set(),
+        "checkpoints": {"settings"},
+        "training": {"settings", "checkpoints"},
+        "evaluating": {"settings", "checkpoints"},
+    }
+    engine = PACKAGE / "engine"
+    assert below.keys() == {path.parent.name for path in engine.glob("*/__init__.py")}
+    for folder, allowed in below.items():
+        for path in (engine / folder).glob("*.py"):
+            parts = {name for module in _imports(path) if (name := _below(module, "panoptic_fpn_ext.engine"))}
+            assert parts <= {folder, *allowed}, path.name
+
+
 def _below(module: str, package: str) -> str:
     """Name of what a module is or stands in, directly below a package."""
     return module.removeprefix(f"{package}.").split(".")[0] if module.startswith(f"{package}.") else ""

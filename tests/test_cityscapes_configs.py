@@ -10,8 +10,8 @@ from detectron2.modeling import build_model
 
 from panoptic_fpn_ext.cityscapes_labels import categories
 from panoptic_fpn_ext.data.cityscapes_panoptic import describe_cityscapes_panoptic
+from panoptic_fpn_ext.engine.checkpoints.model_categories import dataset_source
 from panoptic_fpn_ext.engine.checks import check_head_sizes
-from panoptic_fpn_ext.engine.model_categories import dataset_source
 from panoptic_fpn_ext.model_zoo import get_config, get_config_file
 
 FOLDER = "Cityscapes-PanopticSegmentation"

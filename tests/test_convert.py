@@ -4,7 +4,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from panoptic_fpn_ext.engine.checkpoint import recorded_source
+from panoptic_fpn_ext.engine.checkpoints.checkpoint import recorded_source
 from panoptic_fpn_ext.engine.setup import load_prediction_config
 from panoptic_fpn_ext.model_zoo.__main__ import main
 from panoptic_fpn_ext.model_zoo.convert import _COCO_THINGS, convert_checkpoint

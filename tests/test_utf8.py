@@ -13,7 +13,7 @@ from bad_input_data import OPTS, REPOSITORY, TinyDataset
 from detectron2.config import LazyConfig, get_cfg
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config
-from panoptic_fpn_ext.engine.config_keys import merge_file
+from panoptic_fpn_ext.engine.settings.config_keys import merge_file
 from panoptic_fpn_ext.utf8 import as_text, utf8_configs
 
 NAME = "straße_路"

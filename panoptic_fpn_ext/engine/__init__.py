@@ -1,10 +1,10 @@
 """What joins the parts into runs: trainer, checkpoints, checks and the command line."""
 
-from .checkpoint import PanopticCheckpointer
+from .checkpoints.checkpoint import PanopticCheckpointer
 from .checks import check_config
-from .evaluators import build_dataset_evaluator, build_evaluator
+from .evaluating.evaluators import build_dataset_evaluator, build_evaluator
+from .evaluating.result_writer import PanopticResultWriter
 from .predictor import FailedImagesError, PanopticPredictor
-from .result_writer import PanopticResultWriter
 from .setup import argument_parser, setup
 from .trainer import Trainer
 

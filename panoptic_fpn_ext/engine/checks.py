@@ -11,9 +11,9 @@ from ..categories import PanopticCategories
 from ..category_comparison import refuse_different_categories
 from ..data import image_channels
 from ..data.panoptic_catalog import is_panoptic
-from .model_categories import CategorySource, agree_on_categories, dataset_source
-from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
-from .yacs_view import renamed
+from .checkpoints.model_categories import CategorySource, agree_on_categories, dataset_source
+from .settings.model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
+from .settings.yacs_view import renamed
 
 __all__ = [
     "HOW_TO_REGISTER",
@@ -92,8 +92,8 @@ def check_config(
     Raises:
         KeyError: a dataset is not registered.
         ValueError: categories that differ, see
-            :func:`~panoptic_fpn_ext.engine.model_categories.agree_on_categories`, or a wrong size; the message names
-            the key and the value that fits.
+            :func:`~panoptic_fpn_ext.engine.checkpoints.model_categories.agree_on_categories`, or a wrong size; the
+            message names the key and the value that fits.
     """
     check_input_format(cfg)
     train = () if trained else [name for name in cfg.DATASETS.TRAIN if training or name in DatasetCatalog]
@@ -113,7 +113,7 @@ def check_registered(names: Iterable[str], keys: str) -> None:
 
 def check_input_format(cfg: CfgNode, names: Mapping[str, str] | None = None) -> None:
     """``ValueError`` for an ``INPUT.FORMAT`` that cannot be read, or that has other channels than ``MODEL.PIXEL_MEAN``
-    and ``PIXEL_STD``; ``names`` as in :func:`~panoptic_fpn_ext.engine.options.check_options`.
+    and ``PIXEL_STD``; ``names`` as in :func:`~panoptic_fpn_ext.engine.settings.options.check_options`.
     """
     channels = image_channels(cfg.INPUT.FORMAT)
     for key in ("PIXEL_MEAN", "PIXEL_STD"):

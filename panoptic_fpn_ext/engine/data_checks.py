@@ -13,8 +13,8 @@ from detectron2.utils import comm
 
 from ..data.check import KINDS, check_sample
 from ..data.panoptic_catalog import is_panoptic
-from .silent_settings import category_names
-from .yacs_view import renamed
+from .settings.silent_settings import category_names
+from .settings.yacs_view import renamed
 
 __all__ = ["check_data"]
 
@@ -36,7 +36,8 @@ def check_data(cfg: CfgNode, names: Mapping[str, str] | None = None) -> None:
 
     Args:
         cfg: of the training, with its ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
-        names: of keys, where ``cfg`` is the view of a LazyConfig, see :mod:`~panoptic_fpn_ext.engine.yacs_view`.
+        names: of keys, where ``cfg`` is the view of a LazyConfig, see
+            :mod:`~panoptic_fpn_ext.engine.settings.yacs_view`.
 
     Raises:
         ValueError: errors; the message says what, where and what to do.

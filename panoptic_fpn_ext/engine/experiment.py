@@ -22,9 +22,9 @@ from tqdm import tqdm
 from ..command import Interrupted, command_line, run_command
 from ..config import add_panoptic_fpn_ext_config
 from ..evaluation.prediction_writer import write_json
-from .config_keys import merge_file, merge_pairs
 from .data_descriptions import add_register_argument
 from .runs import has_checkpoint
+from .settings.config_keys import merge_file, merge_pairs
 from .setup import argument_parser, setup
 from .trainer import Trainer
 

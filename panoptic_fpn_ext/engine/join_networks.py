@@ -17,9 +17,9 @@ from ..category_comparison import refuse_different_categories
 from ..command import command_parser, run_command
 from ..modeling import SeparatePanopticNetworks
 from ..modeling.separate_networks import join_state_dicts
-from .checkpoint import PanopticCheckpointer
+from .checkpoints.checkpoint import PanopticCheckpointer
+from .checkpoints.model_categories import RECORD, CategorySource, categories_of_record, category_record
 from .data_descriptions import add_register_argument
-from .model_categories import RECORD, CategorySource, categories_of_record, category_record
 from .setup import load_prediction_config
 
 __all__ = ["join_networks"]

@@ -18,14 +18,12 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from ..pixel_bound import set_pixel_bound
 from ..structures import IGNORE_LABEL
 from ..utf8 import as_text, utf8_configs
-from .checkpoint import recorded_source
+from .checkpoints.checkpoint import recorded_source
+from .checkpoints.model_categories import CategorySource, agree_on_categories
+from .checkpoints.model_files import checkpoint_path, find_model, last_checkpoint
 from .checks import HOW_TO_REGISTER, check_input_format, head_sizes, refuse_misfits
 from .data_descriptions import registrations_of
 from .device import available_device
-from .lazy_keys import refuse_unknown_keys
-from .model_categories import CategorySource, agree_on_categories
-from .model_files import checkpoint_path, find_model, last_checkpoint
-from .options import check_options
 from .output_folder import hold_output_folder
 from .runs import (
     adopted,
@@ -40,8 +38,10 @@ from .runs import (
     shared_unused_folder,
     warn_of_learnt_images,
 )
+from .settings.lazy_keys import refuse_unknown_keys
+from .settings.options import check_options
+from .settings.yacs_view import yacs_view
 from .setup import register_used_datasets
-from .yacs_view import yacs_view
 
 __all__ = ["dataset_names", "load_lazy_config", "setup_lazy"]
 

@@ -16,24 +16,24 @@ from torch import nn
 
 from ..data.panoptic_catalog import is_panoptic
 from ..data.train_loader import TrainLoader
-from .augmented_evaluation import as_augmented, augmented_model
-from .checkpoint import PanopticCheckpointer
+from .checkpoints.checkpoint import PanopticCheckpointer
+from .checkpoints.model_categories import agree_on_categories, model_source, set_model_source
+from .checkpoints.resume import Resumable
+from .checkpoints.weight_average import WeightAverage
 from .data_checks import check_data
 from .device import distribute
-from .evaluation_pages import write_to_board
-from .evaluation_progress import evaluate_dataset, forget_progress
-from .interruption import with_stop
+from .evaluating.augmented_evaluation import as_augmented, augmented_model
+from .evaluating.evaluation_pages import write_to_board
+from .evaluating.evaluation_progress import evaluate_dataset, forget_progress
 from .lazy_config import dataset_names
-from .model_categories import agree_on_categories, model_source, set_model_source
-from .nonfinite import NonFiniteSteps
-from .periodic_evaluation import Best, PeriodicEvaluation, tolerant
-from .progress import ProgressWriter
-from .reproducible import ReproducibleIterations
-from .resume import Resumable
-from .silent_settings import warn_of_segments, warn_of_settings
-from .train_step import TrainStep, choose_train_step
-from .weight_average import WeightAverage
-from .yacs_view import yacs_view
+from .settings.silent_settings import warn_of_segments, warn_of_settings
+from .settings.yacs_view import yacs_view
+from .training.interruption import with_stop
+from .training.nonfinite import NonFiniteSteps
+from .training.periodic_evaluation import Best, PeriodicEvaluation, tolerant
+from .training.progress import ProgressWriter
+from .training.reproducible import ReproducibleIterations
+from .training.train_step import TrainStep, choose_train_step
 
 __all__ = ["build_lazy_model", "build_lazy_optimizer", "evaluate_lazily", "train_lazily"]
 
@@ -63,7 +63,7 @@ def evaluate_lazily(
     Args:
         cfg: as :func:`~panoptic_fpn_ext.engine.lazy_config.load_lazy_config` gives it.
         model: to evaluate.
-        progress_folder: as of :func:`~panoptic_fpn_ext.engine.evaluation_progress.evaluate_dataset`.
+        progress_folder: as of :func:`~panoptic_fpn_ext.engine.evaluating.evaluation_progress.evaluate_dataset`.
         with_views: whether ``train.test_aug`` counts.
 
     Raises:

@@ -16,14 +16,14 @@ from omegaconf import DictConfig
 
 from ..coco_json import image_key, read_panoptic
 from ..data import dataset_categories, register_coco_panoptic
-from .interruption import StopOnSignal
 from .lazy_config import dataset_names
 from .lazy_training import train_lazily
-from .learnt_classes import AllLearnt, StopWhenLearnt, is_learnt, verdict
-from .model_outputs import model_outputs
 from .runs import write_whole
+from .settings.model_outputs import model_outputs
+from .settings.yacs_view import yacs_view
 from .trainer import Trainer
-from .yacs_view import yacs_view
+from .training.interruption import StopOnSignal
+from .training.learnt_classes import AllLearnt, StopWhenLearnt, is_learnt, verdict
 
 __all__ = ["NOT_LEARNT", "add_overfit_argument", "overfit", "overfit_lazily", "prepare_overfit"]
 

@@ -14,15 +14,15 @@ from ..data.image_predictor import FailedImagesError, ImagePredictor
 from ..data.images import to_input_format, to_planes
 from ..data.nonempty import NonemptyResizeShortestEdge
 from ..data.panoptic_catalog import COCO_PANOPTIC, class_metadata
-from .augmented_evaluation import augmented_model
-from .checkpoint import PanopticCheckpointer
+from .checkpoints.checkpoint import PanopticCheckpointer
+from .checkpoints.model_categories import CategorySource
+from .checkpoints.model_files import checkpoint_path
 from .checks import check_input_format, prediction_dataset
 from .device import use_available_device
-from .model_categories import CategorySource
-from .model_files import checkpoint_path
-from .options import check_options
+from .evaluating.augmented_evaluation import augmented_model
+from .settings.options import check_options
+from .settings.silent_settings import warn_of_settings
 from .setup import complete_prediction_config, read_config, register_categories
-from .silent_settings import warn_of_settings
 
 __all__ = ["FailedImagesError", "PanopticPredictor"]
 
@@ -45,8 +45,8 @@ class PanopticPredictor(ImagePredictor):
 
         Args:
             model: a config, which is not changed, or a name that
-                :func:`~panoptic_fpn_ext.engine.model_files.find_model` knows: a config of the zoo, a checkpoint with
-                its ``config.yaml`` beside it, the folder of both, or a config file.
+                :func:`~panoptic_fpn_ext.engine.checkpoints.model_files.find_model` knows: a config of the zoo, a
+                checkpoint with its ``config.yaml`` beside it, the folder of both, or a config file.
             weights: instead of the config's ``MODEL.WEIGHTS`` or what comes with the name.
             batch_size: see the attribute.
 

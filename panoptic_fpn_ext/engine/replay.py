@@ -16,14 +16,14 @@ from detectron2.utils.events import EventStorage
 
 from ..command import command_parser, run_command
 from ..data.train_loader import TrainLoader
+from .checkpoints.weight_files import read_weight_file
 from .data_descriptions import add_data_argument, add_register_argument, registrations_of
 from .lazy_config import load_lazy_config
 from .lazy_training import build_lazy_model, build_lazy_optimizer
-from .reproducible import IterationSeeds
 from .setup import load_config
-from .train_step import TrainStep, choose_train_step
 from .trainer import Trainer
-from .weight_files import read_weight_file
+from .training.reproducible import IterationSeeds
+from .training.train_step import TrainStep, choose_train_step
 
 __all__ = ["replay"]
 
@@ -33,7 +33,7 @@ def replay(step: TrainStep, saved: dict[str, Any]) -> list[tuple[dict[str, float
 
     Args:
         step: of a model and a loader as in the training, in one process; the model gets the saved weights.
-        saved: content of an ``iteration_*.pth`` of :mod:`~panoptic_fpn_ext.engine.nonfinite`.
+        saved: content of an ``iteration_*.pth`` of :mod:`~panoptic_fpn_ext.engine.training.nonfinite`.
 
     Raises:
         ValueError: the loader is none whose order can be found again.

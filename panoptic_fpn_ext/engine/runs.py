@@ -20,9 +20,9 @@ from ..console import open_log, start_console
 from ..data import dataset_categories
 from ..data.panoptic_catalog import is_panoptic
 from ..whole_files import file_hash, whole_file
-from .checkpoint_files import has_checkpoints, how_to_take_last, newest_sound
+from .checkpoints.checkpoint_files import has_checkpoints, how_to_take_last, newest_sound
+from .checkpoints.weight_files import how_to_make
 from .output_folder import is_at_work, make_folder
-from .weight_files import how_to_make
 
 __all__ = [
     "PROGRESS",

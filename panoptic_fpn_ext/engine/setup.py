@@ -18,14 +18,12 @@ from ..data.street.categories import categories as street_categories
 from ..data.synthetic_street import SPLITS, register_synthetic_street
 from ..pixel_bound import set_pixel_bound
 from ..utf8 import as_text
-from .checkpoint import recorded_source
+from .checkpoints.checkpoint import recorded_source
+from .checkpoints.model_categories import CategorySource, agree_on_categories
+from .checkpoints.model_files import checkpoint_path, find_model, last_checkpoint
 from .checks import check_config, check_head_sizes, check_input_format, fill_in_num_classes, prediction_source
-from .config_keys import merge_file, merge_pairs
 from .data_descriptions import add_data_argument, add_register_argument, registrations_of
 from .device import use_available_device, use_float32_precision
-from .model_categories import CategorySource, agree_on_categories
-from .model_files import checkpoint_path, find_model, last_checkpoint
-from .options import check_options
 from .output_folder import hold_output_folder
 from .runs import (
     adopted,
@@ -41,8 +39,10 @@ from .runs import (
     warn_of_learnt_images,
     write_whole,
 )
-from .schedule import scale_schedule
-from .timm_record import record_timm_weights
+from .settings.config_keys import merge_file, merge_pairs
+from .settings.options import check_options
+from .settings.schedule import scale_schedule
+from .settings.timm_record import record_timm_weights
 
 __all__ = [
     "add_verbose_argument",
@@ -200,7 +200,7 @@ def load_config(
     """Config of a file and ``KEY VALUE`` pairs, with datasets registered, categories and head sizes checked, frozen.
 
     Args:
-        config_file: see :func:`~panoptic_fpn_ext.engine.model_files.find_model`.
+        config_file: see :func:`~panoptic_fpn_ext.engine.checkpoints.model_files.find_model`.
         opts: pairs that override the file's.
         registrations: ``(name, image_root, panoptic_root, panoptic_json)`` each.
         eval_only: a trained model is to be evaluated: its weights may come with the config's name, and its categories
@@ -264,7 +264,8 @@ def complete_prediction_config(cfg: CfgNode) -> CategorySource | None:
 
 
 def read_config(config_file: str, opts: list[str], *, trained: bool = False) -> CfgNode:
-    """Config of a name that :func:`~panoptic_fpn_ext.engine.model_files.find_model` knows, as it is, not frozen.
+    """Config, as it is and not frozen, of a name that
+    :func:`~panoptic_fpn_ext.engine.checkpoints.model_files.find_model` knows.
 
     With ``trained``, ``MODEL.WEIGHTS`` is what comes with the name unless ``opts`` set it. Errors as
     :func:`load_config`.

@@ -25,30 +25,30 @@ from ..console import start_console
 from ..data import PanopticDatasetMapper
 from ..data.panoptic_catalog import is_panoptic
 from ..data.train_loader import TrainLoader
-from .augmented_evaluation import as_augmented, augmented_model, own_size_mapper
-from .checkpoint import PanopticCheckpointer
+from .checkpoints.checkpoint import PanopticCheckpointer
+from .checkpoints.exported import open_exported_model
+from .checkpoints.model_categories import agree_on_categories, model_source, set_model_source
+from .checkpoints.model_files import is_exported, last_checkpoint
+from .checkpoints.resume import fitting_state, follow_schedule
+from .checkpoints.weight_average import WeightAverage
 from .checks import check_config
 from .data_checks import check_data
 from .device import distribute
-from .evaluation_pages import write_to_board
-from .evaluation_progress import evaluate_dataset, forget_progress
-from .evaluators import build_evaluator
-from .exported import open_exported_model
-from .interruption import with_stop
-from .model_categories import agree_on_categories, model_source, set_model_source
-from .model_files import is_exported, last_checkpoint
-from .nonfinite import NonFiniteSteps
-from .options import check_options
-from .periodic_evaluation import Best, PeriodicEvaluation, tolerant
-from .progress import ProgressWriter
-from .reproducible import ReproducibleIterations
-from .resume import fitting_state, follow_schedule
+from .evaluating.augmented_evaluation import as_augmented, augmented_model, own_size_mapper
+from .evaluating.evaluation_pages import write_to_board
+from .evaluating.evaluation_progress import evaluate_dataset, forget_progress
+from .evaluating.evaluators import build_evaluator
 from .runs import PROGRESS
-from .schedule import build_fixed_gamma_scheduler, scale_schedule
-from .silent_settings import warn_of_segments, warn_of_settings
-from .train_loader import build_train_loader
-from .train_step import build_train_step
-from .weight_average import WeightAverage
+from .settings.options import check_options
+from .settings.schedule import build_fixed_gamma_scheduler, scale_schedule
+from .settings.silent_settings import warn_of_segments, warn_of_settings
+from .training.interruption import with_stop
+from .training.nonfinite import NonFiniteSteps
+from .training.periodic_evaluation import Best, PeriodicEvaluation, tolerant
+from .training.progress import ProgressWriter
+from .training.reproducible import ReproducibleIterations
+from .training.train_loader import build_train_loader
+from .training.train_step import build_train_step
 
 __all__ = ["Trainer"]
 
@@ -133,7 +133,9 @@ class Trainer(DefaultTrainer):
         return tolerant(evaluate_average, self)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As the parent's; see :func:`~panoptic_fpn_ext.engine.resume.fitting_state` for an optimizer that changed."""
+        """As the parent's; for an optimizer that changed see
+        :func:`~panoptic_fpn_ext.engine.checkpoints.resume.fitting_state`.
+        """
         super().load_state_dict(fitting_state(state_dict, self))
         follow_schedule(self.optimizer, self.scheduler)
 
@@ -164,7 +166,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
-        """See :func:`~panoptic_fpn_ext.engine.train_loader.build_train_loader`."""
+        """See :func:`~panoptic_fpn_ext.engine.training.train_loader.build_train_loader`."""
         return build_train_loader(cfg)
 
     @classmethod
@@ -216,12 +218,12 @@ class Trainer(DefaultTrainer):
         """As the base class, once the categories of ``DATASETS.TEST`` were compared with the model's.
 
         ``progress_folder`` is where the state of the evaluation goes, see
-        :func:`~panoptic_fpn_ext.engine.evaluation_progress.evaluate_dataset`.
+        :func:`~panoptic_fpn_ext.engine.evaluating.evaluation_progress.evaluate_dataset`.
 
         Raises:
             UnreadableFileError: images could not be read.
             ValueError: the categories are others, see
-                :func:`~panoptic_fpn_ext.engine.model_categories.agree_on_categories`.
+                :func:`~panoptic_fpn_ext.engine.checkpoints.model_categories.agree_on_categories`.
         """
         cls._compare_categories(cfg, model)
         evaluators = evaluators or [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
@@ -276,5 +278,5 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluator:
-        """See :func:`~panoptic_fpn_ext.engine.evaluators.build_evaluator`."""
+        """See :func:`~panoptic_fpn_ext.engine.evaluating.evaluators.build_evaluator`."""
         return build_evaluator(cfg, dataset_name, output_folder)

@@ -30,7 +30,7 @@ from ..data.images import read_image
 from ..engine import PanopticPredictor, Trainer
 from ..engine.data_descriptions import add_register_argument
 from ..engine.images import find_images
-from ..engine.model_outputs import model_outputs
+from ..engine.settings.model_outputs import model_outputs
 from ..engine.setup import load_config, load_prediction_config
 from . import predict
 from .description import Description, dataset_ids, describe

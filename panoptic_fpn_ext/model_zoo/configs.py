@@ -6,7 +6,7 @@ from detectron2.modeling import build_model
 from omegaconf import DictConfig
 
 from ..config import add_panoptic_fpn_ext_config
-from ..engine.checkpoint import PanopticCheckpointer
+from ..engine.checkpoints.checkpoint import PanopticCheckpointer
 from ..engine.device import available_device, use_available_device
 from ..engine.lazy_training import build_lazy_model
 from ..utf8 import utf8_configs

@@ -15,8 +15,8 @@ from detectron2.modeling import build_model
 
 from ..categories import THINGS_AS_OTHER, PanopticCategories
 from ..command import command_parser, run_command
-from ..engine.model_categories import RECORD, category_record, dataset_source
-from ..engine.weight_files import read_weight_file
+from ..engine.checkpoints.model_categories import RECORD, category_record, dataset_source
+from ..engine.checkpoints.weight_files import read_weight_file
 from ..whole_files import whole_file
 from .configs import get_config
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from ..engine.checkpoint import PanopticCheckpointer
+from ..engine.checkpoints.checkpoint import PanopticCheckpointer
 
 __all__ = ["metrics_of_results", "read_results"]
 
@@ -78,7 +78,7 @@ def metrics_of_results(results: Mapping[str, Mapping[str, Any]], outputs: frozen
 
     Args:
         results: by task.
-        outputs: what the model predicts, see :func:`~panoptic_fpn_ext.engine.model_outputs.model_outputs`.
+        outputs: what the model predicts, see :func:`~panoptic_fpn_ext.engine.settings.model_outputs.model_outputs`.
 
     Raises:
         ValueError: a metric of one of the outputs is missing or not a number.

@@ -19,11 +19,11 @@ from torch import nn
 
 from .. import __version__
 from ..command import command_parser
-from ..engine.checkpoint import PanopticCheckpointer
+from ..engine.checkpoints.checkpoint import PanopticCheckpointer
+from ..engine.checkpoints.model_categories import RECORD
 from ..engine.data_descriptions import add_register_argument
 from ..engine.device import use_available_device
-from ..engine.model_categories import RECORD
-from ..engine.model_outputs import model_outputs
+from ..engine.settings.model_outputs import model_outputs
 from ..engine.setup import load_config
 from ..engine.trainer import Trainer
 from ..zoo_files import CHECKPOINTS, Entry, config_key, get_config_file, published, write_table

@@ -20,7 +20,7 @@ from panoptic_fpn_ext import optimize_for_inference
 from panoptic_fpn_ext.data import PanopticDatasetMapper, dataset_categories, register_coco_panoptic
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
 from panoptic_fpn_ext.engine import PanopticCheckpointer
-from panoptic_fpn_ext.engine.evaluators import build_dataset_evaluator
+from panoptic_fpn_ext.engine.evaluating.evaluators import build_dataset_evaluator
 from panoptic_fpn_ext.export import PanopticGraph, describe, write_onnx
 from panoptic_fpn_ext.export.description import dataset_ids
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config, model_zoo
-from panoptic_fpn_ext.engine.options import check_options
+from panoptic_fpn_ext.engine.settings.options import check_options
 
 THINGS, SEMANTIC_CLASSES, WIDTH = 4, 8, 32
 

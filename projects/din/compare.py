@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.engine import Trainer
-from panoptic_fpn_ext.engine.checkpoint import PanopticCheckpointer
+from panoptic_fpn_ext.engine.checkpoints.checkpoint import PanopticCheckpointer
 from panoptic_fpn_ext.engine.data_descriptions import add_register_argument
 from panoptic_fpn_ext.engine.device import synchronize
 from panoptic_fpn_ext.engine.setup import load_config

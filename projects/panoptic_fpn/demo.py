@@ -19,11 +19,11 @@ from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.console import start_console
 from panoptic_fpn_ext.data.image_predictor import ImagePredictor, StreamedImage
 from panoptic_fpn_ext.engine import PanopticPredictor, PanopticResultWriter
+from panoptic_fpn_ext.engine.checkpoints.exported import open_exported
+from panoptic_fpn_ext.engine.checkpoints.model_files import is_exported
 from panoptic_fpn_ext.engine.data_descriptions import add_register_argument
-from panoptic_fpn_ext.engine.exported import open_exported
 from panoptic_fpn_ext.engine.images import find_images
-from panoptic_fpn_ext.engine.model_files import is_exported
-from panoptic_fpn_ext.engine.model_outputs import model_outputs
+from panoptic_fpn_ext.engine.settings.model_outputs import model_outputs
 from panoptic_fpn_ext.engine.setup import add_verbose_argument, load_prediction_config
 from panoptic_fpn_ext.report import write_report
 from panoptic_fpn_ext.unique_names import UniqueNames

@@ -8,10 +8,10 @@ from typing import Any
 
 from panoptic_fpn_ext.command import run_command
 from panoptic_fpn_ext.engine import PanopticCheckpointer, argument_parser
-from panoptic_fpn_ext.engine.launch import launch_from_arguments
 from panoptic_fpn_ext.engine.lazy_config import setup_lazy
 from panoptic_fpn_ext.engine.lazy_training import build_lazy_model, evaluate_lazily, train_lazily
 from panoptic_fpn_ext.engine.overfit import NOT_LEARNT, add_overfit_argument, overfit_lazily, prepare_overfit
+from panoptic_fpn_ext.engine.processes.launch import launch_from_arguments
 from panoptic_fpn_ext.engine.runs import PROGRESS, say_written
 
 EXAMPLES = """example:

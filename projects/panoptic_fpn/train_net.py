@@ -7,8 +7,8 @@ from typing import Any
 
 from panoptic_fpn_ext.command import run_command
 from panoptic_fpn_ext.engine import Trainer, argument_parser, setup
-from panoptic_fpn_ext.engine.launch import launch_from_arguments
 from panoptic_fpn_ext.engine.overfit import NOT_LEARNT, add_overfit_argument, overfit, prepare_overfit
+from panoptic_fpn_ext.engine.processes.launch import launch_from_arguments
 from panoptic_fpn_ext.engine.runs import say_written
 
 EXAMPLES = """examples:

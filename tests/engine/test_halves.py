@@ -11,9 +11,9 @@ from detectron2.modeling import build_model
 from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.data import dataset_categories
 from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer
-from panoptic_fpn_ext.engine.evaluators import build_evaluator
+from panoptic_fpn_ext.engine.checkpoints.model_categories import CategorySource, model_source, set_model_source
+from panoptic_fpn_ext.engine.evaluating.evaluators import build_evaluator
 from panoptic_fpn_ext.engine.join_networks import join_networks, main
-from panoptic_fpn_ext.engine.model_categories import CategorySource, model_source, set_model_source
 from panoptic_fpn_ext.modeling import SeparatePanopticNetworks
 
 

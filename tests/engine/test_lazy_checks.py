@@ -16,19 +16,19 @@ from detectron2.modeling import RetinaNet
 from omegaconf import DictConfig, OmegaConf
 
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
-from panoptic_fpn_ext.engine import silent_settings
 from panoptic_fpn_ext.engine.checks import check_input_format
 from panoptic_fpn_ext.engine.lazy_config import load_lazy_config
-from panoptic_fpn_ext.engine.lazy_keys import refuse_unknown_keys
 from panoptic_fpn_ext.engine.lazy_training import train_lazily
-from panoptic_fpn_ext.engine.options import check_options
-from panoptic_fpn_ext.engine.silent_settings import warn_of_segments, warn_of_settings
-from panoptic_fpn_ext.engine.yacs_view import yacs_view
+from panoptic_fpn_ext.engine.settings import silent_settings
+from panoptic_fpn_ext.engine.settings.lazy_keys import refuse_unknown_keys
+from panoptic_fpn_ext.engine.settings.options import check_options
+from panoptic_fpn_ext.engine.settings.silent_settings import warn_of_segments, warn_of_settings
+from panoptic_fpn_ext.engine.settings.yacs_view import yacs_view
 from panoptic_fpn_ext.modeling import PanopticFPNExt
 
 LAZY = config_files.names("*-PanopticSegmentation/*.py")
 STREET = str(CONFIGS / "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow.py")
-MODULE = "panoptic_fpn_ext.engine.silent_settings"
+MODULE = "panoptic_fpn_ext.engine.settings.silent_settings"
 YACS_KEY = re.compile(r"\b(MODEL|INPUT|SOLVER|TEST|DATALOADER)\.[A-Z]")
 
 

@@ -13,9 +13,9 @@ from bad_input_data import REPOSITORY, TinyDataset, global_state_restored, proje
 from PIL import Image
 
 from panoptic_fpn_ext.engine import argument_parser
-from panoptic_fpn_ext.engine.learnt_classes import StopWhenLearnt, verdict
 from panoptic_fpn_ext.engine.overfit import prepare_overfit
 from panoptic_fpn_ext.engine.setup import read_config
+from panoptic_fpn_ext.engine.training.learnt_classes import StopWhenLearnt, verdict
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png, write_panoptic_png
 
 # Learnt in a few dozen iterations.

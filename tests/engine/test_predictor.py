@@ -15,7 +15,7 @@ from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.data import PanopticDatasetMapper, read_image
 from panoptic_fpn_ext.data.street.categories import categories
 from panoptic_fpn_ext.engine import FailedImagesError, PanopticCheckpointer, PanopticPredictor
-from panoptic_fpn_ext.engine.model_categories import CategorySource, set_model_source
+from panoptic_fpn_ext.engine.checkpoints.model_categories import CategorySource, set_model_source
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from PIL import Image
 
 from panoptic_fpn_ext.cityscapes_labels import read_instance_ids
 from panoptic_fpn_ext.data.cityscapes_panoptic import register_cityscapes_panoptic
-from panoptic_fpn_ext.engine.launch import end_process_groups
+from panoptic_fpn_ext.engine.processes.launch import end_process_groups
 from panoptic_fpn_ext.evaluation import PanopticQualityEvaluator
 from panoptic_fpn_ext.evaluation.cityscapes import CityscapesInstanceEvaluator, image_overlaps
 from panoptic_fpn_ext.evaluation.sem_seg_evaluator import PanopticSemSegEvaluator, summarize_confusion

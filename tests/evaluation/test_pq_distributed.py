@@ -16,7 +16,7 @@ from detectron2.utils import comm
 from oracles_pq import CATEGORIES, panopticapi_results, random_image, write_coco
 
 from panoptic_fpn_ext.categories import PanopticCategories
-from panoptic_fpn_ext.engine.launch import end_process_groups
+from panoptic_fpn_ext.engine.processes.launch import end_process_groups
 from panoptic_fpn_ext.evaluation import PanopticQualityEvaluator
 from panoptic_fpn_ext.evaluation.panoptic_quality import MATCH_DTYPE, ImageCounts
 from panoptic_fpn_ext.evaluation.records import ImageRecords, fold_records

@@ -7,7 +7,7 @@ from PIL import Image
 
 from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.data.targets import sem_seg_target
-from panoptic_fpn_ext.engine.evaluators import load_sem_seg
+from panoptic_fpn_ext.engine.evaluating.evaluators import load_sem_seg
 from panoptic_fpn_ext.evaluation.sem_seg_evaluator import PanopticSemSegEvaluator, summarize_confusion
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png
 

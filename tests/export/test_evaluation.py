@@ -8,7 +8,7 @@ import pytest
 from bad_input_data import CONFIG, OPTS, TinyDataset, global_state_restored, project_script, train_net
 
 from panoptic_fpn_ext.engine import PanopticPredictor
-from panoptic_fpn_ext.engine.model_files import EXPORTED_SUFFIXES
+from panoptic_fpn_ext.engine.checkpoints.model_files import EXPORTED_SUFFIXES
 from panoptic_fpn_ext.export.__main__ import main as export
 from panoptic_fpn_ext.export.runtimes import FORMATS
 

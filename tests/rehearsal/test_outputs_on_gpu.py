@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from pretend_gpu import PretendGpu, on_host
 
 from panoptic_fpn_ext.categories import PanopticCategories
-from panoptic_fpn_ext.engine.result_writer import PanopticResultWriter
+from panoptic_fpn_ext.engine.evaluating.result_writer import PanopticResultWriter
 from panoptic_fpn_ext.evaluation import PanopticQualityEvaluator
 from panoptic_fpn_ext.evaluation.cityscapes import CityscapesInstanceEvaluator
 from panoptic_fpn_ext.evaluation.sem_seg_evaluator import PanopticSemSegEvaluator

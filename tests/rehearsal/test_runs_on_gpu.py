@@ -12,7 +12,7 @@ from pretend_gpu import PretendGpu, on_host
 from rehearsed_models import trained
 
 from panoptic_fpn_ext.engine import Trainer
-from panoptic_fpn_ext.engine.train_step import TrainStep
+from panoptic_fpn_ext.engine.training.train_step import TrainStep
 
 
 @pytest.mark.slow

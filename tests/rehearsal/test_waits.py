@@ -10,7 +10,7 @@ from pretend_gpu import GpuTensor, PretendGpu, Waits
 from rehearsed_models import build_optimizer, build_tiny, crowded, draw_images
 from small_models import tiny_batch
 
-from panoptic_fpn_ext.engine.train_step import choose_train_step
+from panoptic_fpn_ext.engine.training.train_step import choose_train_step
 
 
 def inference_waits(architecture: str) -> Waits:

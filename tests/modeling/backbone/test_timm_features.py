@@ -9,8 +9,8 @@ from detectron2.layers import ShapeSpec
 from small_models import built, tiny_batch, tiny_cfg, training_step
 from torch import nn
 
-from panoptic_fpn_ext.engine.options import check_options
-from panoptic_fpn_ext.engine.timm_record import record_timm_weights
+from panoptic_fpn_ext.engine.settings.options import check_options
+from panoptic_fpn_ext.engine.settings.timm_record import record_timm_weights
 from panoptic_fpn_ext.modeling.backbone import TimmBackbone, build_timm_fpn_backbone
 from panoptic_fpn_ext.modeling.backbone.timm_features import timm_weights
 

@@ -1,0 +1,1 @@
+"""Weights on disk: whole files, of models that are known, with the categories that they predict."""

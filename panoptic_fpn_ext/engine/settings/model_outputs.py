@@ -1,0 +1,20 @@
+"""What the model of a config predicts."""
+
+from detectron2.config import CfgNode
+
+from ...modeling.panoptic_fpn import OUTPUTS
+
+__all__ = ["WITHOUT_ROI_HEADS", "WITHOUT_SEM_SEG_HEAD", "model_outputs"]
+
+# The halves of a panoptic network, by detectron2's names.
+WITHOUT_ROI_HEADS = ("SemanticSegmentor",)
+WITHOUT_SEM_SEG_HEAD = ("GeneralizedRCNN",)
+
+
+def model_outputs(cfg: CfgNode) -> frozenset[str]:
+    """Those of ``panoptic_seg``, ``instances`` and ``sem_seg`` that the model gives of an image."""
+    if cfg.MODEL.META_ARCHITECTURE in WITHOUT_ROI_HEADS:
+        return frozenset(["sem_seg"])
+    if cfg.MODEL.META_ARCHITECTURE in WITHOUT_SEM_SEG_HEAD:
+        return frozenset(["instances"])
+    return frozenset(cfg.MODEL.PANOPTIC_FPN.get("OUTPUTS", OUTPUTS))

@@ -1,0 +1,133 @@
+"""Evaluations within a training: none is lost to an interruption, and the best weights so far are kept."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from detectron2.engine import TrainerBase, hooks
+from detectron2.utils import comm
+
+from ...structures import UnreadableFileError
+from ..checkpoints.checkpoint import PanopticCheckpointer
+from ..settings.config_keys import did_you_mean
+
+__all__ = ["BEST", "Best", "PeriodicEvaluation", "tolerant"]
+
+logger = logging.getLogger(__name__)
+
+BEST = "model_best"
+"""Name of the checkpoint with the best weights, as of detectron2's `BestCheckpointer`."""
+
+
+class Best(NamedTuple):
+    """Which weights are the best.
+
+    Attributes:
+        metric: name of a figure as ``metrics.json`` has it, ``panoptic_seg/PQ``; "" keeps none.
+        mode: whether the largest or the smallest is the best, ``"max"`` or ``"min"``.
+    """
+
+    metric: str = ""
+    mode: str = "max"
+
+    def is_better(self, value: float, former: float | None) -> bool:
+        """Whether a figure is better than the best one so far; one that is not finite never is."""
+        if not math.isfinite(value):
+            return False
+        return former is None or (value > former if self.mode == "max" else value < former)
+
+
+def tolerant(evaluate: Callable[[], Any], trainer: TrainerBase) -> Callable[[], Any]:
+    """An evaluation that ends a training with its error only where it is the last one; else it gives {}."""
+
+    def evaluate_or_go_on() -> Any:
+        try:
+            return evaluate()
+        except UnreadableFileError as error:
+            if trainer.iter + 1 >= trainer.max_iter:
+                raise
+            logger.error(f"{error} The training goes on.")
+            return {}
+
+    return evaluate_or_go_on
+
+
+class PeriodicEvaluation(hooks.EvalHook):
+    """detectron2's `EvalHook`; an evaluation during which a training was killed is done when the training goes on.
+
+    With ``best.metric``, the weights whose figure is the best so far are in ``model_best.pth``, as of
+    `BestCheckpointer`; that figure is part of every checkpoint, and ``last_checkpoint`` keeps naming the last one.
+    """
+
+    def __init__(
+        self, period: int, evaluate: Callable[[], Any], checkpointer: PanopticCheckpointer, best: Best | None = None
+    ) -> None:
+        """
+        Args:
+            period: iterations from one evaluation to the next, 0 for one at the end alone.
+            evaluate: gives a nested dict of figures.
+            checkpointer: of the trainer.
+            best: which weights are to be kept.
+        """
+        super().__init__(period, evaluate)
+        self._checkpointer = checkpointer
+        self._best = best or Best()
+        self._evaluated: int | None = None  # iterations before the last evaluation
+        self._value: float | None = None
+        self._best_at: int | None = None
+
+    def before_train(self) -> None:
+        """Make up for the evaluation that should have followed the checkpoint."""
+        start = self.trainer.start_iter
+        is_due = self._period > 0 and start % self._period == 0 and 0 < start < self.trainer.max_iter
+        if is_due and self._evaluated is not None and self._evaluated < start:
+            logger.info(f"The evaluation after iteration {start} was interrupted: it is done now.")
+            self.trainer.iter = self.trainer.storage.iter = start - 1  # as in the step that it belongs to
+            self._do_eval()
+            self.trainer.iter = self.trainer.storage.iter = start
+
+    def state_dict(self) -> dict[str, Any]:
+        """Part of the trainer's checkpoint."""
+        of = {"metric": self._best.metric, "mode": self._best.mode}
+        return {"evaluated": self._evaluated or 0, "best": self._value, "best_at": self._best_at, "best_of": of}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self._evaluated = state_dict["evaluated"]
+        now, then = self._best._asdict(), state_dict.get("best_of", self._best._asdict())
+        if now == then or state_dict["best"] is None:
+            self._value, self._best_at = state_dict["best"], state_dict["best_at"]
+        else:
+            logger.warning(f"{BEST}.pth was the best by {then}. Now it is to be the best by {now}, and begins anew.")
+
+    def _do_eval(self) -> None:
+        super()._do_eval()
+        # After the last iteration, detectron2 counts one more.
+        self._evaluated = min(self.trainer.iter + 1, self.trainer.max_iter)
+        if self._best.metric and comm.is_main_process():
+            self._keep_best(self._evaluated)
+
+    def _keep_best(self, iterations: int) -> None:
+        storage, metric = self.trainer.storage, self._best.metric
+        found = {k: value for k, (value, at) in storage.latest().items() if at == storage.iter and "/" in k}
+        if metric not in found:
+            if found:
+                logger.error(
+                    f"The evaluation has no {metric} (SOLVER.BEST_CHECKPOINTER.METRIC), so {BEST}.pth is not written."
+                    f"{did_you_mean(metric, found)} There are {', '.join(found)}."
+                )
+            return
+        value = float(found[metric])
+        if not self._best.is_better(value, self._value):
+            logger.info(f"{metric} is {value:.3f}, the best is {_text(self._value)} after {self._best_at} iterations.")
+            return
+        logger.info(f"{metric} is {value:.3f}, the best so far (before: {_text(self._value)}).")
+        self._value, self._best_at = value, iterations
+        now, self.trainer.iter = self.trainer.iter, iterations - 1  # a training can go on from this checkpoint too
+        self._checkpointer.save(BEST, is_last=False, iteration=iterations - 1)
+        self.trainer.iter = now
+
+
+def _text(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
