@@ -28,6 +28,7 @@ PURE = {
     "modeling/combiner/bilateral_grid.py",
     "modeling/combiner/dense_crf.py",
     "modeling/combiner/din.py",
+    "modeling/combiner/din_unary.py",
     "modeling/combiner/heuristic.py",
     "modeling/combiner/segments.py",
     "modeling/graph_capture.py",

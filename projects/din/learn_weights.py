@@ -24,7 +24,7 @@ from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.engine import Trainer
 from panoptic_fpn_ext.engine.data_descriptions import add_register_argument
 from panoptic_fpn_ext.modeling import DINCombiner
-from panoptic_fpn_ext.modeling.combiner.din import DINWeights, LabelScores
+from panoptic_fpn_ext.modeling.combiner.din_unary import DINWeights, LabelScores
 from panoptic_fpn_ext.modeling.postprocessing import PlacedInstances, place_instances
 from panoptic_fpn_ext.modeling.sem_seg_head import logits_stride
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png

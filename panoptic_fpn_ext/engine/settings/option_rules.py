@@ -11,7 +11,7 @@ from detectron2.modeling.roi_heads import ROI_BOX_HEAD_REGISTRY
 from fvcore.common.registry import Registry
 
 from ...modeling import PanopticFPNExt
-from ...modeling.combiner.din import DEFAULT_WEIGHTS, checked_weights
+from ...modeling.combiner.din_unary import DEFAULT_WEIGHTS, checked_weights
 from ...structures import IGNORE_LABEL, LARGE_IGNORE_LABEL
 from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
 
