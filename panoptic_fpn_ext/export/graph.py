@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ..modeling import PanopticFPNExt
 from ..modeling.branches import BOTH, Features
-from ..modeling.panoptic_fpn import OUTPUTS
+from ..modeling.outputs import OUTPUTS
 from ..modeling.sem_seg_head import raw_logits
 from .combine import Thresholds, claim_pixels, free_labels, stuff_segments
 from .detector import Detections, clip, detect, predict_masks, propose

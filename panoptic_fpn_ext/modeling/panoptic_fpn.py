@@ -30,26 +30,14 @@ from .combiner.build import PanopticCombiner
 from .compilation import left_to_python
 from .global_average import Counts, average_over_processes, count_rois
 from .graph_capture import is_capturing_graph, whole_number
-from .postprocessing import (
-    OutputMemory,
-    label_pixels,
-    place_instances,
-    postprocess_instances,
-    upsample_sem_seg_logits,
-)
+from .outputs import OUTPUTS, POSSIBLE_OUTPUTS, SEMANTIC_OUTPUTS, image_outputs, lowest_useful_score
+from .postprocessing import OutputMemory
 from .precision import in_weights_precision
 from .sem_seg_head import PanopticFPNSemSegHead, logits_stride, raw_logits
 from .training_inputs import gt_instances, sem_seg_targets
 
-__all__ = ["OUTPUTS", "POSSIBLE_OUTPUTS", "PanopticFPNExt"]
+__all__ = ["PanopticFPNExt"]
 
-OUTPUTS = ("panoptic_seg", "instances", "sem_seg")
-"""What a model returns of an image by default."""
-
-POSSIBLE_OUTPUTS = (*OUTPUTS, "sem_seg_labels")
-"""What it can return: labels are the argmax of ``sem_seg``, without logits of that size."""
-
-_SEMANTIC_OUTPUTS = frozenset(["sem_seg", "sem_seg_labels"])
 _INSTANCE_LOSSES = ("loss_cls", "loss_box_reg", "loss_mask")
 
 
@@ -199,12 +187,12 @@ class PanopticFPNExt(GeneralizedRCNN):
         if not do_postprocess:
             instance_features, _ = self._features(images, Branches(instances=True, semantics=False))
             return self._detect(images, instance_features, batched_inputs, detected_instances)
-        branches = Branches(instances=bool(self.outputs - _SEMANTIC_OUTPUTS), semantics=self.outputs != {"instances"})
+        branches = Branches(instances=bool(self.outputs - SEMANTIC_OUTPUTS), semantics=self.outputs != {"instances"})
         instance_features, semantic_features = self._features(images, branches)
         instances: Sequence[Any] = [None] * len(batched_inputs)
         logits: Any = instances
         if branches.instances:
-            least_score = self._lowest_useful_score()
+            least_score = lowest_useful_score(self.outputs, self.combiner)
             instances = self._detect(images, instance_features, batched_inputs, detected_instances, least_score)
         if branches.semantics:
             logits = raw_logits(self.sem_seg_head, semantic_features)
@@ -287,40 +275,23 @@ class PanopticFPNExt(GeneralizedRCNN):
         instances, _ = self.roi_heads(images, features, proposals, None)
         return instances
 
-    def _lowest_useful_score(self) -> float:
-        """Score below which the mask of a detection changes no output."""
-        if "instances" in self.outputs:
-            return -math.inf
-        return float(getattr(self.combiner, "instance_score_threshold", -math.inf))
-
     def _postprocess_one(
         self, instances: Any, sem_seg_logits: Any, image_size: tuple[int, int], inputs: dict[str, Any]
     ) -> dict[str, Any]:
         """The outputs of one image at output size; what none of them needs may be None."""
         height, width = inputs.get("height", image_size[0]), inputs.get("width", image_size[1])
         output_size = whole_number(height), whole_number(width)
-        result: dict[str, Any] = {}
-        memory = self._output_memory
-        if instances is not None and not is_capturing_graph():
-            instances = place_instances(instances, output_size)  # once for both outputs that look at them
-        if "sem_seg" in self.outputs:
-            stride = logits_stride(self.sem_seg_head)
-            result["sem_seg"] = upsample_sem_seg_logits(sem_seg_logits, stride, image_size, output_size, memory)
-        if "sem_seg_labels" in self.outputs:
-            stride = logits_stride(self.sem_seg_head)
-            result["sem_seg_labels"] = label_pixels(sem_seg_logits, stride, image_size, output_size)
-        if "instances" in self.outputs:
-            result["instances"] = postprocess_instances(instances, output_size, memory=memory)
-        if "panoptic_seg" in self.outputs:
-            known: dict[str, torch.Tensor] = {}
-            if getattr(self.combiner, "needs_image", False):
-                # Of DIN, colours matter; the values that were read, since the network's own are normalised.
-                known["image"] = inputs["image"]
-            if "sem_seg_labels" in result and getattr(self.combiner, "takes_labels", False):
-                known["sem_seg_labels"] = result["sem_seg_labels"]
-            prediction = self.combiner(instances, sem_seg_logits, image_size, output_size, **known)
-            result["panoptic_seg"] = (prediction.panoptic_seg, prediction.segments_info)
-        return result
+        return image_outputs(
+            instances,
+            sem_seg_logits,
+            image_size,
+            output_size,
+            outputs=self.outputs,
+            combiner=self.combiner,
+            sem_seg_stride=logits_stride(self.sem_seg_head),
+            image=inputs.get("image"),
+            memory=self._output_memory,
+        )
 
 
 def _image_sizes(images: ImageList) -> list[tuple[int, int]]:

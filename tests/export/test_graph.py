@@ -25,7 +25,7 @@ from panoptic_fpn_ext.export.detector import least_float32
 from panoptic_fpn_ext.export.program_files import write_program
 from panoptic_fpn_ext.export.resize import network_input_size, resize_image
 from panoptic_fpn_ext.export.runtimes import open_session
-from panoptic_fpn_ext.modeling.panoptic_fpn import OUTPUTS
+from panoptic_fpn_ext.modeling.outputs import OUTPUTS
 from panoptic_fpn_ext.modeling.postprocessing import composed_taps
 
 RESIZE = (64, 96)

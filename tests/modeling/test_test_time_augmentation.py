@@ -19,7 +19,7 @@ from small_models import tiny_cfg
 
 from panoptic_fpn_ext.engine import PanopticPredictor
 from panoptic_fpn_ext.modeling import PanopticFPNWithTTA
-from panoptic_fpn_ext.modeling.panoptic_fpn import POSSIBLE_OUTPUTS
+from panoptic_fpn_ext.modeling.outputs import POSSIBLE_OUTPUTS
 from panoptic_fpn_ext.modeling.postprocessing import sem_seg_logits_of_rows, upsample_sem_seg_logits
 from panoptic_fpn_ext.modeling.test_time_augmentation import Views
 

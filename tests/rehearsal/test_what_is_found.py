@@ -24,7 +24,7 @@ FAULTS = [
     ("combiner.heuristic.label_areas", "inference"),
     ("postprocessing.resize.composed_taps", "inference"),
     ("postprocessing.instances.paste_masks", "inference"),
-    ("panoptic_fpn.upsample_sem_seg_logits", "inference"),
+    ("outputs.upsample_sem_seg_logits", "inference"),
     ("panoptic_fpn.raw_logits", "inference"),
     ("losses._taps", "training"),
     ("panoptic_fpn.sem_seg_targets", "training"),

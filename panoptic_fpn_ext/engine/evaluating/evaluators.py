@@ -30,7 +30,7 @@ from ...evaluation.cityscapes import CityscapesInstanceEvaluator
 from ...evaluation.instance_ground_truth import instance_dataset
 from ...evaluation.model_ids import unlisted_categories
 from ...evaluation.sem_seg_evaluator import PanopticSemSegEvaluator
-from ...modeling.panoptic_fpn import OUTPUTS
+from ...modeling.outputs import OUTPUTS
 from ...unique_names import distinct_names
 from ..settings.model_outputs import model_outputs
 from .evaluation_pages import ReportingEvaluator

@@ -2,7 +2,7 @@
 
 from detectron2.config import CfgNode
 
-from ...modeling.panoptic_fpn import OUTPUTS
+from ...modeling.outputs import OUTPUTS
 
 __all__ = ["WITHOUT_ROI_HEADS", "WITHOUT_SEM_SEG_HEAD", "model_outputs"]
 
