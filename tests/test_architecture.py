@@ -119,6 +119,11 @@ def test_the_folders_of_the_engine_know_only_those_below():
             assert parts <= {folder, *allowed}, path.name
 
 
+def test_files_are_of_a_size_that_one_reads():
+    files = [*_files(), *(PACKAGE.parent / "projects").rglob("*.py")]
+    assert not [path for path in files if len(path.read_text(encoding="utf-8").splitlines()) > 300]
+
+
 def _below(module: str, package: str) -> str:
     """Name of what a module is or stands in, directly below a package."""
     return module.removeprefix(f"{package}.").split(".")[0] if module.startswith(f"{package}.") else ""

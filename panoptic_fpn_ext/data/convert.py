@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import json
 import os
 import re
 import shlex
@@ -25,6 +24,7 @@ from ..command import run_command
 from ..pixel_bound import set_pixel_bound
 from .formats import FORMATS, Conversion, LabelOptions, Source, choose_labels, convert
 from .formats.conversion import said, write_json
+from .formats.conversion_record import make_record, read_record, remove_record
 from .formats.conversion_report import details, summary
 from .formats.files import CONVERSION_RECORD, MALFORMED, read_yaml
 from .formats.splits import groups_of
@@ -170,8 +170,8 @@ def _convert(
     show: Callable[[str], None],
     show_details: Callable[[str], None],
 ) -> dict[str, str]:
-    record = _record(description, source)
-    done = _record_of(output)
+    record = make_record(description, source)
+    done = read_record(output)
     if done is not None and {**done, "parts": None} == {**record, "parts": None}:
         show(f"{output} is up to date.")
         return {part: os.path.join(output, name) for part, name in done["parts"].items()}
@@ -181,7 +181,7 @@ def _convert(
     if description.group:
         show(_grouping(source, description.group))
     conversion = Conversion(labels, description.split, description.group, description.copy, description.processes)
-    _forget(output)
+    remove_record(output)
     reports = convert(source, conversion, output)
     for part, report in reports.items():
         show(summary(part, report, labels))
@@ -255,40 +255,6 @@ def _grouping(source: Source, group: str) -> str:
     if len(groups) == len(source.images):
         return f"--group {group!r} finds something else in each image's name, such as {largest!r}: nothing is grouped."
     return f"{len(source.images)} images in {len(groups)} groups, {len(groups[largest])} of them in {largest!r}."
-
-
-def _record(description: Description, source: Source) -> dict[str, Any]:
-    """What the result depends on: the description, the annotation files and the images, by size and time."""
-    of_images = (path for image in source.images for path in (image.path, *image.files))
-    files = sorted({*source.files, *of_images})
-    stamps = [[path, *_stamp(path)] for path in files]
-    ignored = {"output", "processes", "max_image_pixels"}
-    options = {key: value for key, value in vars(description).items() if key not in ignored}
-    return {"description": json.loads(json.dumps(options)), "files": stamps, "parts": None}
-
-
-def _stamp(path: str) -> list[int]:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return [-1, -1]
-    return [status.st_size, status.st_mtime_ns]
-
-
-def _record_of(output: str) -> dict[str, Any] | None:
-    path = os.path.join(output, CONVERSION_RECORD)
-    if not os.path.isfile(path):
-        return None
-    with open(path, encoding="utf-8") as f:
-        record: dict[str, Any] = json.load(f)
-    return record if all(os.path.isfile(os.path.join(output, name)) for name in record["parts"].values()) else None
-
-
-def _forget(output: str) -> None:
-    """From here on the output is not up to date, until it is whole again."""
-    path = os.path.join(output, CONVERSION_RECORD)
-    if os.path.exists(path):
-        os.remove(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -18,9 +18,10 @@ from ..panoptic_map import check_panoptic_map, segment_index_map
 from ..panoptic_png import read_panoptic_rgb, rgb2id
 from ..structures import IGNORE_LABEL, PanopticTargets
 from .color_distortion import ColorDistortion
-from .images import read_image, read_labels, to_planes
+from .images import read_image, read_labels
 from .nonempty import nonempty
 from .panoptic_catalog import dataset_categories
+from .planes import to_planes
 from .targets import panoptic_targets, semantic_labels, targets_of_indices
 from .vectorized_resize import vectorized
 

@@ -9,12 +9,10 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import cache
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from detectron2.data import detection_utils as utils
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import log_first_n
@@ -23,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from ..pixel_bound import pixel_bound
 from ..structures import UnreadableFileError
 
-__all__ = ["image_channels", "image_size", "in_row_order", "read_image", "read_labels", "to_input_format", "to_planes"]
+__all__ = ["image_channels", "image_size", "read_image", "read_labels", "to_input_format"]
 
 _CHANNELS: Final = {"BGR": 3, "RGB": 3, "L": 1, "YUV-BT.601": 3, "HSV": 3}
 _ORIENTATION: Final = 0x0112  # EXIF tag
@@ -262,40 +260,3 @@ def _to_array(rgb: Image.Image, image_format: str) -> npt.NDArray[Any]:
         return np.frombuffer(rgb.tobytes("raw", image_format), np.uint8).reshape(rgb.height, rgb.width, 3)
     array = np.asarray(utils.convert_PIL_to_numpy(rgb, image_format))
     return array.astype(np.float32) if array.dtype == np.float64 else array
-
-
-def to_planes(image: npt.NDArray[Any]) -> torch.Tensor:
-    """(h, w, c) -> (c, h, w), a copy."""
-    planes = image.transpose(2, 0, 1)
-    if abs(planes.strides[2]) == planes.itemsize:  # what the vectorised resize makes, flipped or not
-        return torch.from_numpy(np.array(in_row_order(planes)))
-    image = in_row_order(image)
-    cv2 = _cv2()
-    if cv2 is not None and image.shape[2] == 3:
-        planes = np.empty((3, *image.shape[:2]), image.dtype)
-        cv2.split(image, list(planes))
-        return torch.from_numpy(planes)
-    planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
-    for c, plane in enumerate(planes):  # NumPy's own order of copying walks along the channels of each pixel
-        plane[...] = image[..., c]
-    return torch.from_numpy(planes)
-
-
-def in_row_order(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The array, C-contiguous. What was flipped from left to right is a view that NumPy is slow to copy."""
-    flipped = tuple(axis for axis, stride in enumerate(array.strides) if stride < 0)
-    unflipped = np.flip(array, flipped)
-    if flipped and unflipped.flags.c_contiguous:
-        # PyTorch copies; it warns of read-only memory because it cannot know that.
-        source = unflipped if unflipped.flags.writeable else unflipped.copy()
-        return torch.from_numpy(source).flip(flipped).numpy()
-    return np.ascontiguousarray(array)
-
-
-@cache
-def _cv2() -> Any:
-    try:
-        import cv2
-    except ImportError:
-        return None
-    return cv2

@@ -12,7 +12,7 @@ from ..categories import PanopticCategories
 from ..index_masks import IndexMasks
 from ..panoptic_map import MAX_UINT8_INDEX, segment_index_map
 from ..structures import PanopticTargets
-from .images import in_row_order
+from .planes import in_row_order
 
 __all__ = ["panoptic_targets", "sem_seg_target", "semantic_labels", "targets_of_indices"]
 

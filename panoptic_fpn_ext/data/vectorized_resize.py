@@ -14,8 +14,8 @@ from detectron2.data import transforms as T
 from PIL import Image
 from torch.nn import functional as F
 
-from .images import in_row_order
 from .nonempty import NonemptyResizeShortestEdge
+from .planes import in_row_order
 
 __all__ = ["VectorizedResizeShortestEdge", "VectorizedResizeTransform", "vectorized"]
 

@@ -11,9 +11,10 @@ from detectron2.modeling import build_model
 from detectron2.structures import ImageList
 
 from ..data.image_predictor import FailedImagesError, ImagePredictor
-from ..data.images import to_input_format, to_planes
+from ..data.images import to_input_format
 from ..data.nonempty import NonemptyResizeShortestEdge
 from ..data.panoptic_catalog import COCO_PANOPTIC, class_metadata
+from ..data.planes import to_planes
 from .checkpoints.checkpoint import PanopticCheckpointer
 from .checkpoints.model_categories import CategorySource
 from .checkpoints.model_files import checkpoint_path

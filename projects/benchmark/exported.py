@@ -33,8 +33,9 @@ from torch.nn import functional as F
 from panoptic_fpn_ext import optimize_for_inference
 from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.command import command_parser
-from panoptic_fpn_ext.data.images import read_image, to_planes
+from panoptic_fpn_ext.data.images import read_image
 from panoptic_fpn_ext.data.nonempty import NonemptyResizeShortestEdge
+from panoptic_fpn_ext.data.planes import to_planes
 from panoptic_fpn_ext.export import ExportedPredictor, PanopticGraph, describe, predict, write_onnx, write_openvino
 from panoptic_fpn_ext.export.description import dataset_ids
 from panoptic_fpn_ext.export.int8 import write_int8

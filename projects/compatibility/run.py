@@ -13,7 +13,8 @@ from pathlib import Path
 import detectron2
 import torch
 from check import Outcome, is_available, street, try_row
-from hosts import HOSTS, Host, Place, prepare, register_drawn
+from hosts import HOSTS, Host
+from place import Place, prepare, register_drawn
 from rows import ROWS, Row
 from tabulate import tabulate
 from tqdm import tqdm

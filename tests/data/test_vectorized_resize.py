@@ -8,7 +8,7 @@ from PIL import Image
 from small_models import tiny_cfg
 
 from panoptic_fpn_ext.data import PanopticDatasetMapper
-from panoptic_fpn_ext.data.images import to_planes
+from panoptic_fpn_ext.data.planes import to_planes
 from panoptic_fpn_ext.data.vectorized_resize import (
     VectorizedResizeShortestEdge,
     VectorizedResizeTransform,

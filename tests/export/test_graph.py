@@ -16,8 +16,8 @@ from small_models import tiny_cfg
 from panoptic_fpn_ext import optimize_for_inference
 from panoptic_fpn_ext.categories import ALL_CLASSES, THINGS_AS_OTHER, PanopticCategories
 from panoptic_fpn_ext.data.image_predictor import FailedImagesError
-from panoptic_fpn_ext.data.images import to_planes
 from panoptic_fpn_ext.data.nonempty import NonemptyResizeShortestEdge
+from panoptic_fpn_ext.data.planes import to_planes
 from panoptic_fpn_ext.export import ExportedPredictor, PanopticGraph, describe, predict, write_onnx, write_openvino
 from panoptic_fpn_ext.export.combine import _composed_taps
 from panoptic_fpn_ext.export.description import dataset_ids

@@ -10,7 +10,8 @@ from bad_input_data import REPOSITORY, global_state_restored
 
 sys.path.append(str(REPOSITORY / "projects" / "compatibility"))
 from check import Data, is_available, street, try_row
-from hosts import HOSTS, Place, prepare, register_drawn
+from hosts import HOSTS
+from place import Place, prepare, register_drawn
 from rows import ROWS, Row
 
 FAST = {"rotated boxes", "class-agnostic masks"}

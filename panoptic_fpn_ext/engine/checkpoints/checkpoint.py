@@ -30,7 +30,7 @@ from .model_categories import (
 from .model_files import checkpoint_path, is_exported
 from .predictor_reuse import Reuse, without_foreign_predictors
 from .weight_average import WeightAverage
-from .weight_files import RefusedWeightsError, how_to_make, read_weight_file
+from .weight_files import RefusedWeightsError, how_to_make, read_foreign_weights, read_weight_file
 
 __all__ = ["PanopticCheckpointer", "recorded_source"]
 
@@ -209,14 +209,7 @@ class PanopticCheckpointer(DetectionCheckpointer):
         """A file in one of the formats that detectron2 knows, in the form of ours."""
         if not filename.endswith((".pkl", ".pyth")):
             return super()._load_file(filename)  # which calls _torch_load()
-        content = read_weight_file(filename)
-        if filename.endswith(".pyth"):
-            weights = {k: v for k, v in content["model_state"].items() if not k.endswith("num_batches_tracked")}
-            return {"model": weights, "__author__": "pycls", "matching_heuristics": True}
-        if "model" in content and "__author__" in content:
-            return content
-        weights = {k: v for k, v in content.get("blobs", content).items() if not k.endswith("_momentum")}
-        return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+        return read_foreign_weights(filename)
 
     def _torch_load(self, f: str) -> Any:
         return read_weight_file(f)

@@ -18,7 +18,7 @@ import torch
 
 from ...whole_files import file_hash
 
-__all__ = ["TRUSTED", "RefusedWeightsError", "check_hash", "how_to_make", "read_weight_file"]
+__all__ = ["TRUSTED", "RefusedWeightsError", "check_hash", "how_to_make", "read_foreign_weights", "read_weight_file"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,22 @@ def read_weight_file(path: str) -> Any:
         found = re.search(r"(?:GLOBAL|global|class) ([\w.]+)", str(error))
         what = found[1] if found else "objects"
         raise RefusedWeightsError(f"it holds {what}, which could run as a program. {_HOW_TO_TRUST}") from error
+
+
+def read_foreign_weights(path: str) -> dict[str, Any]:
+    """Weights of pycls (``.pyth``), Caffe2 or detectron2's zoo (``.pkl``), in the form that detectron2 loads.
+
+    Raises:
+        RefusedWeightsError, Exception: as :func:`read_weight_file`.
+    """
+    content: dict[str, Any] = read_weight_file(path)
+    if path.endswith(".pyth"):
+        weights = {k: v for k, v in content["model_state"].items() if not k.endswith("num_batches_tracked")}
+        return {"model": weights, "__author__": "pycls", "matching_heuristics": True}
+    if "model" in content and "__author__" in content:
+        return content
+    weights = {k: v for k, v in content.get("blobs", content).items() if not k.endswith("_momentum")}
+    return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
 
 
 def check_hash(path: str) -> None:

@@ -4,7 +4,7 @@ from detectron2.config import CfgNode
 
 from ...modeling.outputs import OUTPUTS
 
-__all__ = ["WITHOUT_ROI_HEADS", "WITHOUT_SEM_SEG_HEAD", "model_outputs"]
+__all__ = ["WITHOUT_ROI_HEADS", "WITHOUT_SEM_SEG_HEAD", "model_outputs", "predicts"]
 
 # The halves of a panoptic network, by detectron2's names.
 WITHOUT_ROI_HEADS = ("SemanticSegmentor",)
@@ -18,3 +18,9 @@ def model_outputs(cfg: CfgNode) -> frozenset[str]:
     if cfg.MODEL.META_ARCHITECTURE in WITHOUT_SEM_SEG_HEAD:
         return frozenset(["instances"])
     return frozenset(cfg.MODEL.PANOPTIC_FPN.get("OUTPUTS", OUTPUTS))
+
+
+def predicts(cfg: CfgNode) -> tuple[bool, bool]:
+    """Whether the model has RoI heads, and whether it has a semantic head."""
+    architecture = cfg.MODEL.META_ARCHITECTURE
+    return architecture not in WITHOUT_ROI_HEADS, architecture not in WITHOUT_SEM_SEG_HEAD

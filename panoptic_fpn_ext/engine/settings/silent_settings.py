@@ -1,7 +1,7 @@
 """Settings that empty the result without an error: one warning each, with the key and a value that would fit.
 
-A check is a small function in one of the tables below. It looks at the config alone, at the categories of a dataset, or
-at the segments of one, and yields what to say.
+A check is a small function in a table. It looks at the config alone (`silent_keys.py`), at the categories of a dataset,
+or at the segments of one, and yields what to say.
 """
 
 import logging
@@ -17,7 +17,8 @@ from ...data import dataset_categories
 from ...data.panoptic_catalog import is_panoptic
 from ...data.segment_statistics import SegmentStatistics, segment_statistics
 from .box_fit import anchor_warnings, crop_warnings, scale_warnings
-from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
+from .model_outputs import predicts
+from .silent_keys import OF_PREDICTION, OF_TRAINING
 from .yacs_view import renamed
 
 __all__ = ["category_names", "warn_of_segments", "warn_of_settings"]
@@ -40,7 +41,7 @@ def warn_of_settings(cfg: CfgNode, dataset_names: Sequence[str], training: bool 
         names: of keys, where ``cfg`` is the view of a LazyConfig, see
             :mod:`~panoptic_fpn_ext.engine.settings.yacs_view`.
     """
-    checks = (*_OF_PREDICTION, *(_OF_TRAINING if training else ()))
+    checks = (*OF_PREDICTION, *(OF_TRAINING if training else ()))
     for check in checks:
         _say(check(cfg, _has_things(dataset_names)), cfg, check, names)
     for name in filter(is_panoptic, dataset_names):
@@ -83,124 +84,11 @@ def _has_things(dataset_names: Sequence[str]) -> bool:
     return not panoptic or any(dataset_categories(name).num_things for name in panoptic)
 
 
-def _predicts(cfg: CfgNode) -> tuple[bool, bool]:
-    """Whether the model has RoI heads, and whether it has a semantic head."""
-    architecture = cfg.MODEL.META_ARCHITECTURE
-    return architecture not in WITHOUT_ROI_HEADS, architecture not in WITHOUT_SEM_SEG_HEAD
-
-
-# -- the config alone -------------------------------------------------------------------------------------------------
-
-
-def _score_thresholds(cfg: CfgNode, has_things: bool) -> Warnings:
-    instances, semantics = _predicts(cfg)
-    if not (instances and has_things):
-        return
-    found, kept = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST, cfg.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH
-    if found >= 1:
-        yield (
-            f"MODEL.ROI_HEADS.SCORE_THRESH_TEST is {found:g}, and scores are below 1: no instance is ever detected. "
-            "Set it to 0.05."
-        )
-    if semantics and kept >= 1:
-        yield (
-            f"{_COMBINE}.INSTANCES_CONFIDENCE_THRESH is {kept:g}, and scores are below 1: no instance ever enters the "
-            "panoptic map. Set it to 0.5."
-        )
-    if semantics and kept < found < 1:
-        yield (
-            f"MODEL.ROI_HEADS.SCORE_THRESH_TEST is {found:g}, above {_COMBINE}.INSTANCES_CONFIDENCE_THRESH {kept:g}: "
-            f"detections between the two are lost before the panoptic map. Set the former to at most {kept:g}."
-        )
-
-
-def _overlaps(cfg: CfgNode, has_things: bool) -> Warnings:
-    instances, semantics = _predicts(cfg)
-    overlap = cfg.MODEL.PANOPTIC_FPN.COMBINE.OVERLAP_THRESH
-    if instances and semantics and not 0 <= overlap < 1:
-        effect = "no instance ever enters the panoptic map" if overlap < 0 else "covered instances are never dropped"
-        yield f"{_COMBINE}.OVERLAP_THRESH is {overlap:g}, a fraction: {effect}. Set it to 0.5."
-    if not instances:
-        return
-    nms = {"MODEL.ROI_HEADS.NMS_THRESH_TEST": cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST}
-    nms["MODEL.RPN.NMS_THRESH"] = cfg.MODEL.RPN.NMS_THRESH
-    for (key, value), fits in zip(nms.items(), (0.5, 0.7), strict=True):
-        if not 0 < value <= 1:
-            effect = "boxes that only touch suppress each other" if value <= 0 else "no box suppresses another"
-            yield f"{key} is {value:g}, an IoU: {effect}. Set it to {fits}."
-
-
-def _augmented_sizes(cfg: CfgNode, has_things: bool) -> Warnings:
-    sizes, plain = list(cfg.TEST.AUG.MIN_SIZES), cfg.INPUT.MIN_SIZE_TEST
-    if cfg.TEST.AUG.ENABLED and plain and sizes and not min(sizes) <= plain <= max(sizes):
-        fits = ", ".join(str(round(plain * factor)) for factor in (0.8, 1, 1.2))
-        yield (
-            f"TEST.AUG.MIN_SIZES are from {min(sizes)} to {max(sizes)} px, and INPUT.MIN_SIZE_TEST is {plain}: no view "
-            f"has the size that the model predicts best at. Set it to ({fits})."
-        )
-    longest, plain = cfg.TEST.AUG.MAX_SIZE, cfg.INPUT.MAX_SIZE_TEST
-    if cfg.TEST.AUG.ENABLED and 0 < longest < plain:
-        yield (
-            f"TEST.AUG.MAX_SIZE is {longest} and INPUT.MAX_SIZE_TEST {plain}: of long images no view is as large "
-            f"as the image without them. Set it to {round(plain * 1.2)}."
-        )
-
-
-def _schedule(cfg: CfgNode, has_things: bool) -> Warnings:
-    warmup, iterations = cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.MAX_ITER
-    if warmup >= iterations > 100:  # shorter runs only try whether all works
-        yield (
-            f"SOLVER.WARMUP_ITERS is {warmup} of SOLVER.MAX_ITER {iterations} iterations: the learning rate never "
-            f"reaches SOLVER.BASE_LR. Set it to {max(1, iterations // 20)}."
-        )
-
-
-def _losses(cfg: CfgNode, has_things: bool) -> Warnings:
-    instances, semantics = _predicts(cfg)
-    model = cfg.MODEL
-    if semantics and model.SEM_SEG_HEAD.LOSS_WEIGHT == 0:
-        yield "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT is 0: stuff is not learnt. Set it to 1.0."
-    if not (instances and has_things):
-        return
-    if semantics and model.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT == 0:
-        yield "MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT is 0: classes and masks of things are not learnt. Set it to 1.0."
-    sampled: list[tuple[str, str, float]] = [("RPN", "LOSS_WEIGHT", 1.0), ("RPN", "BATCH_SIZE_PER_IMAGE", 256)]
-    sampled += [("RPN", "POSITIVE_FRACTION", 0.5), ("ROI_HEADS", "BATCH_SIZE_PER_IMAGE", 512)]
-    sampled += [("ROI_HEADS", "POSITIVE_FRACTION", 0.25)]
-    for part, key, fits in sampled:
-        if model[part][key] <= 0:
-            yield f"MODEL.{part}.{key} is {model[part][key]:g}: things are not learnt. Set it to {fits}."
-
-
-def _random_weights(cfg: CfgNode, has_things: bool) -> Warnings:
-    frozen = cfg.MODEL.BACKBONE.FREEZE_AT
-    if frozen > 0 and not cfg.MODEL.WEIGHTS:
-        yield (
-            f"MODEL.BACKBONE.FREEZE_AT is {frozen} and MODEL.WEIGHTS is empty: these stages keep random weights unless "
-            "the run is resumed. Set MODEL.BACKBONE.FREEZE_AT to 0, or MODEL.WEIGHTS to a pre-trained backbone."
-        )
-    backbone = cfg.MODEL.BACKBONE.NAME
-    for part, name in (("EFFICIENTNET_LITE", "efficientnet"), ("RESNETS", "resnet")):
-        if name in backbone and cfg.MODEL[part].NORM == "FrozenBN" and not cfg.MODEL.WEIGHTS:
-            yield (
-                f"MODEL.{part}.NORM is FrozenBN and MODEL.WEIGHTS is empty: constant statistics of no training "
-                "normalise nothing unless the run is resumed. Set it to BN."
-            )
-
-
-_OF_PREDICTION: Final[tuple[Callable[[CfgNode, bool], Warnings], ...]] = (
-    _score_thresholds,
-    _overlaps,
-    _augmented_sizes,
-)
-_OF_TRAINING: Final[tuple[Callable[[CfgNode, bool], Warnings], ...]] = (_schedule, _losses, _random_weights)
-
-
 # -- categories -------------------------------------------------------------------------------------------------------
 
 
 def _kinds(cfg: CfgNode, name: str, categories: PanopticCategories) -> Warnings:
-    instances, semantics = _predicts(cfg)
+    instances, semantics = predicts(cfg)
     if instances and not categories.num_things:
         yield (
             f"Dataset {name} has no thing: all {categories.num_stuff} categories have isthing 0 in its JSON, as "
@@ -220,7 +108,7 @@ def _kinds(cfg: CfgNode, name: str, categories: PanopticCategories) -> Warnings:
 
 def _stuff_area(cfg: CfgNode, name: str, statistics: SegmentStatistics) -> Warnings:
     limit, areas = cfg.MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT, statistics.stuff_areas
-    if not all(_predicts(cfg)) or not len(areas):
+    if not all(predicts(cfg)) or not len(areas):
         return
     lost = areas < limit
     names = category_names(name, {(int(i), False) for i in _always_lost(statistics.stuff_ids, lost)})
@@ -241,7 +129,7 @@ def _always_lost(ids: Any, lost: Any, at_least: int = 10) -> Any:
 
 def _instances_of_an_image(cfg: CfgNode, name: str, statistics: SegmentStatistics) -> Warnings:
     counts = statistics.things_per_image
-    if not _predicts(cfg)[0] or not counts.sum():
+    if not predicts(cfg)[0] or not counts.sum():
         return
     limits = {"TEST.DETECTIONS_PER_IMAGE": cfg.TEST.DETECTIONS_PER_IMAGE}
     limits["MODEL.RPN.POST_NMS_TOPK_TEST"] = cfg.MODEL.RPN.POST_NMS_TOPK_TEST
@@ -279,7 +167,7 @@ def _absent_categories(cfg: CfgNode, name: str, statistics: SegmentStatistics) -
 
 def _learnt(cfg: CfgNode, categories: PanopticCategories) -> set[tuple[int, bool]]:
     """``(category_id, isthing)`` of the categories that the model's heads predict."""
-    instances, semantics = _predicts(cfg)
+    instances, semantics = predicts(cfg)
     pairs = {(categories.category_id(i), categories.isthing(i)) for i in categories.dataset_ids}
     return {one for one in pairs if (instances if one[1] else semantics)}
 
@@ -302,7 +190,7 @@ _OF_SEGMENTS: Final[tuple[Check, ...]] = (_stuff_area, _instances_of_an_image)
 
 
 def _boxes(cfg: CfgNode, name: str, statistics: SegmentStatistics) -> Warnings:
-    if _predicts(cfg)[0] and len(statistics.box_sizes):
+    if predicts(cfg)[0] and len(statistics.box_sizes):
         yield from anchor_warnings(cfg, name, statistics)
         yield from crop_warnings(cfg, name, statistics)
     yield from scale_warnings(cfg, name, statistics)
