@@ -49,7 +49,8 @@ def image_outputs(
     image: torch.Tensor | None,
     memory: OutputMemory,
 ) -> dict[str, Any]:
-    """
+    """What a model returns of one image, at output size.
+
     Args:
         instances: raw detections, `Instances`; None where no output needs them.
         sem_seg_logits: float (C, h', w') at ``sem_seg_stride``, padding included; None where no output needs them.
