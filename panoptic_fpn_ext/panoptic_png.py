@@ -13,6 +13,7 @@ import numpy.typing as npt
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
+from .opencv import cv2_or_none
 from .pixel_bound import pixel_bound
 from .structures import UnreadableFileError
 
@@ -53,7 +54,7 @@ def rgb2id(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
 def _pixels2words(pixels: _Pixels) -> npt.NDArray[np.int32]:
     """As :func:`rgb2id`, of pixels that may have a fourth byte without meaning, and so may the result."""
     height, width, channels = pixels.shape
-    cv2 = _cv2()
+    cv2 = cv2_or_none()
     if channels == 3 and cv2 is not None and pixels.size:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)
     elif channels == 3:
@@ -161,19 +162,10 @@ def png_decoders() -> dict[str, Callable[[str], _Pixels]]:
         with contextlib.suppress(ImportError, AttributeError):
             read = importlib.import_module(module).read_image_png_u8
             decoders.setdefault("kornia_rs", partial(_decode_with_rust, read))
-    if _cv2() is not None:
+    if cv2_or_none() is not None:
         decoders["opencv"] = _decode_with_opencv
     decoders["pillow"] = _decode_with_pillow
     return decoders
-
-
-@cache
-def _cv2() -> Any:
-    try:
-        import cv2
-    except ImportError:
-        return None
-    return cv2
 
 
 def _decode_with_rust(read: Callable[[str, str], Any], path: str) -> _Pixels:
@@ -181,7 +173,7 @@ def _decode_with_rust(read: Callable[[str, str], Any], path: str) -> _Pixels:
 
 
 def _decode_with_opencv(path: str) -> _Pixels:
-    cv2 = _cv2()
+    cv2 = cv2_or_none()
     in_rgb_order = hasattr(cv2, "IMREAD_COLOR_RGB")  # since OpenCV 4.10
     flag = cv2.IMREAD_COLOR_RGB if in_rgb_order else cv2.IMREAD_COLOR
     image = cv2.imread(path, flag | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -204,7 +196,7 @@ def write_panoptic_png(path: str, ids: npt.NDArray[np.integer]) -> None:
         OSError: the file cannot be written; what was there under this name stays.
     """
     rgb, data = id2rgb(ids), BytesIO()
-    cv2 = _cv2()
+    cv2 = cv2_or_none()
     if cv2 is None:
         Image.fromarray(rgb).save(data, format="PNG")
     else:

@@ -16,6 +16,7 @@ FOUNDATIONS = {
     "panoptic_png",
     "panoptic_map",
     "index_masks",
+    "opencv",
     "cityscapes_labels",
     "coco_fields",
     "coco_json",

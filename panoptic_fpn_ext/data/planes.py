@@ -1,11 +1,12 @@
 """Images of pixels as channels, and arrays whose rows were flipped, copied the fast way."""
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from ..opencv import cv2_or_none
 
 __all__ = ["in_row_order", "to_planes"]
 
@@ -16,7 +17,7 @@ def to_planes(image: npt.NDArray[Any]) -> torch.Tensor:
     if abs(planes.strides[2]) == planes.itemsize:  # what the vectorised resize makes, flipped or not
         return torch.from_numpy(np.array(in_row_order(planes)))
     image = in_row_order(image)
-    cv2 = _cv2()
+    cv2 = cv2_or_none()
     if cv2 is not None and image.shape[2] == 3:
         planes = np.empty((3, *image.shape[:2]), image.dtype)
         cv2.split(image, list(planes))
@@ -36,12 +37,3 @@ def in_row_order(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         source = unflipped if unflipped.flags.writeable else unflipped.copy()
         return torch.from_numpy(source).flip(flipped).numpy()
     return np.ascontiguousarray(array)
-
-
-@cache
-def _cv2() -> Any:
-    try:
-        import cv2
-    except ImportError:
-        return None
-    return cv2

@@ -194,7 +194,7 @@ def test_ids_and_colours_without_opencv(monkeypatch: pytest.MonkeyPatch, tmp_pat
     rgb = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     ids = panoptic_png.rgb2id(rgb)
     assert np.array_equal(ids, rgb.astype(np.int64) @ [1, 256, 65536])
-    monkeypatch.setattr(panoptic_png, "_cv2", lambda: None)
+    monkeypatch.setattr(panoptic_png, "cv2_or_none", lambda: None)
     assert np.array_equal(panoptic_png.rgb2id(rgb), ids)
     assert np.array_equal(panoptic_png.rgb2id(rgb[::2, 1::2]), ids[::2, 1::2])
     panoptic_png.write_panoptic_png(str(tmp_path / "a.png"), ids)
@@ -204,7 +204,7 @@ def test_ids_and_colours_without_opencv(monkeypatch: pytest.MonkeyPatch, tmp_pat
 @pytest.mark.parametrize("with_opencv", [True, False])
 def test_a_map_is_written_as_a_whole_or_not_at_all(with_opencv: bool, monkeypatch, tmp_path: Path):
     if not with_opencv:
-        monkeypatch.setattr(panoptic_png, "_cv2", lambda: None)
+        monkeypatch.setattr(panoptic_png, "cv2_or_none", lambda: None)
     path = tmp_path / "a.png"
     panoptic_png.write_panoptic_png(str(path), np.full((4, 5), 7))
     before = path.read_bytes()

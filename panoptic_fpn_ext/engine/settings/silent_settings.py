@@ -28,8 +28,6 @@ logger = logging.getLogger(__name__)
 Warnings = Iterator[str]
 Names = Mapping[str, str] | None
 
-_COMBINE = "MODEL.PANOPTIC_FPN.COMBINE"
-
 
 def warn_of_settings(cfg: CfgNode, dataset_names: Sequence[str], training: bool = False, names: Names = None) -> None:
     """Warn of what the config alone, or with the categories of its datasets, shows; no file is read.
@@ -117,7 +115,7 @@ def _stuff_area(cfg: CfgNode, name: str, statistics: SegmentStatistics) -> Warni
         kept = areas[np.isin(statistics.stuff_ids, _always_lost(statistics.stuff_ids, lost))] if names else areas
         fits = 2 ** int(math.log2(max(1.0, float(np.percentile(kept if len(kept) else areas, 5)))))
         yield (
-            f"{_COMBINE}.STUFF_AREA_LIMIT is {limit:g} px: {_percent(lost.mean())} of the stuff segments of {name}"
+            f"MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT is {limit:g} px: {_percent(lost.mean())} of the stuff segments of {name}"
             f"{who} are smaller and become void. Set it to {min(fits, 4096)}."
         )
 
