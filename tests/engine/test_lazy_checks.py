@@ -19,7 +19,6 @@ from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_syntheti
 from panoptic_fpn_ext.engine.checks import check_input_format
 from panoptic_fpn_ext.engine.lazy_config import load_lazy_config
 from panoptic_fpn_ext.engine.lazy_training import train_lazily
-from panoptic_fpn_ext.engine.settings import silent_settings
 from panoptic_fpn_ext.engine.settings.lazy_keys import refuse_unknown_keys
 from panoptic_fpn_ext.engine.settings.options import check_options
 from panoptic_fpn_ext.engine.settings.silent_settings import warn_of_segments, warn_of_settings
@@ -28,22 +27,7 @@ from panoptic_fpn_ext.modeling import PanopticFPNExt
 
 LAZY = config_files.names("*-PanopticSegmentation/*.py")
 STREET = str(CONFIGS / "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow.py")
-MODULE = "panoptic_fpn_ext.engine.settings.silent_settings"
 YACS_KEY = re.compile(r"\b(MODEL|INPUT|SOLVER|TEST|DATALOADER)\.[A-Z]")
-
-
-@pytest.fixture
-def warnings_of(caplog):
-    """Calls a function and gives what was warned of meanwhile."""
-
-    def call(function, *args, **kwargs) -> list[str]:
-        silent_settings._said.clear()
-        caplog.clear()
-        with caplog.at_level(logging.WARNING):
-            function(*args, **kwargs)
-        return [r.getMessage() for r in caplog.records if r.name == MODULE]
-
-    return call
 
 
 def _check(cfg: DictConfig) -> None:

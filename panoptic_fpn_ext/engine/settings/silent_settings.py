@@ -115,8 +115,8 @@ def _stuff_area(cfg: CfgNode, name: str, statistics: SegmentStatistics) -> Warni
         kept = areas[np.isin(statistics.stuff_ids, _always_lost(statistics.stuff_ids, lost))] if names else areas
         fits = 2 ** int(math.log2(max(1.0, float(np.percentile(kept if len(kept) else areas, 5)))))
         yield (
-            f"MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT is {limit:g} px: {_percent(lost.mean())} of the stuff segments of {name}"
-            f"{who} are smaller and become void. Set it to {min(fits, 4096)}."
+            f"MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT is {limit:g} px: {_percent(lost.mean())} of the stuff "
+            f"segments of {name}{who} are smaller and become void. Set it to {min(fits, 4096)}."
         )
 
 

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import logging
 import re
 from pathlib import Path
 
@@ -17,24 +16,7 @@ from panoptic_fpn_ext.data.segment_statistics import segment_statistics
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
 from panoptic_fpn_ext.engine import Trainer
 from panoptic_fpn_ext.engine.checks import fill_in_num_classes
-from panoptic_fpn_ext.engine.settings import silent_settings
 from panoptic_fpn_ext.engine.settings.silent_settings import warn_of_segments, warn_of_settings
-
-MODULE = "panoptic_fpn_ext.engine.settings.silent_settings"
-
-
-@pytest.fixture
-def warnings_of(caplog):
-    """Calls a function and gives what this module warned of meanwhile."""
-
-    def call(function, *args, **kwargs) -> list[str]:
-        silent_settings._said.clear()
-        caplog.clear()
-        with caplog.at_level(logging.WARNING):
-            function(*args, **kwargs)
-        return [r.getMessage() for r in caplog.records if r.name == MODULE]
-
-    return call
 
 
 def _warn(cfg: CfgNode, name: str, training: bool = True) -> None:
