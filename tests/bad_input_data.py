@@ -14,11 +14,11 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.logger import _cached_log_stream, setup_logger
 from PIL import Image
+from places import REPOSITORY
 
 from panoptic_fpn_ext.engine import argument_parser
 from panoptic_fpn_ext.panoptic_png import write_panoptic_png
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIG = REPOSITORY / "configs/SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow_demo.yaml"
 HEIGHT, WIDTH = 48, 64
 CATEGORIES = [

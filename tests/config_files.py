@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
+from places import REPOSITORY
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = REPOSITORY / "configs"
 COCO = "COCO-PanopticSegmentation"
 

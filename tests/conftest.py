@@ -12,18 +12,14 @@ import numpy as np
 import pytest
 import torch
 from cityscapes_tree import draw_cityscapes
-from detectron2 import model_zoo
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from places import REAL_IMAGES, REPOSITORY
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config
 from panoptic_fpn_ext.data import register_coco_panoptic
 from panoptic_fpn_ext.data.cityscapes_panoptic import register_cityscapes_panoptic
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-# Folder of the real images, see README.md; tests that need them are skipped where it is absent.
-REAL_IMAGES = Path(os.environ.get("PANOPTIC_FPN_EXT_IMAGES", REPOSITORY.parent / "shared" / "data"))
 
 
 def _real_images(name: str) -> Path:
@@ -168,15 +164,4 @@ def tiny_cfg(street_datasets: tuple[str, str], tmp_path: Path) -> CfgNode:
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.SEED = 1
     cfg.OUTPUT_DIR = str(tmp_path / "output")
-    return cfg
-
-
-def detectron2_cfg(meta_architecture: str, depth: int = 50) -> CfgNode:
-    """detectron2's own Panoptic FPN config for COCO, with thresholds at which untrained networks find something."""
-    cfg = get_cfg()
-    cfg.merge_from_file(model_zoo.get_config_file("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"))
-    cfg.MODEL.RESNETS.DEPTH = depth
-    cfg.MODEL.META_ARCHITECTURE = meta_architecture
-    cfg.MODEL.WEIGHTS = ""
-    cfg.MODEL.DEVICE = "cpu"
     return cfg

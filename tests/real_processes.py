@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bad_input_data import REPOSITORY, project_script
+from bad_input_data import project_script
 from detectron2.utils import comm
+from places import REPOSITORY
 
 from panoptic_fpn_ext.command import run_command
 from panoptic_fpn_ext.engine import argument_parser

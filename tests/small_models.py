@@ -30,6 +30,17 @@ def tiny_cfg(architecture: str = "PanopticFPNExt", depth: int = 50) -> CfgNode:
     return cfg
 
 
+def detectron2_cfg(meta_architecture: str, depth: int = 50) -> CfgNode:
+    """detectron2's own Panoptic FPN config for COCO, with thresholds at which untrained networks find something."""
+    cfg = get_cfg()
+    cfg.merge_from_file(model_zoo.get_config_file("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"))
+    cfg.MODEL.RESNETS.DEPTH = depth
+    cfg.MODEL.META_ARCHITECTURE = meta_architecture
+    cfg.MODEL.WEIGHTS = ""
+    cfg.MODEL.DEVICE = "cpu"
+    return cfg
+
+
 def tiny_batch(
     sizes: tuple[tuple[int, int], ...] = ((64, 96), (96, 64)), seed: int = 0, compact: bool = True
 ) -> list[dict]:

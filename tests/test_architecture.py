@@ -1,6 +1,7 @@
 """The dependency rule: who imports whom inside the package."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,12 @@ def test_the_folders_of_the_engine_know_only_those_below():
         for path in (engine / folder).glob("*.py"):
             parts = {name for module in _imports(path) if (name := _below(module, "panoptic_fpn_ext.engine"))}
             assert parts <= {folder, *allowed}, path.name
+
+
+def test_nothing_is_imported_from_a_conftest():
+    """Which of several is found depends on the order in which pytest collects."""
+    for path in Path(__file__).parent.rglob("*.py"):
+        assert not re.search(r"^\s*(from|import) conftest\b", path.read_text(encoding="utf-8"), re.M), path
 
 
 def test_files_are_of_a_size_that_one_reads():

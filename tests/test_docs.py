@@ -7,8 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
+from places import REPOSITORY
 
 
 @pytest.mark.slow
@@ -16,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_the_site_builds_without_a_dead_link(tmp_path: Path):
     quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "DISABLE_MKDOCS_2_WARNING": "true"}
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=REPOSITORY, env=quiet, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     reference = (tmp_path / "docs/reference/index.html").read_text(encoding="utf-8")
     assert "optimize_for_inference" in reference and "INSTANCES_CONFIDENCE_THRESH" not in reference

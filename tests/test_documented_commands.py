@@ -9,9 +9,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("projects/*/README.md"))]
-PAGES.append(ROOT / "configs" / "README.md")
+from places import REPOSITORY
+
+PAGES = [
+    REPOSITORY / "README.md",
+    *sorted(REPOSITORY.glob("docs/*.md")),
+    *sorted(REPOSITORY.glob("projects/*/README.md")),
+]
+PAGES.append(REPOSITORY / "configs" / "README.md")
 FENCES = re.compile(r"^ *```([^\n]*)\n(.*?)^ *```", re.M | re.S)
 INLINE = re.compile(r"`((?:python|make) [^`]+)`")
 ELISION = re.compile(r"…|^\[|\bFORMAT\b|PATTERN")
@@ -40,7 +45,7 @@ def _commands() -> Iterator[tuple[str, list[str]]]:
                 )  # else it is a name
                 plain = all("=" in word for word in prefix) or prefix[:1] == ["srun"]
                 if plain and len(found) >= needed and not any(ELISION.search(word) for word in found):
-                    yield str(page.relative_to(ROOT)), found
+                    yield str(page.relative_to(REPOSITORY)), found
 
 
 def _simple_commands(line: str) -> Iterator[list[str]]:
@@ -67,14 +72,14 @@ def _expanded(text: str) -> str:
 def test_commands_of_the_documentation_are_understood():
     commands = list(_commands())
     assert len(commands) > 50
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.M))
     unknown = [(page, words) for page, words in commands if words[0] == "make" and not set(words[1:]) <= targets]
     assert not unknown
     programs = [words[1:] for _, words in commands if words[0] == "python"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])}
     result = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "documented_commands.py")],
-        input=json.dumps(programs), cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+        [sys.executable, str(REPOSITORY / "tests" / "documented_commands.py")],
+        input=json.dumps(programs), cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
     assert json.loads(result.stdout.splitlines()[-1]) == []

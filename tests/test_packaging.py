@@ -9,10 +9,10 @@ from pathlib import Path
 from shutil import copytree, ignore_patterns
 
 import pytest
+from places import REPOSITORY
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = ROOT / "panoptic_fpn_ext"
-CONFIGS = ROOT / "configs"
+PACKAGE = REPOSITORY / "panoptic_fpn_ext"
+CONFIGS = REPOSITORY / "configs"
 # Anything larger does not belong into a package that everyone downloads.
 MAX_CHECKPOINT_BYTES = 25 * 1024 * 1024
 # Users bring these themselves, or the module that imports them says what to install.
@@ -31,7 +31,7 @@ OPTIONAL = {
 MODULE_OF_REQUIREMENT = {"fonttools": "fontTools", "pyyaml": "yaml", "pillow": "PIL"}
 
 
-def run(*command: str, cwd: Path = ROOT) -> str:
+def run(*command: str, cwd: Path = REPOSITORY) -> str:
     done = subprocess.run([sys.executable, "-m", *command], cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -53,7 +53,7 @@ def version_in_source() -> str:
 def source_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy to build in, since a build leaves folders behind."""
     ignored = ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "output", "outputs", "datasets")
-    return copytree(ROOT, tmp_path_factory.mktemp("source") / "checkout", ignore=ignored)
+    return copytree(REPOSITORY, tmp_path_factory.mktemp("source") / "checkout", ignore=ignored)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_wheel_metadata_agrees_with_the_source(wheel: zipfile.ZipFile) -> None:
 
 
 def test_changelog_has_an_entry_for_the_version() -> None:
-    assert f"\n## [{version_in_source()}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\n## [{version_in_source()}]" in (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_checkpoints_are_small_enough_to_ship() -> None:

@@ -8,18 +8,18 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from places import REPOSITORY
 
-ROOT = Path(__file__).resolve().parents[1]
 THIS = "{}.{}".format(*sys.version_info)
 
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """.ci/setup_env.py with a `.venv` whose Python only says that it is 3.99; ``calls`` is what would be done."""
-    spec = importlib.util.spec_from_file_location("setup_env", ROOT / ".ci" / "setup_env.py")
+    spec = importlib.util.spec_from_file_location("setup_env", REPOSITORY / ".ci" / "setup_env.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.syspath_prepend(str(ROOT / ".ci"))
+    monkeypatch.syspath_prepend(str(REPOSITORY / ".ci"))
     spec.loader.exec_module(module)
     venv = tmp_path / ".venv"
     for name, path in {"VENV": venv, "PYTHON": venv / "bin/python", "STAMP": venv / "setup-done"}.items():
@@ -118,7 +118,7 @@ case "$2" in *needed*) echo {}; echo /elsewhere/panoptic_fpn_ext/__init__.py;; *
 """
     python.write_text(answers.format(""))
     assert _run(script, monkeypatch) == []
-    assert f"PYTHONPATH={ROOT}" in capsys.readouterr().out
+    assert f"PYTHONPATH={REPOSITORY}" in capsys.readouterr().out
     monkeypatch.setattr(script, "has_cuda_build", lambda: True)
     for arguments, lack in (
         (["--this-python"], "another Python than this"),
@@ -149,5 +149,5 @@ def test_what_make_runs(given: list[str], expected: str):
     handed_down = ("MAKE", "MFLAGS", "PYTHON", "TORCH")
     clean = {key: value for key, value in os.environ.items() if not key.startswith(handed_down)}
     command = ["make", "-n", "setup", *given]
-    done = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=REPOSITORY, env=clean, capture_output=True, text=True, check=True)
     assert " ".join(done.stdout.split()) == expected

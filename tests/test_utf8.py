@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from bad_input_data import OPTS, REPOSITORY, TinyDataset
+from bad_input_data import OPTS, TinyDataset
 from detectron2.config import LazyConfig, get_cfg
+from places import REPOSITORY
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config
 from panoptic_fpn_ext.engine.settings.config_keys import merge_file

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluators
+from places import REPOSITORY
 
 from panoptic_fpn_ext.engine import Trainer, build_evaluator
 from panoptic_fpn_ext.engine.setup import load_config, load_prediction_config

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from places import REPOSITORY
 
 from panoptic_fpn_ext.engine.data_descriptions import add_register_argument, registrations_of
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def _labelme(folder: Path, count: int) -> Path:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from bad_input_data import TinyDataset, global_state_restored, project_script
-from config_files import CONFIGS, REPOSITORY, load
+from config_files import CONFIGS, load
 from detectron2.utils.env import seed_all_rng
+from places import REPOSITORY
 
 from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer, argument_parser
 from panoptic_fpn_ext.engine.lazy_config import load_lazy_config

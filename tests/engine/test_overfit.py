@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_input_data import REPOSITORY, TinyDataset, global_state_restored, project_script, train_net_args
+from bad_input_data import TinyDataset, global_state_restored, project_script, train_net_args
 from PIL import Image
+from places import REPOSITORY
 
 from panoptic_fpn_ext.engine import argument_parser
 from panoptic_fpn_ext.engine.overfit import prepare_overfit

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from conftest import detectron2_cfg
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
+from small_models import detectron2_cfg
 
 from panoptic_fpn_ext import model_zoo
 

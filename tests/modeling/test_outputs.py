@@ -1,16 +1,15 @@
 """``MODEL.PANOPTIC_FPN.OUTPUTS``: what a model returns, and that nothing else is computed."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import StandardROIHeads, build_model
+from places import REPOSITORY
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config
 from panoptic_fpn_ext.modeling import DINCombiner, HeuristicCombiner, combine_built_in
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs/Base-Panoptic-FPN.yaml"
+CONFIG = REPOSITORY / "configs/Base-Panoptic-FPN.yaml"
 SMALL = ["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.RESNETS.NORM", "BN"]
 SMALL += ["MODEL.WEIGHTS", "", "MODEL.FPN.OUT_CHANNELS", 32, "MODEL.RPN.CONV_DIMS", [32]]
 SMALL += ["MODEL.ROI_BOX_HEAD.FC_DIM", 32, "MODEL.ROI_MASK_HEAD.CONV_DIM", 32, "MODEL.SEM_SEG_HEAD.CONVS_DIM", 32]

@@ -6,12 +6,11 @@ import copy
 
 import pytest
 import torch
-from conftest import detectron2_cfg
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from detectron2.structures import BitMasks, Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
-from small_models import tiny_cfg
+from small_models import detectron2_cfg, tiny_cfg
 
 from panoptic_fpn_ext.modeling import HeuristicCombiner, PanopticFPNExt
 from panoptic_fpn_ext.structures import RawOutputs

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_input_data import REPOSITORY, global_state_restored
+from bad_input_data import global_state_restored
+from places import REPOSITORY
 
 sys.path.append(str(REPOSITORY / "projects" / "compatibility"))
 from check import Data, is_available, street, try_row

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from bad_input_data import CONFIG, OPTS, REPOSITORY, TinyDataset
+from bad_input_data import CONFIG, OPTS, TinyDataset
+from places import REPOSITORY
 
 from panoptic_fpn_ext import console
 

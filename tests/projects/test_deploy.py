@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from places import REPOSITORY
 
-ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MISSING = [name for name in ("onnx", "onnxruntime", "playwright") if find_spec(name) is None]
 MISSING += [] if CHROMIUM else ["Chromium"]
-MISSING += [] if shutil.which("npm") or (ROOT / "projects/deploy/node_modules").is_dir() else ["npm"]
+MISSING += [] if shutil.which("npm") or (REPOSITORY / "projects/deploy/node_modules").is_dir() else ["npm"]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(str(ROOT / "projects/deploy"))
+    monkeypatch.syspath_prepend(str(REPOSITORY / "projects/deploy"))
     import serve
 
     yield serve

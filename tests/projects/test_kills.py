@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from bad_input_data import CONFIG, OPTS, REPOSITORY, TinyDataset
+from bad_input_data import CONFIG, OPTS, TinyDataset
+from places import REPOSITORY
 from real_processes import Job, samples, weights
 
 LAZY_CONFIG = REPOSITORY / "configs/SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow.py"

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import REPOSITORY
 
-ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = ROOT / "docs" / "first_model.ipynb"
+NOTEBOOK = REPOSITORY / "docs" / "first_model.ipynb"
 
 
 def _cells(kind: str) -> list[str]:
@@ -29,7 +29,7 @@ def test_the_notebook_has_no_outputs_and_only_links_that_lead_somewhere():
 def test_the_notebook_runs(tmp_path: Path):
     program = tmp_path / "cells.py"
     program.write_text("\n\n".join(_cells("code")), encoding="utf-8")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     result = subprocess.run(
         [sys.executable, str(program)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )

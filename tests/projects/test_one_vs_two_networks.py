@@ -7,10 +7,11 @@ from types import ModuleType
 
 import pytest
 from PIL import Image
+from places import REPOSITORY
 
 from panoptic_fpn_ext.engine.experiment import Experiment, _claim, _command, run_series
 
-RUN = Path(__file__).parents[2] / "projects/one_vs_two_networks/run.py"
+RUN = REPOSITORY / "projects/one_vs_two_networks/run.py"
 SEMANTIC, INSTANCE = "semantic loss", "losses of boxes and masks"
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from bad_input_data import CONFIG, OPTS, REPOSITORY, TinyDataset
+from bad_input_data import CONFIG, OPTS, TinyDataset
+from places import REPOSITORY
 
 from panoptic_fpn_ext.engine.output_folder import hold_output_folder, is_at_work
 from panoptic_fpn_ext.engine.processes import launch

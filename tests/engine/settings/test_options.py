@@ -6,10 +6,10 @@ import re
 import config_files
 import pytest
 import torch
-from config_files import REPOSITORY
 from detectron2 import model_zoo
 from detectron2.config import CfgNode, get_cfg
 from detectron2.solver.build import build_lr_scheduler
+from places import REPOSITORY
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config
 from panoptic_fpn_ext.engine import PanopticPredictor, Trainer
