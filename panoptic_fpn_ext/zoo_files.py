@@ -60,9 +60,11 @@ def get_checkpoint(name: str) -> str:
     """Where the published weights of a config are: a path, or a URL for ``MODEL.WEIGHTS``.
 
     Raises:
-        KeyError: the config has none; those that have are named.
+        KeyError: there is no such config, or it has no weights; those that have are named.
+        FileNotFoundError: the file is gone.
         ValueError: the file is not the published one (its SHA-256 does not begin as its name says).
     """
+    get_config_file(name)
     table = published()
     key = config_key(name)
     if key not in table:
@@ -71,6 +73,8 @@ def get_checkpoint(name: str) -> str:
     if "://" in file:
         return file
     path = CHECKPOINTS / file
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}, the weights of {name}, is missing. Install the package again.")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not path.stem.endswith(digest[:6]):
         raise ValueError(
@@ -103,8 +107,9 @@ def get_config_file(name: str) -> str:
     """
     root = config_root()
     for candidate in (name, f"{name}.yaml"):
-        if (root / candidate).is_file():
-            return str(root / candidate)
+        path = root / candidate
+        if path.suffix in (".yaml", ".py") and path.is_file() and ".." not in path.parts:
+            return str(path)
     raise KeyError(f"There is no config {name!r}. There are: {', '.join(config_names())}.")
 
 

@@ -110,8 +110,9 @@ def test_list_has_every_config_and_its_weights(capsys):
 def test_command_prints_where_weights_are(capsys):
     command.main([NAME])
     assert capsys.readouterr().out.strip() == model_zoo.get_checkpoint(NAME)
-    with pytest.raises(KeyError, match="no published weights"):
-        command.main(["no/such"])
+    for name in ("no/such", "", "../README.md"):
+        with pytest.raises(KeyError, match="There is no config"):
+            command.main([name])
 
 
 def test_weights_that_cannot_be_downloaded(monkeypatch, tmp_path):

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from bad_input_data import global_state_restored
-from config_files import flat, load
+from detectron2.data import MetadataCatalog
 
+from panoptic_fpn_ext import model_zoo, zoo_files
 from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer
 from panoptic_fpn_ext.model_zoo import __main__ as command
 from panoptic_fpn_ext.model_zoo import published
@@ -17,6 +18,7 @@ from panoptic_fpn_ext.model_zoo.metrics import metrics_of_results
 from panoptic_fpn_ext.model_zoo.publish import publish, release_weights
 
 NAME = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow_demo"
+OTHER = "Mine-PanopticSegmentation/panoptic_fpn_R_18_narrow_demo"
 WORDS = {"command": "train_net.py", "training": "two iterations"}
 
 
@@ -27,8 +29,13 @@ def _restored() -> Iterator[None]:
 
 
 @pytest.fixture
-def trained(tiny_cfg):
-    """Config of a network that was trained for two iterations; OUTPUT_DIR has checkpoint and metrics."""
+def trained(tiny_cfg, tmp_path, monkeypatch):
+    """A config of the zoo, of a network that was trained for two iterations; OUTPUT_DIR has checkpoint and metrics."""
+    configs = tmp_path / "configs"
+    monkeypatch.setattr(zoo_files, "config_root", lambda: configs)
+    for name in (NAME, OTHER):
+        (configs / name).parent.mkdir(parents=True, exist_ok=True)
+        (configs / f"{name}.yaml").write_text(tiny_cfg.dump(), encoding="utf-8")
     Trainer(tiny_cfg).train()
     return tiny_cfg
 
@@ -36,12 +43,6 @@ def trained(tiny_cfg):
 @pytest.fixture
 def zoo(tmp_path) -> Path:
     return tmp_path / "zoo"
-
-
-def options(cfg) -> list:
-    """``KEY VALUE`` pairs that make ``cfg`` of the zoo's config."""
-    theirs = flat(load(f"{NAME}.yaml"))
-    return [x for key, value in flat(cfg).items() if value != theirs[key] for x in (key, value)]
 
 
 def checkpoint_of(cfg) -> str:
@@ -62,7 +63,7 @@ def test_release_keeps_the_weights(tmp_path):
 
 def test_publishes_what_it_evaluated(trained, zoo, capsys):
     arguments = [NAME, checkpoint_of(trained), "--output-dir", str(zoo), "--command", "a", "--training", "b"]
-    command.main(["publish", *arguments, "--opts", *map(str, options(trained))])
+    command.main(["publish", *arguments])
     row = capsys.readouterr().out.splitlines()[-1]
     ((name, entry),) = published(zoo).items()
     assert (name, entry["dataset"], entry["command"], entry["training"]) == (NAME, trained.DATASETS.TEST[0], "a", "b")
@@ -93,8 +94,8 @@ def test_takes_the_metrics_of_the_training(trained, zoo):
     assert sorted(path.name for path in zoo.iterdir()) == ["model_zoo.json", files[1]]
 
 
-def _publish(cfg, zoo, **kwargs):
-    return publish(NAME, checkpoint_of(cfg), **{**WORDS, "output_dir": str(zoo), "opts": options(cfg), **kwargs})
+def _publish(cfg, zoo, name=NAME, **kwargs):
+    return publish(name, checkpoint_of(cfg), **{**WORDS, "output_dir": str(zoo), **kwargs})
 
 
 def test_refusals_leave_nothing_behind(trained, zoo, tmp_path):
@@ -111,15 +112,60 @@ def test_refusals_leave_nothing_behind(trained, zoo, tmp_path):
     results.write_text(json.dumps({"iteration": 7, "panoptic_seg/PQ": 1.0}))
     with pytest.raises(ValueError, match=r"iteration 7, the checkpoint .* of 1"):
         _publish(trained, zoo, results_file=str(results))
+    results.write_text(json.dumps({"panoptic_seg": 3}))
+    with pytest.raises(ValueError, match="no results of detectron2"):
+        _publish(trained, zoo, results_file=str(results))
+    with pytest.raises(ValueError, match=r"row is of the config as it stands: write MODEL\.FPN\.OUT_CHANNELS into"):
+        _publish(trained, zoo, opts=["MODEL.FPN.OUT_CHANNELS", 64])
+    with pytest.raises(ValueError, match=r"is of small_street_val, .* is small_street_train"):
+        metrics = str(Path(trained.OUTPUT_DIR, "metrics.json"))
+        _publish(trained, zoo, results_file=metrics, opts=["DATASETS.TEST", trained.DATASETS.TRAIN])
+    _rewrite(trained, ["MODEL.FPN.OUT_CHANNELS", 64])
     with pytest.raises(ValueError, match="another architecture"):
-        _publish(trained, zoo, opts=[*options(trained), "MODEL.FPN.OUT_CHANNELS", 64])
+        _publish(trained, zoo)
+    _rewrite(trained, ["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"])
     with pytest.raises(ValueError, match=r"lacks: \['sem_seg_head"):
-        _publish(trained, zoo, opts=[*options(trained), "MODEL.META_ARCHITECTURE", "GeneralizedRCNN"])
+        _publish(trained, zoo)
+    (zoo_files.config_root() / f"{NAME}.py").touch()
     with pytest.raises(ValueError, match="YAML twin"):
-        publish("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py", checkpoint_of(trained), **WORDS)
+        _publish(trained, zoo, f"{NAME}.py")
     with pytest.raises(KeyError, match="There is no config"):
         publish("no/such", checkpoint_of(trained), **WORDS)
-    assert not list(zoo.iterdir())
+    assert not zoo.exists() or not list(zoo.iterdir())
+
+
+def _rewrite(cfg, opts):
+    changed = cfg.clone()
+    changed.merge_from_list(opts)
+    (zoo_files.config_root() / f"{NAME}.yaml").write_text(changed.dump(), encoding="utf-8")
+
+
+def test_weights_of_two_configs_outlive_one_of_them(trained, zoo, monkeypatch):
+    for name in (NAME, OTHER):
+        _publish(trained, zoo, name)
+    first = published(zoo)[OTHER]["file"]
+    assert published(zoo)[NAME]["file"] == first
+    trained.SOLVER.MAX_ITER = 3
+    Trainer(trained).train()
+    _publish(trained, zoo)
+    assert published(zoo)[NAME]["file"] != first
+    monkeypatch.setattr(zoo_files, "CHECKPOINTS", zoo)
+    assert zoo_files.get_checkpoint(OTHER) == str(zoo / first)
+    (zoo / first).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{first}, the weights of {OTHER}, is missing"):
+        zoo_files.get_checkpoint(OTHER)
+
+
+def test_a_published_config_takes_its_classes_from_the_weights(trained, zoo, monkeypatch):
+    _rewrite(trained, ["MODEL.ROI_HEADS.NUM_CLASSES", 0, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 0])
+    _publish(trained, zoo, results_file=str(Path(trained.OUTPUT_DIR, "metrics.json")))
+    monkeypatch.setattr(zoo_files, "CHECKPOINTS", zoo)
+    weights = model_zoo.get(NAME, trained=True).roi_heads.box_predictor.cls_score.weight
+    assert len(weights) == trained.MODEL.ROI_HEADS.NUM_CLASSES + 1
+    for name in (*trained.DATASETS.TRAIN, *trained.DATASETS.TEST):
+        MetadataCatalog.remove(name)
+    with pytest.raises(KeyError, match=r"MODEL\.ROI_HEADS\.NUM_CLASSES .* is 0, to be taken from"):
+        model_zoo.get(NAME)
 
 
 def test_needed_metrics_are_those_of_the_outputs():

@@ -1,7 +1,7 @@
 """Does a config fit its datasets? What users stumble over most is found before anything is built."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -22,6 +22,7 @@ __all__ = [
     "check_input_format",
     "check_registered",
     "fill_in_num_classes",
+    "first_source",
     "head_sizes",
     "prediction_dataset",
     "prediction_source",
@@ -55,13 +56,7 @@ def fill_in_num_classes(cfg: CfgNode, source: CategorySource | None = None) -> N
     if model.ROI_HEADS.NUM_CLASSES != 0 and model.SEM_SEG_HEAD.NUM_CLASSES != 0:
         return
     names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
-    source = source or next((dataset_source(name) for name in names if is_panoptic(name)), None)
-    if source is None:
-        raise KeyError(
-            "MODEL.ROI_HEADS.NUM_CLASSES or MODEL.SEM_SEG_HEAD.NUM_CLASSES is 0, to be taken from the first dataset "
-            "of DATASETS.TRAIN or DATASETS.TEST, but none of these is registered as a panoptic one: "
-            f"{', '.join(names) or 'none'}. {HOW_TO_REGISTER}"
-        )
+    source = source or first_source(names, "MODEL.ROI_HEADS.NUM_CLASSES", "MODEL.SEM_SEG_HEAD.NUM_CLASSES")
     fits, taken = head_sizes(source.categories), []
     if model.ROI_HEADS.NUM_CLASSES == 0:
         model.ROI_HEADS.NUM_CLASSES = fits["num_things"]
@@ -74,6 +69,21 @@ def fill_in_num_classes(cfg: CfgNode, source: CategorySource | None = None) -> N
         if 0 <= model.SEM_SEG_HEAD.IGNORE_VALUE < fits["num_sem_seg_classes"]:
             model.SEM_SEG_HEAD.IGNORE_VALUE = fits["ignore_label"]
     logger.info(f"From {source.name}: {', '.join(taken)}.")
+
+
+def first_source(names: Sequence[str], *keys: str) -> CategorySource:
+    """The categories of the first panoptic one of a config's datasets; ``keys`` of the config are 0 without them.
+
+    Raises:
+        KeyError: there is none.
+    """
+    for name in names:
+        if is_panoptic(name):
+            return dataset_source(name)
+    raise KeyError(
+        f"{' or '.join(keys)} is 0, to be taken from the first of the config's datasets, but none of these is "
+        f"registered as a panoptic one: {', '.join(names) or 'none'}. {HOW_TO_REGISTER}"
+    )
 
 
 def check_config(

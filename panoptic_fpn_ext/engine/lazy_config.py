@@ -21,7 +21,7 @@ from ..utf8 import as_text, utf8_configs
 from .checkpoints.checkpoint import recorded_source
 from .checkpoints.model_categories import CategorySource, agree_on_categories
 from .checkpoints.model_files import checkpoint_path, find_model, last_checkpoint
-from .checks import HOW_TO_REGISTER, check_input_format, head_sizes, refuse_misfits
+from .checks import HOW_TO_REGISTER, check_input_format, first_source, head_sizes, refuse_misfits
 from .data_descriptions import registrations_of
 from .device import available_device
 from .output_folder import hold_output_folder
@@ -43,7 +43,7 @@ from .settings.options import check_options
 from .settings.yacs_view import yacs_view
 from .setup import register_used_datasets
 
-__all__ = ["dataset_names", "load_lazy_config", "setup_lazy"]
+__all__ = ["dataset_names", "fill_in_head_sizes", "load_lazy_config", "setup_lazy"]
 
 logger = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ def _prepare(cfg: DictConfig, registrations: list[list[str]], *, eval_only: bool
         raise KeyError(f"Datasets {unknown} ({', '.join(_DATASETS.values())}) are not registered. {HOW_TO_REGISTER}")
     source = agree_on_categories(train, test, trained)
     if source is not None:
-        _fill_in(cfg, source)
+        fill_in_head_sizes(cfg, source)
         _check(cfg, source)
 
 
@@ -243,7 +243,14 @@ def _check(cfg: DictConfig, source: CategorySource) -> None:
     refuse_misfits({what: pair for what, pair in sizes.items() if what in fits and pair[1] is not None}, source)
 
 
-def _fill_in(cfg: DictConfig, source: CategorySource) -> None:
+def fill_in_head_sizes(cfg: DictConfig, source: CategorySource | None = None) -> None:
+    """Take head sizes that are 0 from the categories that the model predicts; arguments and errors are those of
+    :func:`~panoptic_fpn_ext.engine.checks.fill_in_num_classes`.
+    """
+    if 0 not in (_value(cfg, _HEAD_SIZES[what]) for what in ("num_things", "num_sem_seg_classes")):
+        return
+    names = _all_datasets(cfg)
+    source = source or first_source(names, *(_HEAD_SIZES[what] for what in ("num_things", "num_sem_seg_classes")))
     fits = head_sizes(source.categories)
     if _value(cfg, _HEAD_SIZES["num_sem_seg_classes"]) == 0:  # before it is filled in
         OmegaConf.update(cfg, _HEAD_SIZES["thing_sem_seg_ids"], fits["thing_sem_seg_ids"])

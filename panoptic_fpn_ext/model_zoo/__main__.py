@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("name", nargs="?", help="config: print only where its weights are")
     name = parser.parse_args(arguments).name
-    print(get_checkpoint(name) if name else zoo_table())  # noqa: T201
+    print(zoo_table() if name is None else get_checkpoint(name))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ from detectron2.modeling import build_model
 from omegaconf import DictConfig
 
 from ..config import add_panoptic_fpn_ext_config
-from ..engine.checkpoints.checkpoint import PanopticCheckpointer
+from ..engine.checkpoints.checkpoint import PanopticCheckpointer, recorded_source
+from ..engine.checks import fill_in_num_classes
 from ..engine.device import available_device, use_available_device
+from ..engine.lazy_config import fill_in_head_sizes
 from ..engine.lazy_training import build_lazy_model
 from ..utf8 import utf8_configs
 from ..zoo_files import get_checkpoint, get_config_file
@@ -45,7 +47,8 @@ def get(name: str, trained: bool = False, device: str | None = None) -> torch.nn
         device: where the model goes; by default the config's device, or the CPU where there is no GPU.
 
     Raises:
-        KeyError: no such config, or no published weights for it.
+        KeyError: no such config, or no published weights for it; or it takes its classes from a dataset, and neither
+            published weights record them nor is that dataset registered.
         ConnectionError: weights that have to be downloaded and cannot be.
         FileNotFoundError: the config starts from a file that is not there yet; the commands that make it are named.
     """
@@ -53,9 +56,13 @@ def get(name: str, trained: bool = False, device: str | None = None) -> torch.nn
     if isinstance(cfg, CfgNode):
         cfg.MODEL.DEVICE = device or cfg.MODEL.DEVICE
         use_available_device(cfg)
-        model, weights = build_model(cfg), cfg.MODEL.WEIGHTS
+        weights = cfg.MODEL.WEIGHTS
+        fill_in_num_classes(cfg, recorded_source(weights) if trained else None)
+        model = build_model(cfg)
     else:
         cfg.train.device = available_device(device or cfg.train.device)
-        model, weights = build_lazy_model(cfg), cfg.train.init_checkpoint
+        weights = cfg.train.init_checkpoint
+        fill_in_head_sizes(cfg, recorded_source(weights) if trained else None)
+        model = build_lazy_model(cfg)
     PanopticCheckpointer(model, complete=trained).load(weights)
     return model

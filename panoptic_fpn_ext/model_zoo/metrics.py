@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..engine.checkpoints.checkpoint import PanopticCheckpointer
+from ..engine.evaluating.evaluation_pages import PQ_BY_CLASS
 
 __all__ = ["metrics_of_results", "read_results"]
 
@@ -23,26 +24,30 @@ _TASKS = {task for task, _ in _METRICS.values()}
 _NEEDED = {"panoptic_seg": ("PQ", "SQ", "RQ"), "instances": ("box AP", "mask AP"), "sem_seg": ("mIoU",)}
 
 
-def read_results(path: str, checkpoint: str) -> dict[str, dict[str, float]]:
+def read_results(path: str, checkpoint: str, dataset: str) -> dict[str, dict[str, float]]:
     """detectron2's results by task from a file.
 
     Args:
         path: a JSON file that holds the results dict, or the ``metrics.json`` of a training: its last evaluation
             counts, and must be of the checkpoint's iteration.
         checkpoint: the weights that the results are said to be of.
+        dataset: what they are said to be measured on. A ``metrics.json`` names it, other files do not.
 
     Raises:
-        ValueError: no JSON, no evaluation in it, or one of another iteration.
+        ValueError: no JSON, no evaluation in it, or one of another iteration or dataset.
     """
     text = Path(path).read_text(encoding="utf-8-sig")
     rows = _json_objects(text, path)
     if len(rows) == 1 and not _TASKS.isdisjoint(rows[0]):
+        if not all(isinstance(rows[0].get(task, {}), dict) for task in _TASKS):
+            raise ValueError(f"{path} holds no results of detectron2: by task, each with its metrics.")
         return rows[0]
     evaluations = [row for row in rows if any(_task(key) for key in row)]
     if not evaluations:
         raise ValueError(f"{path} holds no evaluation; leave --results out to evaluate now.")
     last = evaluations[-1]
     _check_iteration(last["iteration"], path, checkpoint)
+    _check_dataset(last, path, dataset)
     return {task: {key[len(task) + 1 :]: last[key] for key in last if _task(key) == task} for task in _TASKS}
 
 
@@ -70,6 +75,16 @@ def _check_iteration(iteration: float, path: str, checkpoint: str) -> None:
         raise ValueError(
             f"The last evaluation in {path} is of iteration {iteration}, the checkpoint {checkpoint} of {saved}; leave "
             "--results out to evaluate now."
+        )
+
+
+def _check_dataset(row: Mapping[str, Any], path: str, dataset: str) -> None:
+    of_classes = [key.removeprefix(PQ_BY_CLASS) for key in row if key.startswith(PQ_BY_CLASS)]
+    if of_classes and not any(key.startswith(f"{dataset}/") for key in of_classes):
+        measured = of_classes[0].partition("/")[0]
+        raise ValueError(
+            f"The last evaluation in {path} is of {measured}, the config's DATASETS.TEST is {dataset}. Where the row "
+            f"is to be of {measured}: --opts DATASETS.TEST \"('{measured}',)\"."
         )
 
 

@@ -19,10 +19,12 @@ from torch import nn
 
 from .. import __version__
 from ..command import command_parser
-from ..engine.checkpoints.checkpoint import PanopticCheckpointer
+from ..engine.checkpoints.checkpoint import PanopticCheckpointer, recorded_source
 from ..engine.checkpoints.model_categories import RECORD
+from ..engine.checks import fill_in_num_classes
 from ..engine.data_descriptions import add_register_argument
 from ..engine.device import use_available_device
+from ..engine.settings.config_keys import merge_pairs
 from ..engine.settings.model_outputs import model_outputs
 from ..engine.setup import load_config
 from ..engine.trainer import Trainer
@@ -32,6 +34,8 @@ from .metrics import metrics_of_results, read_results
 
 __all__ = ["publish", "readme_row", "release_weights"]
 
+# What of a config may be another when the weights are measured: where the images are and what computes, not the model.
+_FREE = ("DATASETS.", "DATALOADER.", "MODEL.DEVICE", "OUTPUT_DIR")
 _README_METRICS = ("PQ", "SQ", "RQ", "PQ_th", "PQ_st", "mIoU", "mask AP")
 
 
@@ -80,21 +84,23 @@ def publish(
         results_file: see :func:`~panoptic_fpn_ext.model_zoo.metrics.read_results`; without it, the released file is
             evaluated on ``DATASETS.TEST``.
         output_dir: folder of file and table, by default the package's.
-        opts: ``KEY VALUE`` pairs on top of the config.
+        opts: ``KEY VALUE`` pairs on top of the config, for this machine: a row is of the config as it stands, so none
+            may change the model.
         registrations: of datasets, as for ``--register``.
 
     Returns:
         Its row for the README.
 
     Raises:
-        FileNotFoundError, KeyError, ValueError: no such config or checkpoint, one that does not fit the other, or
-            metrics that are missing. Then nothing is left behind.
+        FileNotFoundError, KeyError, ValueError: no such config or checkpoint, one that does not fit the other, options
+            that change the model, or metrics that are missing or of another dataset. Then no weights and no row are
+            left behind.
     """
     folder = Path(output_dir) if output_dir else CHECKPOINTS
-    folder.mkdir(parents=True, exist_ok=True)
-    cfg = _load_config(config, opts, registrations, needs_data=results_file is None)
-    results = read_results(results_file, checkpoint) if results_file else None
+    cfg = _load_config(config, opts, registrations, checkpoint, needs_data=results_file is None)
+    results = read_results(results_file, checkpoint, cfg.DATASETS.TEST[0]) if results_file else None
     model = build_model(cfg)
+    folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as unfinished:
         file = release_weights(checkpoint, unfinished, Path(config_key(config)).name)
         _load_exactly(model, file)
@@ -120,16 +126,22 @@ def readme_row(key: str, entry: Entry, folder: Path = CHECKPOINTS) -> str:
     return " | ".join([f"| `{key}`", f"`{entry['dataset']}`", *figures, f"{size:.1f} MB |"])
 
 
-def _load_config(config: str, opts: Sequence[str], registrations: Sequence[list[str]], *, needs_data: bool) -> CfgNode:
+def _load_config(
+    config: str, opts: Sequence[str], registrations: Sequence[list[str]], checkpoint: str, *, needs_data: bool
+) -> CfgNode:
     path = get_config_file(config)
+    changing = [str(key) for key in opts[::2] if not str(key).startswith(_FREE)]
+    if changing:
+        raise ValueError(f"A row is of the config as it stands: write {', '.join(changing)} into {path}, not --opts.")
     if path.endswith(".py"):
         raise ValueError(f"{config} is a LazyConfig; publish under its YAML twin, {config_key(config)}.")
     if needs_data:
         cfg = load_config(path, list(opts), list(registrations))
     else:
         cfg = get_config(config)
-        cfg.merge_from_list(list(opts))
+        merge_pairs(cfg, list(opts))
         use_available_device(cfg)
+        fill_in_num_classes(cfg, recorded_source(checkpoint))
     if len(cfg.DATASETS.TEST) != 1:
         raise ValueError(f"DATASETS.TEST must be the one dataset that the metrics are of, got {cfg.DATASETS.TEST}.")
     return cfg
@@ -145,11 +157,11 @@ def _load_exactly(model: nn.Module, file: Path) -> None:
 
 
 def _put_into_table(key: str, entry: Entry, folder: Path) -> None:
-    """Write a row; the file that the config's former one named is removed."""
+    """Write a row; the file that the config's former one named is removed, unless other rows name it."""
     table = published(folder)
     former = table.get(key)
     write_table({**table, key: entry}, folder)
-    if former and former["file"] != entry["file"] and "://" not in former["file"]:
+    if former and former["file"] not in {row["file"] for row in published(folder).values()}:
         (folder / former["file"]).unlink(missing_ok=True)
 
 
@@ -177,7 +189,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--output-dir", metavar="DIR", help="folder of file and table; default: the package's")
     add_register_argument(parser)
-    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config options")
+    parser.add_argument(
+        "--opts",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help="where the images are: DATASETS.TEST …",
+    )
     args = parser.parse_args(arguments)
     row = publish(
         args.config,

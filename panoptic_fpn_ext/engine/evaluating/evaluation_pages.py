@@ -15,7 +15,10 @@ from ...evaluation import PanopticQualityEvaluator
 from ...report.runs import find_evaluation, report_of_run
 from ...report.sheets import comparison_sheets
 
-__all__ = ["ReportingEvaluator", "write_to_board"]
+__all__ = ["PQ_BY_CLASS", "ReportingEvaluator", "write_to_board"]
+
+PQ_BY_CLASS = "PQ_by_class/"
+"""What the names of the figures by dataset and class begin with in ``metrics.json`` and on the board."""
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +74,7 @@ def _write(storage: EventStorage, folder: str) -> None:
     dataset = find_evaluation(folder)["dataset"]
     for row in load_json(os.path.join(folder, "panoptic_quality.json"))["per_class"]:
         if row["tp"] + row["fp"] + row["fn"] and row["pq"] is not None:
-            storage.put_scalar(f"PQ_by_class/{dataset}/{row['name']}", 100 * row["pq"], smoothing_hint=False)
+            storage.put_scalar(f"{PQ_BY_CLASS}{dataset}/{row['name']}", 100 * row["pq"], smoothing_hint=False)
     for number, sheet in enumerate(comparison_sheets(folder, _IMAGES)):
         storage.put_image(f"{dataset}/{number}", _channels_first(sheet))
 
