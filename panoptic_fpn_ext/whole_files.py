@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["file_hash", "inside", "whole_file"]
+__all__ = ["content_id", "file_hash", "inside", "whole_file"]
 
 
 @contextlib.contextmanager
@@ -52,6 +52,11 @@ def file_hash(path: "str | os.PathLike[str]", algorithm: str = "sha256") -> str:
         while piece := f.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def content_id(path: str) -> str:
+    """What stands for a file's content: its hash or, of what lies elsewhere and is named by a URL, that name."""
+    return file_hash(path) if os.path.isfile(path) else path
 
 
 def inside(folder: str, name: str) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, instantiate
 from detectron2.engine import default_writers, hooks
-from detectron2.evaluation import print_csv_format
 from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
 from omegaconf import DictConfig
@@ -22,10 +21,11 @@ from .checkpoints.resume import Resumable
 from .checkpoints.weight_average import WeightAverage
 from .data_checks import check_data
 from .device import distribute
-from .evaluating.augmented_evaluation import as_augmented, augmented_model
+from .evaluating.augmented_evaluation import as_augmented, augmented_model, print_results, say_augmented
 from .evaluating.evaluation_pages import write_to_board
 from .evaluating.evaluation_progress import evaluate_dataset, forget_progress
 from .lazy_config import dataset_names
+from .runs import augmented_folder
 from .settings.silent_settings import warn_of_segments, warn_of_settings
 from .settings.yacs_view import yacs_view
 from .training.interruption import with_stop
@@ -74,24 +74,27 @@ def evaluate_lazily(
     if (source := model_source(model)) is not None:
         agree_on_categories((), dataset_names(cfg, "test"), source)
     loader, evaluator = _build_loader(cfg, "test"), instantiate(cfg.dataloader.evaluator)
-    results = _evaluate(model, loader, evaluator, progress_folder)
+    name = ", ".join(dataset_names(cfg, "test"))
+    results = evaluate_dataset(model, loader, evaluator, progress_folder)
+    _print(results, name)
     write_to_board(evaluator)
     if with_views and cfg.train.get("test_aug", {}).get("enabled", False):
         described = copy.deepcopy(cfg.dataloader.evaluator)
-        described.output_folder = f"{described.output_folder}_TTA"
+        described.output_folder = augmented_folder(described.output_folder)
         progress = os.path.join(progress_folder, "TTA") if progress_folder else None
         loader = _build_loader(cfg, "test", at_own_size=True)  # each view is made of the image itself
         augmented = augmented_model(yacs_view(cfg).cfg, model)
-        results |= as_augmented(_evaluate(augmented, loader, instantiate(described), progress))
+        say_augmented()
+        found = evaluate_dataset(augmented, loader, instantiate(described), progress)
+        _print(found, name, augmented=True)
+        results |= as_augmented(found)
     forget_progress(progress_folder)
     return results
 
 
-def _evaluate(model: nn.Module, loader: Any, evaluator: Any, progress_folder: str | None) -> dict[str, Any]:
-    results = evaluate_dataset(model, loader, evaluator, progress_folder)
+def _print(results: dict[str, Any], dataset_name: str, *, augmented: bool = False) -> None:
     if results and comm.is_main_process():
-        print_csv_format(results)
-    return results
+        print_results(results, dataset_name, augmented=augmented)
 
 
 def train_lazily(cfg: DictConfig, resume: bool = False, *, watch: hooks.HookBase | None = None) -> dict[str, Any]:

@@ -65,8 +65,10 @@ class PanopticPredictor(ImagePredictor):
         use_available_device(cfg)
         check_options(cfg, training=False)
         register_categories([])
-        self.metadata = _metadata(cfg, complete_prediction_config(cfg))
-        warn_of_settings(cfg, (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)[:1])
+        source = complete_prediction_config(cfg)
+        self.metadata = _metadata(cfg, source)
+        has_things = None if source is None else source.categories.num_things > 0
+        warn_of_settings(cfg, (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)[:1], has_things=has_things)
         self.model = build_model(cfg).eval()
         PanopticCheckpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
         if cfg.TEST.AUG.ENABLED:

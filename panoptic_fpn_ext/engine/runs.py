@@ -19,7 +19,7 @@ from .. import __version__
 from ..console import open_log, start_console
 from ..data import dataset_categories
 from ..data.panoptic_catalog import is_panoptic
-from ..whole_files import file_hash, whole_file
+from ..whole_files import content_id, whole_file
 from .checkpoints.checkpoint_files import has_checkpoints, how_to_take_last, newest_sound
 from .checkpoints.weight_files import how_to_make
 from .output_folder import is_at_work, make_folder
@@ -27,6 +27,7 @@ from .output_folder import is_at_work, make_folder
 __all__ = [
     "PROGRESS",
     "adopted",
+    "augmented_folder",
     "begin_console",
     "begin_log",
     "has_checkpoint",
@@ -34,6 +35,7 @@ __all__ = [
     "introduce",
     "refuse_missing_weights",
     "refuse_used_folder",
+    "say_evaluated",
     "say_written",
     "seed_process",
     "shared_unused_folder",
@@ -102,10 +104,22 @@ def _named(names: list[str], kind: str) -> str:
     return f"{len(names)} {kind} ({shown})" if names else f"no {kind}"
 
 
+def say_evaluated(folder: str) -> None:
+    """:func:`say_written` of an evaluation, and of the one with ``TEST.AUG``."""
+    for path in (folder, augmented_folder(folder)):
+        if os.path.isdir(path):
+            say_written(path)
+
+
+def augmented_folder(folder: str) -> str:
+    """Folder of what is evaluated with ``TEST.AUG``, beside that of the plain results."""
+    return f"{folder}_TTA"
+
+
 def say_written(folder: str) -> None:
     """Name what a run left in a folder; its checkpoints but the last are not worth a line."""
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in Path(folder).iterdir())
-    shown = [n for n in names if not n.startswith((".", "model_0", "events.", "last_checkpoint"))]
+    shown = [n for n in names if not n.startswith((".", "model_0", "events.", "last_"))]
     logger.info(f"Written to {folder}: {', '.join(shown)}")
 
 
@@ -242,8 +256,7 @@ def shared_unused_folder(folder: str) -> str:
 def _fingerprint(weights: str, config: str) -> str:
     """The same for two evaluations with the same code, versions, config and weights."""
     versions = f"{__version__} {torch.__version__} {detectron2.__version__}"
-    content = file_hash(weights) if os.path.isfile(weights) else weights
-    return hashlib.sha256(f"{versions}\n{config}\n{content}".encode()).hexdigest()
+    return hashlib.sha256(f"{versions}\n{config}\n{content_id(weights)}".encode()).hexdigest()
 
 
 def unused_folder(folder: str) -> str:

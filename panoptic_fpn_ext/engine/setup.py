@@ -59,7 +59,7 @@ __all__ = [
 
 # Of detectron2's arguments.
 _HELP = {
-    "config_file": "the config, a file",
+    "config_file": "the config: a file or a name of the zoo; with --eval-only also a checkpoint or the folder of a run",
     "resume": "go on from the last checkpoint in OUTPUT_DIR; start if there is none",
     "eval_only": "evaluate MODEL.WEIGHTS, or with --resume the last checkpoint, instead of training",
     "num_gpus": "processes on this machine, one a GPU; without a GPU they share the processor",

@@ -11,7 +11,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.engine import DefaultTrainer, TrainerBase, hooks
-from detectron2.evaluation import DatasetEvaluator, print_csv_format, verify_results
+from detectron2.evaluation import DatasetEvaluator, verify_results
 from detectron2.solver.build import (
     build_lr_scheduler,
     build_optimizer,
@@ -34,11 +34,17 @@ from .checkpoints.weight_average import WeightAverage
 from .checks import check_config
 from .data_checks import check_data
 from .device import distribute
-from .evaluating.augmented_evaluation import as_augmented, augmented_model, own_size_mapper
+from .evaluating.augmented_evaluation import (
+    as_augmented,
+    augmented_model,
+    own_size_mapper,
+    print_results,
+    say_augmented,
+)
 from .evaluating.evaluation_pages import write_to_board
 from .evaluating.evaluation_progress import evaluate_dataset, forget_progress
 from .evaluating.evaluators import build_evaluator
-from .runs import PROGRESS
+from .runs import PROGRESS, augmented_folder
 from .settings.options import check_options
 from .settings.schedule import build_fixed_gamma_scheduler, scale_schedule
 from .settings.silent_settings import warn_of_segments, warn_of_settings
@@ -200,7 +206,7 @@ class Trainer(DefaultTrainer):
         progress = os.path.join(output_folder, PROGRESS)
         results = cls._evaluate(cfg, model, evaluators, progress_folder=progress)
         if cfg.TEST.AUG.ENABLED:
-            results |= cls.test_with_TTA(cfg, model, f"{output_folder}_TTA", progress_folder=f"{progress}/TTA")
+            results |= cls.test_with_TTA(cfg, model, augmented_folder(output_folder), progress_folder=f"{progress}/TTA")
         forget_progress(progress)
         if comm.is_main_process():
             verify_results(cfg, results)
@@ -241,12 +247,11 @@ class Trainer(DefaultTrainer):
         as of :meth:`test`.
         """
         cls._compare_categories(cfg, model)
-        folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference_TTA")
+        folder = output_folder or augmented_folder(os.path.join(cfg.OUTPUT_DIR, "inference"))
         evaluators = [cls.build_evaluator(cfg, name, folder) for name in cfg.DATASETS.TEST]
         views = augmented_model(cfg, model)
-        mapper = own_size_mapper(cfg)
-        results = cls._evaluate(cfg, views, evaluators, progress_folder=progress_folder, mapper=mapper)
-        return as_augmented(results)
+        say_augmented()
+        return as_augmented(cls._evaluate(cfg, views, evaluators, progress_folder=progress_folder, augmented=True))
 
     @classmethod
     def _evaluate(
@@ -256,19 +261,18 @@ class Trainer(DefaultTrainer):
         evaluators: list[DatasetEvaluator],
         *,
         progress_folder: str | None,
-        **loader_options: Any,
+        augmented: bool = False,
     ) -> dict[str, Any]:
         results: dict[str, Any] = {}
+        mapper = {"mapper": own_size_mapper(cfg)} if augmented else {}
         for number, (name, evaluator) in enumerate(zip(cfg.DATASETS.TEST, evaluators, strict=True)):
             folder = os.path.join(progress_folder, str(number)) if progress_folder else None
-            loader = cls.build_test_loader(cfg, name, **loader_options)
+            loader = cls.build_test_loader(cfg, name, **mapper)
             results[name] = evaluate_dataset(model, loader, evaluator, folder)
-            if not loader_options:  # the board has one result an iteration, the plain one
+            if not augmented:  # the board has one result an iteration, the plain one
                 write_to_board(evaluator)
             if comm.is_main_process():
-                # Of the logger that prints what follows, which goes to the log only.
-                logging.getLogger(print_csv_format.__module__).info(f"Evaluation results for {name} in csv format:")
-                print_csv_format(results[name])
+                print_results(results[name], name, augmented=augmented)
         return results if len(results) != 1 else next(iter(results.values()))
 
     @staticmethod

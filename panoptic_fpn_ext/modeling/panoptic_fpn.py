@@ -182,7 +182,7 @@ class PanopticFPNExt(GeneralizedRCNN):
             As :meth:`forward` or, without post-processing, raw `Instances` as `GeneralizedRCNN.inference` gives
             them. For raw semantics too, see :meth:`raw_outputs`.
         """
-        assert not self.training
+        assert not self.training, "This is for a model in evaluation mode: call its eval() first."
         images = self.preprocess_image(batched_inputs)
         if not do_postprocess:
             instance_features, _ = self._features(images, Branches(instances=True, semantics=False))

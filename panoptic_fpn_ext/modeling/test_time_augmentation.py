@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data.transforms import (
@@ -91,7 +90,7 @@ class Views:
 
 
 def _view(inputs: Mapping[str, Any], image: Any, transforms: list[Any]) -> dict[str, Any]:
-    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    tensor = torch.from_numpy(image.transpose(2, 0, 1).copy())
     return {**inputs, "image": tensor, "transforms": TransformList(transforms)}
 
 

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from .. import model_zoo
 from ..command import command_parser, run_command
 from ..console import start_console
+from ..data.panoptic_catalog import is_panoptic
 from ..data.train_loader import dataset_hash
 from ..engine import PanopticPredictor, Trainer
 from ..engine.data_descriptions import add_register_argument
@@ -34,7 +35,7 @@ from ..evaluation.model_ids import ModelIds, unlisted_categories
 from ..evaluation.prediction_writer import write_json
 from ..evaluation.records import ImageRecords, fold_records
 from ..report.thresholds import write_thresholds_page
-from ..whole_files import file_hash, whole_file
+from ..whole_files import content_id, file_hash, whole_file
 from .explain import explain
 from .recount import Grid, ThresholdCounts, recount
 from .stored import CombinerInputs, record, stored_path
@@ -56,16 +57,16 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("config", metavar="CONFIG", help="a YAML config: a file, or a name of the model zoo")
     parser.add_argument("weights", metavar="WEIGHTS", help="a checkpoint, or zoo for the published one of that name")
     parser.add_argument("output", metavar="OUTPUT", help="folder for the results")
-    for option, values, what in (
-        ("--overlaps", OVERLAPS, "OVERLAP_THRESH"),
-        ("--scores", SCORES, "INSTANCES_CONFIDENCE_THRESH"),
-        ("--areas", AREAS, "STUFF_AREA_LIMIT, px"),
+    for option, kind, values, what in (
+        ("--overlaps", float, OVERLAPS, "OVERLAP_THRESH"),
+        ("--scores", float, SCORES, "INSTANCES_CONFIDENCE_THRESH"),
+        ("--areas", int, AREAS, "STUFF_AREA_LIMIT, px"),
     ):
         shown = " ".join(map(str, values))
         parser.add_argument(
             option,
             nargs="+",
-            type=float,
+            type=kind,
             default=values,
             metavar="X",
             help=f"{what} to try besides the config's ({shown})",
@@ -92,8 +93,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path = args.config if os.path.isfile(args.config) else model_zoo.get_config_file(args.config)
     weights = model_zoo.get_checkpoint(args.config) if args.weights == "zoo" else args.weights
     cfg = load_config(path, ["MODEL.WEIGHTS", weights, *args.opts], args.register, eval_only=True)
-    if not cfg.DATASETS.TEST:
-        raise ValueError("DATASETS.TEST names no dataset to count on; add --opts DATASETS.TEST \"('my_val',)\".")
+    if not any(map(is_panoptic, cfg.DATASETS.TEST[:1])):
+        raise ValueError(
+            f"DATASETS.TEST is {cfg.DATASETS.TEST}: name a panoptic dataset to count on, --opts DATASETS.TEST "
+            "\"('my_val',)\"."
+        )
     grid = _grid(args, cfg)
     dataset = cfg.DATASETS.TEST[0]
     metadata = MetadataCatalog.get(dataset)
@@ -196,7 +200,7 @@ def _key(cfg: CfgNode, dataset: str, dicts: Sequence[dict[str, Any]], lowest_sco
     combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
     combine.OVERLAP_THRESH, combine.INSTANCES_CONFIDENCE_THRESH, combine.STUFF_AREA_LIMIT, cfg.OUTPUT_DIR = 0, 0, 0, ""
     data = dataset_hash(dicts), file_hash(MetadataCatalog.get(dataset).panoptic_json)
-    parts = cfg.dump(), dataset, *data, str(lowest_score), file_hash(cfg.MODEL.WEIGHTS)
+    parts = cfg.dump(), dataset, *data, str(lowest_score), content_id(cfg.MODEL.WEIGHTS)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from detectron2.config import CfgNode
 from tqdm import tqdm
@@ -23,11 +24,14 @@ from panoptic_fpn_ext.engine.checkpoints.exported import open_exported
 from panoptic_fpn_ext.engine.checkpoints.model_files import is_exported
 from panoptic_fpn_ext.engine.data_descriptions import add_register_argument
 from panoptic_fpn_ext.engine.images import find_images
+from panoptic_fpn_ext.engine.settings.config_keys import in_pairs
 from panoptic_fpn_ext.engine.settings.model_outputs import model_outputs
 from panoptic_fpn_ext.engine.setup import add_verbose_argument, load_prediction_config
 from panoptic_fpn_ext.report import write_report
 from panoptic_fpn_ext.unique_names import UniqueNames
 from panoptic_fpn_ext.visualization import VideoReader, VideoWriter, draw_panoptic, save_image
+
+_KEPT_SCORE = "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH"
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -60,7 +64,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--html", action="store_true", help="also write report.html, a page of all images, and what --save-results does"
     )
     parser.add_argument(
-        "--confidence-threshold", type=float, metavar="T", help="least score of instances (default: the config's)"
+        "--confidence-threshold", type=_score, metavar="T", help="least score of instances (default: the config's)"
     )
     parser.add_argument(
         "--batch-size", type=int, default=1, metavar="N", help="images of one size to predict at once (default: 1)"
@@ -77,12 +81,23 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _score(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"a number from 0 to 1, not {text}")
+    return value
+
+
+def _opts(args: argparse.Namespace, *keys: str) -> list[Any]:
+    """Those of the command line, and ``--confidence-threshold`` as the value of some keys."""
+    in_pairs(args.opts)  # refuses what the user typed before more is added
+    score = args.confidence_threshold
+    return [*args.opts, *(word for key in keys if score is not None for word in (key, score))]
+
+
 def load_cfg(args: argparse.Namespace) -> CfgNode:
     """Config of the command line; its datasets need not be known where the checkpoint records its categories."""
-    opts = list(args.opts)
-    if args.confidence_threshold is not None:
-        keys = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH")
-        opts += [x for key in keys for x in (key, args.confidence_threshold)]
+    opts = _opts(args, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", _KEPT_SCORE)
     opts += ["MODEL.PANOPTIC_FPN.OUTPUTS", "('panoptic_seg',)"]  # the others cost memory and time
     weights = dict(zip(args.opts[::2], args.opts[1::2], strict=False)).get("MODEL.WEIGHTS")
     config_file = args.config_file or weights
@@ -103,10 +118,7 @@ def load_predictor(args: argparse.Namespace) -> ImagePredictor:
     path = weights or args.config_file
     if not path or not is_exported(path):
         return PanopticPredictor(load_cfg(args))
-    opts = list(args.opts)
-    if args.confidence_threshold is not None:
-        opts += ["MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH", args.confidence_threshold]
-    return open_exported(path, opts)
+    return open_exported(path, _opts(args, _KEPT_SCORE))
 
 
 def predict(

@@ -12,7 +12,7 @@ from panoptic_fpn_ext.engine.lazy_config import setup_lazy
 from panoptic_fpn_ext.engine.lazy_training import build_lazy_model, evaluate_lazily, train_lazily
 from panoptic_fpn_ext.engine.overfit import NOT_LEARNT, add_overfit_argument, overfit_lazily, prepare_overfit
 from panoptic_fpn_ext.engine.processes.launch import launch_from_arguments
-from panoptic_fpn_ext.engine.runs import PROGRESS, say_written
+from panoptic_fpn_ext.engine.runs import PROGRESS, say_evaluated, say_written
 
 EXAMPLES = """example:
   python projects/panoptic_fpn/lazyconfig_train_net.py \\
@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> Any:
         checkpointer = PanopticCheckpointer(model, cfg.train.output_dir, complete=True)
         checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
         results = evaluate_lazily(cfg, model, os.path.join(args.inference_folder, PROGRESS))
-        say_written(args.inference_folder)
+        say_evaluated(args.inference_folder)
         return results
     results = train_lazily(cfg, resume=args.resume)
     say_written(cfg.train.output_dir)

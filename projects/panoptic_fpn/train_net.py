@@ -9,7 +9,7 @@ from panoptic_fpn_ext.command import run_command
 from panoptic_fpn_ext.engine import Trainer, argument_parser, setup
 from panoptic_fpn_ext.engine.overfit import NOT_LEARNT, add_overfit_argument, overfit, prepare_overfit
 from panoptic_fpn_ext.engine.processes.launch import launch_from_arguments
-from panoptic_fpn_ext.engine.runs import say_written
+from panoptic_fpn_ext.engine.runs import say_evaluated, say_written
 
 EXAMPLES = """examples:
   train on a dataset of your own, go on after an interruption (add --resume), evaluate the result:
@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> Any:
         sys.exit(0 if overfit(cfg, num_images) else NOT_LEARNT)
     if args.eval_only:
         results = Trainer.evaluate_checkpoint(cfg, args.inference_folder, resume=args.resume)
-        say_written(args.inference_folder)
+        say_evaluated(args.inference_folder)
         return results
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=args.resume)

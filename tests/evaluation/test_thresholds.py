@@ -109,6 +109,20 @@ def test_command_finds_the_best_setting_and_infers_once(
         main([*command, "--category", "rod"])
     with pytest.raises(ValueError, match=r"--overlaps takes numbers from 0 to 1"):
         main([*command, "--overlaps", "50"])
+    with pytest.raises(SystemExit):
+        main([*command, "--areas", "inf"])
+    assert "invalid int value: 'inf'" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"DATASETS\.TEST is \(\): name a panoptic dataset"):
+        main([*command, "--opts", "DATASETS.TEST", "()"])
+
+
+def test_weights_may_lie_elsewhere(cfg: CfgNode):
+    name = cfg.DATASETS.TEST[0]
+    dicts, keys = DatasetCatalog.get(name), set()
+    for url in ("detectron2://a.pkl", "detectron2://b.pkl"):
+        cfg.MODEL.WEIGHTS = url
+        keys.add(_key(cfg, name, dicts, 0.1))
+    assert len(keys) == 2
 
 
 def test_an_interrupted_pass_goes_on(cfg: CfgNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -193,10 +193,10 @@ def test_an_evaluation_leaves_the_model_in_its_mode(training):
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (200, 2)])
 def test_odd_images(size):
-    cfg = _cfg((40, 48), flip=True, max_size=64)
-    found = PanopticFPNWithTTA(cfg, _model(cfg))([{"image": _image(*size)}])[0]
-    assert found["panoptic_seg"][0].shape == size
-    assert found["sem_seg"].shape[1:] == size
+    for cfg in (_cfg((40, 48), flip=True, max_size=64), _cfg((1,), flip=True, **{"MODEL.SEM_SEG_HEAD.NORM": ""})):
+        found = PanopticFPNWithTTA(cfg, _model(cfg))([{"image": _image(*size)}])[0]
+        assert found["panoptic_seg"][0].shape == size
+        assert found["sem_seg"].shape[1:] == size
 
 
 @pytest.mark.parametrize("output_size", [(50, 71), (90, 120)])
@@ -227,6 +227,8 @@ def test_what_it_refuses():
         PanopticFPNWithTTA(cfg, model, turned)([_input(64, 64, _image(64, 64))])
     with pytest.raises(ValueError, match=r"TEST\.AUG\.MIN_SIZES"):
         PanopticFPNWithTTA(_cfg(()), model)
+    with pytest.raises(AssertionError, match=r"eval\(\)"):
+        PanopticFPNWithTTA(cfg, model.train())([_input(64, 64, _image(64, 64))])
 
 
 @pytest.mark.parametrize("output_size", [(64, 96), (100, 150), (9, 11)])

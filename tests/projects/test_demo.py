@@ -186,6 +186,21 @@ def test_confidence_threshold(dataset: TinyDataset, weights: Path, tmp_path: Pat
     assert counts["0"] > counts["1"] == 0
 
 
+@pytest.mark.parametrize("threshold", ["nan", "2", "-0.1"])
+def test_a_threshold_that_is_no_score(
+    dataset: TinyDataset, weights: Path, tmp_path: Path, threshold: str, capsys: pytest.CaptureFixture[str]
+):
+    extra = ("--input", str(dataset.image(1)), f"--confidence-threshold={threshold}")
+    with pytest.raises(SystemExit):
+        _run(dataset, weights, tmp_path, *extra)
+    assert f"a number from 0 to 1, not {threshold}" in capsys.readouterr().err
+
+
+def test_an_option_without_a_value(dataset: TinyDataset, weights: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"the last one is alone: TEST\.AUG\.ENABLED"):
+        _run(dataset, weights, tmp_path / "out", "--input", str(dataset.image(1)), opts=("TEST.AUG.ENABLED",))
+
+
 def test_wrong_num_classes(dataset: TinyDataset, weights: Path, tmp_path: Path):
     opts = ("MODEL.ROI_HEADS.NUM_CLASSES", "80")
     with pytest.raises(ValueError, match=r"MODEL\.ROI_HEADS\.NUM_CLASSES is 80: set it to 2"):

@@ -24,7 +24,7 @@ from detectron2.utils.file_io import PathManager
 from ...coco_json import read_panoptic
 from ...console import captured_prints
 from ...data.images import read_labels
-from ...data.panoptic_catalog import CITYSCAPES_PANOPTIC, COCO_PANOPTIC
+from ...data.panoptic_catalog import CITYSCAPES_PANOPTIC, COCO_PANOPTIC, dataset_categories, is_panoptic
 from ...evaluation import PanopticQualityEvaluator
 from ...evaluation.cityscapes import CityscapesInstanceEvaluator
 from ...evaluation.instance_ground_truth import instance_dataset
@@ -120,8 +120,11 @@ def _measured_outputs(dataset_name: str, predicted: frozenset[str]) -> frozenset
             f"Dataset {dataset_name!r} has ground truth for {list(_MEASURED_OUTPUTS[evaluator_type])}, but the model "
             f"predicts {sorted(predicted)} (MODEL.META_ARCHITECTURE, MODEL.PANOPTIC_FPN.OUTPUTS)."
         )
-    if len(measured) > 1 and not MetadataCatalog.get(dataset_name).get("thing_classes"):
+    metadata = MetadataCatalog.get(dataset_name)
+    if len(measured) > 1 and not metadata.get("thing_classes"):
         measured -= {"instances"}  # there is no AP without things
+    if len(measured) > 1 and is_panoptic(dataset_name) and dataset_categories(dataset_name).num_sem_seg_classes == 1:
+        measured -= {"sem_seg"}  # with "things" as the only class, every pixel is right
     return measured
 
 

@@ -12,7 +12,7 @@ from detectron2.utils.file_io import PathManager
 
 from ...utf8 import as_text, utf8_configs
 
-__all__ = ["did_you_mean", "in_pairs", "merge_file", "merge_pairs"]
+__all__ = ["all_keys", "did_you_mean", "in_pairs", "merge_file", "merge_pairs"]
 
 _TYPES = {
     int: "an integer",
@@ -22,6 +22,7 @@ _TYPES = {
     tuple: "a tuple",
     list: "a list",
 }
+_LAZY = "_target_: "  # what a LazyConfig says of each of its objects
 _KEY = re.compile(r"[Cc]onfig key: ([\w.]+)")
 
 
@@ -98,12 +99,15 @@ def did_you_mean(key: str, keys: Iterable[str]) -> str:
 def _complaint(cfg: CfgNode, key: str, value: Any) -> str:
     """What is wrong with a key and the value that it was given."""
     if not _has(cfg, key):
-        return f"there is no config key {key}.{did_you_mean(key, _all_keys(cfg))}"
+        return f"there is no config key {key}.{did_you_mean(key, all_keys(cfg))}"
     wanted = _get(cfg, key)
     if isinstance(wanted, CfgNode):
         return f"{key} is a section ({key}.{next(iter(wanted))}, …) and cannot be {value!r}."
     kind = _TYPES.get(type(wanted), type(wanted).__name__)
-    example = f"; write {key} \"('{value}',)\"" if isinstance(wanted, tuple) and isinstance(value, str) else ""
+    example = ""
+    if isinstance(wanted, tuple) and isinstance(value, str | int | float):
+        holds_numbers = any(isinstance(one, int | float) for one in wanted)
+        example = f'; write {key} "({value},)"' if holds_numbers else f"; write {key} \"('{value}',)\""
     return f"{key} must be {kind} (it is {wanted!r}), got {value!r}{example}."
 
 
@@ -122,7 +126,13 @@ def _refuse_no_sections(path: str) -> None:
         raise FileNotFoundError(f"Config file {path} does not exist.")
     try:
         with PathManager.open(path, "r", encoding="utf-8-sig") as f:
-            content = yaml.safe_load(f)
+            text = f.read()
+        if _LAZY in text:
+            raise ValueError(
+                f"{path} is a LazyConfig: lazyconfig_train_net.py trains and evaluates it. For anything else, take the "
+                "YAML config of the same model and give its weights with MODEL.WEIGHTS."
+            )
+        content = yaml.safe_load(text)
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path} is no config: {_first_line(error)}") from error
     if not isinstance(content, dict):
@@ -168,10 +178,11 @@ def _get(cfg: CfgNode, key: str) -> Any:
     return node
 
 
-def _all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
+def all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
+    """All keys of a config, with dots, each behind ``prefix``."""
     keys: list[str] = []
     for name, value in cfg.items():
-        keys += _all_keys(value, f"{prefix}{name}.") if isinstance(value, CfgNode) else [prefix + name]
+        keys += all_keys(value, f"{prefix}{name}.") if isinstance(value, CfgNode) else [prefix + name]
     return keys
 
 

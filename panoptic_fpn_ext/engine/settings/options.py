@@ -14,6 +14,7 @@ from detectron2.modeling.roi_heads import ROI_MASK_HEAD_REGISTRY
 from fvcore.common.registry import Registry
 
 from ...modeling import PANOPTIC_COMBINER_REGISTRY
+from .config_keys import all_keys
 from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
 from .option_rules import COMBINATIONS, Found, unregistered
 from .yacs_view import renamed
@@ -150,6 +151,9 @@ def _unread_keys(cfg: CfgNode, training: bool) -> tuple[str, ...]:
 
 def _wrong_values(cfg: CfgNode) -> Found:
     """Key, value and reason of what is wrong by itself."""
+    for key in all_keys(cfg):
+        if isinstance(value := _get(cfg, key), float) and math.isnan(value):
+            yield key, value, "it must be a number"
     for (key, refused), reason in _IMPOSSIBLE.items():
         value = _get(cfg, key)
         if value == refused:

@@ -29,7 +29,13 @@ Warnings = Iterator[str]
 Names = Mapping[str, str] | None
 
 
-def warn_of_settings(cfg: CfgNode, dataset_names: Sequence[str], training: bool = False, names: Names = None) -> None:
+def warn_of_settings(
+    cfg: CfgNode,
+    dataset_names: Sequence[str],
+    training: bool = False,
+    names: Names = None,
+    has_things: bool | None = None,
+) -> None:
     """Warn of what the config alone, or with the categories of its datasets, shows; no file is read.
 
     Args:
@@ -38,10 +44,13 @@ def warn_of_settings(cfg: CfgNode, dataset_names: Sequence[str], training: bool 
         training: whether the run trains.
         names: of keys, where ``cfg`` is the view of a LazyConfig, see
             :mod:`~panoptic_fpn_ext.engine.settings.yacs_view`.
+        has_things: whether the model predicts things, where that is known without a dataset.
     """
+    if has_things is None:
+        has_things = _have_things(dataset_names)
     checks = (*OF_PREDICTION, *(OF_TRAINING if training else ()))
     for check in checks:
-        _say(check(cfg, _has_things(dataset_names)), cfg, check, names)
+        _say(check(cfg, has_things), cfg, check, names)
     for name in filter(is_panoptic, dataset_names):
         _say(_kinds(cfg, name, dataset_categories(name)), cfg, _kinds, names)
 
@@ -76,7 +85,7 @@ def _say(warnings: Warnings, cfg: CfgNode, check: Callable[..., Warnings], names
             logger.warning(text)
 
 
-def _has_things(dataset_names: Sequence[str]) -> bool:
+def _have_things(dataset_names: Sequence[str]) -> bool:
     """False where all datasets are known to have none, whose thresholds are above all scores on purpose."""
     panoptic = [name for name in dataset_names if is_panoptic(name)]
     return not panoptic or any(dataset_categories(name).num_things for name in panoptic)

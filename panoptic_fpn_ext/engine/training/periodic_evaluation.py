@@ -1,14 +1,18 @@
 """Evaluations within a training: none is lost to an interruption, and the best weights so far are kept."""
 
+import contextlib
+import json
 import logging
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from detectron2.engine import TrainerBase, hooks
 from detectron2.utils import comm
 
 from ...structures import UnreadableFileError
+from ...whole_files import whole_file
 from ..checkpoints.checkpoint import PanopticCheckpointer
 from ..settings.config_keys import did_you_mean
 
@@ -56,6 +60,9 @@ def tolerant(evaluate: Callable[[], Any], trainer: TrainerBase) -> Callable[[], 
 class PeriodicEvaluation(hooks.EvalHook):
     """detectron2's `EvalHook`; an evaluation during which a training was killed is done when the training goes on.
 
+    A checkpoint is written before the evaluation of its weights, so what came of the last one that ended is in a file
+    beside it, ``last_evaluation.json``.
+
     With ``best.metric``, the weights whose figure is the best so far are in ``model_best.pth``, as of
     `BestCheckpointer`; that figure is part of every checkpoint, and ``last_checkpoint`` keeps naming the last one.
     """
@@ -81,6 +88,9 @@ class PeriodicEvaluation(hooks.EvalHook):
         """Make up for the evaluation that should have followed the checkpoint."""
         start = self.trainer.start_iter
         is_due = self._period > 0 and start % self._period == 0 and 0 < start < self.trainer.max_iter
+        ended = self._last_ended()
+        if ended.get("evaluated") == start and ended.get("best_of") == self._best._asdict():
+            self.load_state_dict(ended)
         if is_due and self._evaluated is not None and self._evaluated < start:
             logger.info(f"The evaluation after iteration {start} was interrupted: it is done now.")
             self.trainer.iter = self.trainer.storage.iter = start - 1  # as in the step that it belongs to
@@ -98,15 +108,36 @@ class PeriodicEvaluation(hooks.EvalHook):
         now, then = self._best._asdict(), state_dict.get("best_of", self._best._asdict())
         if now == then or state_dict["best"] is None:
             self._value, self._best_at = state_dict["best"], state_dict["best_at"]
+        elif not self._best.metric:
+            logger.warning(f"{BEST}.pth, the best by {_named(then)}, stays as it is: SOLVER.BEST_CHECKPOINTER is off.")
         else:
-            logger.warning(f"{BEST}.pth was the best by {then}. Now it is to be the best by {now}, and begins anew.")
+            logger.warning(
+                f"{BEST}.pth was the best by {_named(then)}. Now it is to be the best by {_named(now)}, and begins "
+                "anew."
+            )
 
     def _do_eval(self) -> None:
         super()._do_eval()
         # After the last iteration, detectron2 counts one more.
         self._evaluated = min(self.trainer.iter + 1, self.trainer.max_iter)
-        if self._best.metric and comm.is_main_process():
-            self._keep_best(self._evaluated)
+        if comm.is_main_process():
+            if self._best.metric:
+                self._keep_best(self._evaluated)
+            with whole_file(self._note) as f:
+                json.dump(self.state_dict(), f)
+
+    @property
+    def _note(self) -> Path:
+        return Path(self._checkpointer.save_dir, "last_evaluation.json")
+
+    def _last_ended(self) -> dict[str, Any]:
+        """The state after the last evaluation that ended, empty if it is not known; the same in all processes."""
+        state: Any = {}
+        if comm.is_main_process() and self._note.is_file():
+            with contextlib.suppress(ValueError):
+                state = json.loads(self._note.read_text(encoding="utf-8"))
+        found: list[Any] = comm.all_gather(state)
+        return found[0] if isinstance(found[0], dict) else {}
 
     def _keep_best(self, iterations: int) -> None:
         storage, metric = self.trainer.storage, self._best.metric
@@ -127,6 +158,10 @@ class PeriodicEvaluation(hooks.EvalHook):
         now, self.trainer.iter = self.trainer.iter, iterations - 1  # a training can go on from this checkpoint too
         self._checkpointer.save(BEST, is_last=False, iteration=iterations - 1)
         self.trainer.iter = now
+
+
+def _named(best: Mapping[str, Any]) -> str:
+    return f"{best['metric'] or 'nothing'} ({best['mode']})"
 
 
 def _text(value: float | None) -> str:

@@ -37,7 +37,7 @@ def _assert_equal(results: dict[str, Any], tasks: set[str]) -> None:
 TASKS = {"panoptic_seg", "sem_seg", "bbox", "segm"}
 
 
-def test_training_ends_with_it_and_a_checkpoint_is_evaluated_with_it(augmented_cfg, tmp_path):
+def test_training_ends_with_it_and_a_checkpoint_is_evaluated_with_it(augmented_cfg, tmp_path, caplog):
     trainer = Trainer(augmented_cfg)
     trainer.train()
     _assert_equal(trainer._last_eval_results, TASKS)
@@ -51,7 +51,12 @@ def test_training_ends_with_it_and_a_checkpoint_is_evaluated_with_it(augmented_c
         ["panoptic_seg_TTA", "PQ", trainer._last_eval_results["panoptic_seg"]["PQ"], 0]
     ]
     check_options(augmented_cfg)
-    results = Trainer.evaluate_checkpoint(augmented_cfg, str(tmp_path / "again"))
+    with caplog.at_level("INFO"):
+        results = Trainer.evaluate_checkpoint(augmented_cfg, str(tmp_path / "again"))
+    lines = [r.getMessage() for r in caplog.records]
+    plain = next(i for i, line in enumerate(lines) if line == "copypaste: Task: panoptic_seg")
+    assert plain < next(i for i, line in enumerate(lines) if line.startswith("With the views of TEST.AUG"))
+    assert lines.index("copypaste: Task: panoptic_seg_TTA") > plain
     _assert_equal(results, TASKS)
     assert results["panoptic_seg"] == trainer._last_eval_results["panoptic_seg"]
     assert (tmp_path / "again_TTA" / "panoptic_quality.json").exists()

@@ -29,6 +29,7 @@ def cfg() -> CfgNode:
         (["SOLVER.AMP.ENABLED", "yes"], "must be True or False"),
         (["SOLVER", "3"], "SOLVER is a section"),
         (["DATASETS.TRAIN", "mine"], "write DATASETS.TRAIN \"('mine',)\""),
+        (["TEST.AUG.MIN_SIZES", "240"], 'write TEST.AUG.MIN_SIZES "(240,)"'),
         (["SOLVER.MAX_ITER"], "the last one is alone: SOLVER.MAX_ITER"),
         (["SOLVER.MAX_ITER", "3", "--resume"], "--resume go before the first KEY"),
         (["SOLVER.MAX_ITER=3"], "with a space"),
@@ -54,6 +55,7 @@ def test_words_that_look_like_another_type(cfg: CfgNode):
         ("MODEL: [\n", "child.yaml is no config"),
         ("words\n", "child.yaml is no config"),
         ("", "child.yaml is no config"),
+        ("model:\n  _target_: a.B\n  shape: !!python/object:a.C {}\n", "child.yaml is a LazyConfig: lazyconfig_"),
     ],
 )
 def test_files(cfg: CfgNode, tmp_path: Path, text: str, words: str):

@@ -68,6 +68,7 @@ REFUSED = [
     ("MODEL.KEYPOINT_ON", True),
     ("MODEL.LOAD_PROPOSALS", True),
     ("MODEL.PIXEL_STD", [1.0, 0.0, 1.0]),
+    ("MODEL.RPN.NMS_THRESH", float("nan")),
     ("MODEL.RESNETS.DEPTH", 50),  # of a narrow ResNet
     ("MODEL.BACKBONE.NAME", "build_mnasnet"),
     ("MODEL.FPN.NORM", "Group"),

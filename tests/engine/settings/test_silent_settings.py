@@ -104,6 +104,13 @@ def test_one_warning_with_a_value_that_fits(full_size_street, register, warnings
     assert warnings_of(_warn, cfg, dataset) == []
 
 
+def test_a_model_without_things_is_not_told_that_it_finds_none(warnings_of):
+    cfg = config_files.load(f"{config_files.COCO}/panoptic_fpn_R_50_1x.yaml")
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 1.0
+    assert warnings_of(warn_of_settings, cfg, [])
+    assert not warnings_of(warn_of_settings, cfg, [], has_things=False)
+
+
 def test_frozen_statistics_need_weights(warnings_of):
     cfg = config_files.load("SyntheticStreet-PanopticSegmentation/panoptic_fpn_efficientnet_lite0_demo.yaml")
     assert warnings_of(warn_of_settings, cfg, [], training=True) == []

@@ -96,8 +96,19 @@ def test_the_best_by_another_figure_does_not_stay(other: Best, tmp_path: Path, c
     content["trainer"]["hooks"]["PeriodicEvaluation"] |= {"best": 60.0, "best_of": other._asdict()}
     torch.save(content, path)
     (tmp_path / "last_checkpoint").write_text(path.name)
+    (tmp_path / "last_evaluation.json").unlink()
     _Counting(tmp_path, Best("panoptic_seg/PQ")).go()
     assert "begins anew" in caplog.text and _best(tmp_path) == (4, 4, 30.0)
+
+
+def test_a_training_that_ended_goes_on_without_another_evaluation(tmp_path: Path, caplog):
+    """And still knows the best, which its last checkpoint, written before the evaluation, does not."""
+    _Counting(tmp_path, Best("panoptic_seg/PQ"), most=4).go()
+    trainer = _Counting(tmp_path, Best("panoptic_seg/PQ")).go()
+    assert trainer.start_iter == 4 and trainer.evaluated == [6, 8, 9]
+    assert _best(tmp_path) == (4, 4, 30.0)
+    _Counting(tmp_path, Best()).go()
+    assert "model_best.pth, the best by panoptic_seg/PQ (max), stays as it is" in caplog.text
 
 
 def test_a_figure_that_there_is_not(tmp_path: Path, caplog):
