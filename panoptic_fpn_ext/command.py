@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -17,7 +18,16 @@ from typing import Any, NoReturn
 
 from . import console
 
-__all__ = ["MISTAKE", "Interrupted", "command_line", "command_parser", "describe_error", "report", "run_command"]
+__all__ = [
+    "MISTAKE",
+    "Interrupted",
+    "command_line",
+    "command_parser",
+    "describe_error",
+    "real",
+    "report",
+    "run_command",
+]
 
 MISTAKE = 2
 """Exit status of a mistake in the command, the config or the data, as of argparse; others have 1."""
@@ -66,6 +76,20 @@ def command_parser(description: str | None, example: str, **kwargs: Any) -> argp
         formatter_class=argparse.RawDescriptionHelpFormatter,
         **kwargs,
     )
+
+
+def real(low: float = -math.inf, high: float = math.inf) -> Callable[[str], float]:
+    """Type of an argument: a finite number of a range, its ends included."""
+
+    def parse(text: str) -> float:
+        value = float(text)
+        if not (math.isfinite(value) and low <= value <= high):
+            wanted = f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a number of at least {low:g}"
+            raise argparse.ArgumentTypeError(f"{wanted if math.isfinite(low) else 'a finite number'}, not {text}")
+        return value
+
+    parse.__name__ = "number"  # argparse names it where the text is none
+    return parse
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:

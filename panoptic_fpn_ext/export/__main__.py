@@ -24,7 +24,7 @@ from tabulate import tabulate
 
 from .. import model_zoo
 from ..categories import PanopticCategories
-from ..command import command_parser, run_command
+from ..command import command_parser, real, run_command
 from ..console import start_console
 from ..data.images import read_image
 from ..engine import PanopticPredictor, Trainer
@@ -105,7 +105,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--calibration-images", type=int, default=100, metavar="N", help="of the dataset (100)")
     parser.add_argument(
         "--max-pq-drop",
-        type=float,
+        type=real(),
         default=0.5,
         metavar="P",
         help="points of PQ that int8 may cost on these images; layers that cost more stay float32 (0.5)",

@@ -4,7 +4,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from ..command import command_parser, run_command
+from ..command import command_parser, real, run_command
 from .gallery import Budget
 from .runs import report_of_run
 from .thresholds import thresholds_section
@@ -69,7 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", metavar="FILE", help="default: report.html here, or in OUTPUT_DIR")
     parser.add_argument("--max-images", type=int, default=200, metavar="N", help="default: %(default)s")
     parser.add_argument(
-        "--max-megabytes", type=float, default=22.0, metavar="MB", help="of all images together (default: %(default)s)"
+        "--max-megabytes",
+        type=real(0),
+        default=22.0,
+        metavar="MB",
+        help="of all images together (default: %(default)s)",
     )
     return parser
 

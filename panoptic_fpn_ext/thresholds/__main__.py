@@ -9,6 +9,7 @@ thresholds.html with charts, and best.yaml, the config with the best one.
 import argparse
 import hashlib
 import json
+import math
 import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .. import model_zoo
-from ..command import command_parser, run_command
+from ..command import command_parser, real, run_command
 from ..console import start_console
 from ..data.panoptic_catalog import is_panoptic
 from ..data.train_loader import dataset_hash
@@ -58,9 +59,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("weights", metavar="WEIGHTS", help="a checkpoint, or zoo for the published one of that name")
     parser.add_argument("output", metavar="OUTPUT", help="folder for the results")
     for option, kind, values, what in (
-        ("--overlaps", float, OVERLAPS, "OVERLAP_THRESH"),
-        ("--scores", float, SCORES, "INSTANCES_CONFIDENCE_THRESH"),
-        ("--areas", int, AREAS, "STUFF_AREA_LIMIT, px"),
+        ("--overlaps", real(0, 1), OVERLAPS, "OVERLAP_THRESH"),
+        ("--scores", real(0, 1), SCORES, "INSTANCES_CONFIDENCE_THRESH"),
+        ("--areas", real(0), AREAS, "STUFF_AREA_LIMIT, px"),
     ):
         shown = " ".join(map(str, values))
         parser.add_argument(
@@ -135,9 +136,6 @@ def _grid(args: argparse.Namespace, cfg: CfgNode) -> Grid:
     values = [
         sorted({*given, float(one)}) for given, one in zip((args.overlaps, args.scores, args.areas), own, strict=True)
     ]
-    for name, column, high in zip(("--overlaps", "--scores", "--areas"), values, (1.0, 1.0, float("inf")), strict=True):
-        if not all(0 <= value <= high for value in column):
-            raise ValueError(f"{name} takes numbers from 0 to {high:g}, got {' '.join(f'{v:g}' for v in column)}.")
     return Grid(*(tuple(map(float, column)) for column in values))
 
 
@@ -240,7 +238,7 @@ def _report(args: argparse.Namespace, cfg: CfgNode, counts: ThresholdCounts, wan
     tuned.defrost()
     combine = tuned.MODEL.PANOPTIC_FPN.COMBINE
     combine.OVERLAP_THRESH, combine.INSTANCES_CONFIDENCE_THRESH, area = _values(counts.grid, best)
-    combine.STUFF_AREA_LIMIT = int(area)
+    combine.STUFF_AREA_LIMIT = math.ceil(area)  # areas are whole
     with whole_file(os.path.join(args.output, "best.yaml")) as f:
         f.write(tuned.dump())
     page = os.path.join(args.output, "thresholds.html")

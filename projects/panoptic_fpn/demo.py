@@ -16,7 +16,7 @@ from detectron2.config import CfgNode
 from tqdm import tqdm
 
 from panoptic_fpn_ext.categories import PanopticCategories
-from panoptic_fpn_ext.command import command_parser, run_command
+from panoptic_fpn_ext.command import command_parser, real, run_command
 from panoptic_fpn_ext.console import start_console
 from panoptic_fpn_ext.data.image_predictor import ImagePredictor, StreamedImage
 from panoptic_fpn_ext.engine import PanopticPredictor, PanopticResultWriter
@@ -64,7 +64,10 @@ def get_parser() -> argparse.ArgumentParser:
         "--html", action="store_true", help="also write report.html, a page of all images, and what --save-results does"
     )
     parser.add_argument(
-        "--confidence-threshold", type=_score, metavar="T", help="least score of instances (default: the config's)"
+        "--confidence-threshold",
+        type=real(0, 1),
+        metavar="T",
+        help="least score of instances (default: the config's)",
     )
     parser.add_argument(
         "--batch-size", type=int, default=1, metavar="N", help="images of one size to predict at once (default: 1)"
@@ -79,13 +82,6 @@ def get_parser() -> argparse.ArgumentParser:
         help="config options, e.g. MODEL.WEIGHTS FILE",
     )
     return parser
-
-
-def _score(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"a number from 0 to 1, not {text}")
-    return value
 
 
 def _opts(args: argparse.Namespace, *keys: str) -> list[Any]:
