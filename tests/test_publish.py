@@ -11,7 +11,9 @@ from bad_input_data import global_state_restored
 from detectron2.data import MetadataCatalog
 
 from panoptic_fpn_ext import model_zoo, zoo_files
+from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer
+from panoptic_fpn_ext.engine.evaluating.evaluators import telling_outputs
 from panoptic_fpn_ext.model_zoo import __main__ as command
 from panoptic_fpn_ext.model_zoo import published
 from panoptic_fpn_ext.model_zoo.metrics import metrics_of_results
@@ -173,6 +175,17 @@ def test_needed_metrics_are_those_of_the_outputs():
     assert metrics_of_results(results, frozenset(["instances"])) == {"box AP": 30.0, "mask AP": 28.1235}
     with pytest.raises(ValueError, match=r"No numbers for \['mIoU'\]"):
         metrics_of_results(results, frozenset(["sem_seg"]))
+
+
+def test_what_says_nothing_need_not_be_measured():
+    every, stuff = frozenset(["panoptic_seg", "instances", "sem_seg"]), {"id": 2, "name": "b", "isthing": 0}
+    thing = {"id": 1, "name": "a", "isthing": 1}
+    assert telling_outputs(every, PanopticCategories([thing, stuff])) == every
+    assert telling_outputs(every, PanopticCategories([thing])) == {"panoptic_seg", "instances"}
+    assert telling_outputs(every, PanopticCategories([stuff, {**stuff, "id": 3, "name": "c"}])) == {
+        "panoptic_seg",
+        "sem_seg",
+    }
 
 
 def test_command_says_what_is_wrong():

@@ -22,10 +22,12 @@ from tqdm import tqdm
 from ..command import Interrupted, command_line, run_command
 from ..config import add_panoptic_fpn_ext_config
 from ..evaluation.prediction_writer import write_json
+from ..whole_files import content_id
 from .data_descriptions import add_register_argument
 from .runs import has_checkpoint
 from .settings.config_keys import merge_file, merge_pairs
-from .setup import argument_parser, setup
+from .settings.schedule import scale_schedule
+from .setup import argument_parser, resolved, setup
 from .trainer import Trainer
 
 __all__ = ["METRICS", "Experiment", "add_series_arguments", "figures", "run_series"]
@@ -94,8 +96,10 @@ def run_series(
 
 
 def figures(run: Mapping[str, Any]) -> dict[str, Any]:
-    """The :data:`METRICS` of one of the runs that :func:`run_series` returns, in percent, None for NaN."""
-    return {metric: run["results"][task][key] for metric, (task, key) in METRICS.items()}
+    """The :data:`METRICS` of one of the runs that :func:`run_series` returns, in percent, None for NaN and for
+    what the dataset cannot tell, as AP of one without things.
+    """
+    return {metric: run["results"].get(task, {}).get(key) for metric, (task, key) in METRICS.items()}
 
 
 def _command(
@@ -128,7 +132,8 @@ def _claim(folder: Path, command: list[str]) -> None:
 
 
 def _identity(command: list[str]) -> list[str]:
-    """What a run is: all of its config that is no default, and its datasets, a line each.
+    """What a run is, a line each: all of its config that is no default, its datasets and the weights that it starts
+    from, these two with what is in their files.
 
     A series may be moved, and so may its configs; keys that are added to the defaults do not change it.
     """
@@ -138,9 +143,13 @@ def _identity(command: list[str]) -> list[str]:
     defaults = set(_leaves(cfg))
     merge_file(cfg, args.config_file)
     merge_pairs(cfg, args.opts)
+    scale_schedule(cfg, fixed=[str(key) for key in args.opts[::2]])
     cfg.OUTPUT_DIR = ""
     keys = sorted(line for line in _leaves(cfg) if line not in defaults)
-    return [*keys, *(f"--register {' '.join(one)}" for one in args.register)]
+    keys += [f"content of MODEL.WEIGHTS: {content_id(cfg.MODEL.WEIGHTS)}"] if cfg.MODEL.WEIGHTS else []
+    for one in args.register:
+        keys += [f"--register {' '.join(one)}", f"content of {one[0]}: {content_id(resolved(one[-1]))}"]
+    return keys
 
 
 def _leaves(cfg: CfgNode, prefix: str = "") -> Iterator[str]:

@@ -1,11 +1,12 @@
 """How much memory a piece of work takes."""
 
+import os
 import resource
 import threading
 
 import torch
 
-__all__ = ["PeakMemory", "resident"]
+__all__ = ["PeakMemory", "resident", "returning_memory"]
 
 
 class PeakMemory:
@@ -35,6 +36,13 @@ class PeakMemory:
         self.watcher.join()
         if self.on_gpu:
             self.highest = torch.cuda.max_memory_allocated(self.device)
+
+
+def returning_memory() -> dict[str, str]:
+    """Environment of a process in which freed arrays go back to the system, so that what was used before does not hide
+    what is used now; of glibc, which else keeps them the longer the larger they are.
+    """
+    return {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=131072"}
 
 
 def resident() -> int:

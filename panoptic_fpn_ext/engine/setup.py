@@ -54,6 +54,7 @@ __all__ = [
     "read_config",
     "register_categories",
     "register_used_datasets",
+    "resolved",
     "setup",
 ]
 
@@ -115,7 +116,7 @@ def register_used_datasets(used: Collection[str], registrations: list[list[str]]
         registrations: ``(name, image_root, panoptic_root, panoptic_json)`` each.
     """
     for name, *paths in registrations:
-        register_coco_panoptic(as_text(name), *(_resolve(path) for path in paths))
+        register_coco_panoptic(as_text(name), *(resolved(path) for path in paths))
     if any(name.startswith("synthetic_street_") for name in used):
         register_synthetic_street()
     wanted = {f"cityscapes_panoptic_{split}": split for split in cityscapes_panoptic.SPLITS}
@@ -131,13 +132,14 @@ def register_categories(registrations: list[list[str]]) -> None:
     Only the JSON files are read; folders need not exist, and nothing is drawn.
     """
     for name, *_, panoptic_json in registrations:
-        describe_coco_panoptic(as_text(name), read_categories(_resolve(panoptic_json)))
+        describe_coco_panoptic(as_text(name), read_categories(resolved(panoptic_json)))
     for split in SPLITS:
         describe_coco_panoptic(f"synthetic_street_{split}", street_categories())
     cityscapes_panoptic.describe_cityscapes_panoptic()
 
 
-def _resolve(path: str) -> str:
+def resolved(path: str) -> str:
+    """A path of the command line with ``~`` and environment variables resolved."""
     return os.path.expanduser(os.path.expandvars(path))
 
 

@@ -24,6 +24,7 @@ from ..engine.checkpoints.model_categories import RECORD
 from ..engine.checks import fill_in_num_classes
 from ..engine.data_descriptions import add_register_argument
 from ..engine.device import use_available_device
+from ..engine.evaluating.evaluators import telling_outputs
 from ..engine.settings.config_keys import merge_pairs
 from ..engine.settings.model_outputs import model_outputs
 from ..engine.setup import load_config
@@ -104,7 +105,7 @@ def publish(
     with TemporaryDirectory(dir=folder) as unfinished:
         file = release_weights(checkpoint, unfinished, Path(config_key(config)).name)
         _load_exactly(model, file)
-        metrics = metrics_of_results(Trainer.test(cfg, model) if results is None else results, model_outputs(cfg))
+        metrics = metrics_of_results(Trainer.test(cfg, model) if results is None else results, _outputs(cfg, file))
         file.replace(folder / file.name)
     entry = Entry(
         file=file.name,
@@ -154,6 +155,12 @@ def _load_exactly(model: nn.Module, file: Path) -> None:
     if unknown:
         raise ValueError(f"The checkpoint has weights that the config's model lacks: {sorted(unknown)[:5]} …")
     checkpointer.load(str(file))
+
+
+def _outputs(cfg: CfgNode, file: Path) -> frozenset[str]:
+    """What must have been measured of a model."""
+    source = recorded_source(str(file))
+    return model_outputs(cfg) if source is None else telling_outputs(model_outputs(cfg), source.categories)
 
 
 def _put_into_table(key: str, entry: Entry, folder: Path) -> None:

@@ -3,8 +3,8 @@
 
     compare.py [MODEL …] [--images N] [--json FILE] [--register …] [--opts KEY VALUE …]
 
-MODEL is a name that the predictor knows; without one, all models that come with the package. Each is measured on the
-datasets of its ``DATASETS.TEST``.
+MODEL is a name that the predictor knows; without one, all models that come with the package and whose dataset is
+embedded or registered. Each is measured on the datasets of its ``DATASETS.TEST``.
 """
 
 import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
@@ -13,7 +13,9 @@ import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces t
 import argparse
 import itertools
 import json
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from panoptic_fpn_ext.engine.data_descriptions import add_register_argument
 from panoptic_fpn_ext.engine.device import synchronize
 from panoptic_fpn_ext.engine.setup import load_config
 from panoptic_fpn_ext.evaluation import PanopticQualityEvaluator
-from panoptic_fpn_ext.model_zoo import published
+from panoptic_fpn_ext.model_zoo import get_config, published
 from panoptic_fpn_ext.modeling import build_panoptic_combiner
 from panoptic_fpn_ext.modeling.sem_seg_head import logits_stride
 
@@ -57,7 +59,9 @@ def combiners_of(cfg: CfgNode, model: torch.nn.Module) -> dict[str, Any]:
 
 def load(name: str, args: argparse.Namespace) -> tuple[CfgNode, torch.nn.Module]:
     """A trained model and its config."""
-    cfg = load_config(name, args.opts, args.register, eval_only=True)
+    used = args.models or get_config(name).DATASETS.TEST
+    registrations = [one for one in args.register if args.models or one[0] in used]
+    cfg = load_config(name, args.opts, registrations, eval_only=True)
     model = build_model(cfg).eval()
     PanopticCheckpointer(model, complete=True).load(cfg.MODEL.WEIGHTS)
     return cfg, model
@@ -103,7 +107,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Measure every model on its datasets and print one table."""
     args = argument_parser().parse_args()
-    names = args.models or [name for name, entry in published().items() if "://" not in entry["file"]]
+    names = args.models or default_models([name for name, *_ in args.register])
     rows = []
     for name in names:
         cfg, model = load(name, args)
@@ -118,6 +122,18 @@ def main() -> None:
         args.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
+def default_models(registered: Sequence[str]) -> list[str]:
+    """The models that come with the package and whose datasets are there: the embedded ones, and those registered."""
+    found = []
+    for name in (name for name, entry in published().items() if "://" not in entry["file"]):
+        missing = [d for d in get_config(name).DATASETS.TEST if not d.startswith("synthetic_") and d not in registered]
+        if missing:
+            print(f"Left out: {name}, whose dataset needs --register {missing[0]} IMAGES PNGS JSON", file=sys.stderr)
+        else:
+            found.append(name)
+    return found
+
+
 def argument_parser() -> argparse.ArgumentParser:
     """Options of the command line."""
     parser = command_parser(
@@ -125,7 +141,12 @@ def argument_parser() -> argparse.ArgumentParser:
         "python projects/din/compare.py\n"
         "python projects/din/compare.py output/model_final.pth --register city_val images pngs city_val.json",
     )
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="default: all that come with the package")
+    parser.add_argument(
+        "models",
+        nargs="*",
+        metavar="MODEL",
+        help="default: those that come with the package, see above",
+    )
     parser.add_argument("--images", type=int, default=0, metavar="N", help="take the first N of each dataset")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
     add_register_argument(parser)

@@ -4,7 +4,8 @@
     run.py [--config-file FILE] [--grid-only] [--seed N] [--output DIR] [--register NAME IMAGES PNGS JSON …]
            [--opts KEY VALUE …]
 
-Trains what has no results yet, then writes ``loss_weights.csv`` and ``loss_weights.png``, and prints the tables and the
+Trains what has no results yet, then writes ``loss_weights.csv`` (of the grid alone ``loss_weights_grid.csv``) and
+``loss_weights.png``, and prints the tables and the
 pair of the grid with the highest PQ, the paper's choice.
 """
 
@@ -118,7 +119,7 @@ def main() -> None:
     wanted = [experiment(pair, args.config_file, args.seed) for pair in pairs]
     runs = run_series(wanted, args.output, args.register, args.opts)
     found = {pair: figures(run, pair) for pair, run in zip(pairs, runs.values(), strict=True)}
-    write_csv(found, Path(args.output, "loss_weights.csv"))
+    write_csv(found, Path(args.output, "loss_weights_grid.csv" if args.grid_only else "loss_weights.csv"))
     if not args.grid_only:
         plot(found, Path(args.output, "loss_weights.png"))
         for varied in CURVES:

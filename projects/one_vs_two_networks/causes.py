@@ -76,6 +76,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.seeds < 1:
         parser.error(f"--seeds: at least 1, not {args.seeds}")
+    fixed = {key for change in args.only for key in CHANGES[change][1]}.intersection(args.opts[::2])
+    if fixed:
+        parser.error(f"--opts: {', '.join(sorted(fixed))} is what a row changes; choose others with --only")
     wanted = [
         experiment(change, file, seed)
         for seed, change, file in itertools.product(range(1, args.seeds + 1), args.only, SYSTEMS.values())

@@ -5,13 +5,15 @@
 
 Weights are random, as they are before training, so hardly anything is detected. A detection adds the same to all
 models: its share of the mask head. Times come by turns from one process; memory comes from a process for each model
-and is what one image needs beyond the model and what the process held before.
+and is what one image needs beyond the model and what the process held before: activations, and in training gradients.
+What libraries and threads take at their first call is not counted.
 """
 
 import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
 
 # isort: split
 import argparse
+import copy
 import json
 import subprocess
 import sys
@@ -30,7 +32,7 @@ from tabulate import tabulate
 from panoptic_fpn_ext.command import command_parser, run_command
 from panoptic_fpn_ext.engine.data_descriptions import add_register_argument
 from panoptic_fpn_ext.engine.device import synchronize
-from panoptic_fpn_ext.engine.memory import PeakMemory
+from panoptic_fpn_ext.engine.memory import PeakMemory, returning_memory
 from panoptic_fpn_ext.engine.setup import load_prediction_config
 from panoptic_fpn_ext.index_masks import IndexMasks
 
@@ -58,16 +60,16 @@ def noise_image(size: tuple[int, int]) -> dict[str, Any]:
     return {"image": image, "sem_seg": sem_seg, "instances": instances, "height": height, "width": width}
 
 
-def infer(model: torch.nn.Module, size: tuple[int, int]) -> None:
+def infer(model: torch.nn.Module, image: dict[str, Any]) -> None:
     """One image through the whole model, post-processing included."""
     with torch.no_grad():
-        model([noise_image(size)])
+        model([image])
 
 
-def train_step(model: torch.nn.Module, size: tuple[int, int]) -> None:
+def train_step(model: torch.nn.Module, image: dict[str, Any]) -> None:
     """Losses and gradients of one image."""
     with EventStorage():
-        sum(model.train()([noise_image(size)]).values()).backward()
+        sum(model.train()([image]).values()).backward()
 
 
 def multiply_adds(model: torch.nn.Module, size: tuple[int, int]) -> float:
@@ -81,10 +83,10 @@ def seconds(models: list[torch.nn.Module], size: tuple[int, int], rounds: int) -
     samples: list[list[float]] = [[] for _ in models]
     for round_ in range(rounds + 1):
         for model, found in zip(models, samples, strict=True):
-            device = next(model.parameters()).device
+            device, image = next(model.parameters()).device, noise_image(size)
             synchronize(device)
             start = time.perf_counter()
-            infer(model, size)
+            infer(model, image)
             synchronize(device)
             if round_:
                 found.append(time.perf_counter() - start)
@@ -95,15 +97,18 @@ def memory_in_a_fresh_process(config_file: str, what: str, args: argparse.Namesp
     """MiB at the peak of one piece of work."""
     command = [sys.executable, __file__, config_file, "--memory", what, "--size", *map(str, args.size)]
     command += [word for one in args.register for word in ("--register", *one)]
-    output = subprocess.run([*command, "--opts", *args.opts], check=True, capture_output=True, text=True).stdout
+    command += ["--opts", *args.opts]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, env=returning_memory()).stdout
     return float(output.splitlines()[-1])
 
 
 def peak_memory(config_file: str, args: argparse.Namespace) -> float:
     """MiB at the peak of one piece of work in this process."""
-    model = load(config_file, args)
+    model, work = load(config_file, args), infer if args.memory == "inference" else train_step
+    work(copy.deepcopy(model), noise_image((64, 64)))  # libraries load and threads start
+    image = noise_image(args.size)
     with PeakMemory(next(model.parameters()).device) as memory:
-        (infer if args.memory == "inference" else train_step)(model, args.size)
+        work(model, image)
     return float(memory.highest - memory.before) / 2**20
 
 

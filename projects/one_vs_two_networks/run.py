@@ -111,10 +111,16 @@ def cost_table(rows: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, A
         for row, cost in zip(rows, costs, strict=True)
     ]
     text = [
-        [row["system"], *("–" if v is None else f"{v:.3g} ({v / joined[0][k]:.2f})" for k, v in figures.items())]
+        [row["system"], *(_with_ratio(v, joined[0][k]) for k, v in figures.items())]
         for row, figures in zip(rows, joined, strict=True)
     ]
     return tabulate(text, headers=["system", *joined[0]], tablefmt="pipe", disable_numparse=True)
+
+
+def _with_ratio(value: float | None, first: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if first is None else f"{value:.3g} ({value / first:.2f})"
 
 
 def learning_curve(folder: Path, loss: str) -> dict[int, float]:

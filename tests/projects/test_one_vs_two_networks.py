@@ -6,10 +6,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from bad_input_data import project_script
+from config_files import CONFIGS
 from PIL import Image
 from places import REPOSITORY
 
-from panoptic_fpn_ext.engine.experiment import Experiment, _claim, _command, run_series
+from panoptic_fpn_ext.engine.experiment import Experiment, _claim, _command, figures, run_series
 
 RUN = REPOSITORY / "projects/one_vs_two_networks/run.py"
 SEMANTIC, INSTANCE = "semantic loss", "losses of boxes and masks"
@@ -113,3 +115,38 @@ def test_seeds_that_were_logged_at_different_iterations_share_a_plot(experiment:
     experiment.plot_learning_curves(tmp_path, seeds=2)
     with Image.open(tmp_path / "learning_curves.png") as image:
         assert image.size == (1200, 480)
+
+
+def test_what_a_dataset_cannot_tell_is_no_figure() -> None:
+    results = {"panoptic_seg": {"PQ": 3.0, "PQ_th": 2.0, "PQ_st": None}, "segm": {"AP": 1.0}}
+    assert figures({"results": results}) == {"AP": 1.0, "PQ_Th": 2.0, "mIoU": None, "PQ_St": None, "PQ": 3.0}
+
+
+def test_costs_of_a_system_whose_time_is_not_known(experiment: ModuleType) -> None:
+    rows = [{"system": "two", "seconds": None}, {"system": "one", "seconds": 0.5}]
+    table = experiment.cost_table(rows, [{"config": "a", "parameters": 2.0}, {"config": "b", "parameters": 1.0}])
+    first, second = ([cell.strip() for cell in line.split("|")[2:4]] for line in table.splitlines()[2:])
+    assert (first, second) == (["2 (1.00)", "–"], ["1 (0.50)", "0.5"])
+
+
+def test_a_run_is_known_by_its_schedule_and_by_what_its_files_hold(tmp_path: Path) -> None:
+    """A warm-up that was typed stays, one that was not follows the number of iterations."""
+    config, weights = CONFIGS / "User-PanopticSegmentation/panoptic_fpn_efficientnet_lite0.yaml", tmp_path / "a.pth"
+    weights.write_bytes(b"one")
+    typed = ("SOLVER.MAX_ITER", "300", "MODEL.WEIGHTS", str(weights))
+    _claim(tmp_path / "run", _command(Experiment("run", str(config), typed), tmp_path, (), ()))
+    (tmp_path / "run/results.json").write_text('{"results": 1}')
+    assert run_series([Experiment("run", str(config), typed)], str(tmp_path)) == {"run": {"results": 1}}
+    with pytest.raises(ValueError, match=r"here   SOLVER\.WARMUP_ITERS: 100\n"):
+        run_series([Experiment("run", str(config), (*typed, "SOLVER.WARMUP_ITERS", "100"))], str(tmp_path))
+    weights.write_bytes(b"another")
+    with pytest.raises(ValueError, match=r"here   content of MODEL\.WEIGHTS: [0-9a-f]{64}\n"):
+        run_series([Experiment("run", str(config), typed)], str(tmp_path))
+
+
+def test_rows_that_options_would_falsify_are_refused(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    words = ["causes.py", "--only", "4 times as long", "--opts", "SOLVER.MAX_ITER", "50"]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit):
+        project_script("one_vs_two_networks/causes.py").main()
+    assert "SOLVER.MAX_ITER is what a row changes" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from detectron2.evaluation import (
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
+from ...categories import PanopticCategories
 from ...coco_json import read_panoptic
 from ...console import captured_prints
 from ...data.images import read_labels
@@ -35,7 +36,7 @@ from ...unique_names import distinct_names
 from ..settings.model_outputs import model_outputs
 from .evaluation_pages import ReportingEvaluator
 
-__all__ = ["build_dataset_evaluator", "build_evaluator"]
+__all__ = ["build_dataset_evaluator", "build_evaluator", "telling_outputs"]
 
 logger = logging.getLogger(__name__)
 
@@ -120,12 +121,18 @@ def _measured_outputs(dataset_name: str, predicted: frozenset[str]) -> frozenset
             f"Dataset {dataset_name!r} has ground truth for {list(_MEASURED_OUTPUTS[evaluator_type])}, but the model "
             f"predicts {sorted(predicted)} (MODEL.META_ARCHITECTURE, MODEL.PANOPTIC_FPN.OUTPUTS)."
         )
-    metadata = MetadataCatalog.get(dataset_name)
-    if len(measured) > 1 and not metadata.get("thing_classes"):
-        measured -= {"instances"}  # there is no AP without things
-    if len(measured) > 1 and is_panoptic(dataset_name) and dataset_categories(dataset_name).num_sem_seg_classes == 1:
-        measured -= {"sem_seg"}  # with "things" as the only class, every pixel is right
-    return measured
+    return telling_outputs(measured, dataset_categories(dataset_name)) if is_panoptic(dataset_name) else measured
+
+
+def telling_outputs(outputs: frozenset[str], categories: PanopticCategories) -> frozenset[str]:
+    """Of several outputs, those whose metrics say something: there is no AP without things, and where "things" is the
+    only semantic class, every pixel is right.
+    """
+    if len(outputs) > 1 and not categories.num_things:
+        outputs -= {"instances"}
+    if len(outputs) > 1 and categories.num_sem_seg_classes == 1:
+        outputs -= {"sem_seg"}
+    return outputs
 
 
 def _sem_seg_evaluator(dataset_name: str, output_folder: str) -> DatasetEvaluator:

@@ -83,14 +83,15 @@ class PeriodicEvaluation(hooks.EvalHook):
         self._evaluated: int | None = None  # iterations before the last evaluation
         self._value: float | None = None
         self._best_at: int | None = None
+        self._best_of = self._best._asdict()
 
     def before_train(self) -> None:
         """Make up for the evaluation that should have followed the checkpoint."""
         start = self.trainer.start_iter
         is_due = self._period > 0 and start % self._period == 0 and 0 < start < self.trainer.max_iter
         ended = self._last_ended()
-        if ended.get("evaluated") == start and ended.get("best_of") == self._best._asdict():
-            self.load_state_dict(ended)
+        if ended.get("evaluated") == start and ended.get("best_of") == self._best_of:
+            self._evaluated, self._value, self._best_at = ended["evaluated"], ended["best"], ended["best_at"]
         if is_due and self._evaluated is not None and self._evaluated < start:
             logger.info(f"The evaluation after iteration {start} was interrupted: it is done now.")
             self.trainer.iter = self.trainer.storage.iter = start - 1  # as in the step that it belongs to
@@ -99,8 +100,8 @@ class PeriodicEvaluation(hooks.EvalHook):
 
     def state_dict(self) -> dict[str, Any]:
         """Part of the trainer's checkpoint."""
-        of = {"metric": self._best.metric, "mode": self._best.mode}
-        return {"evaluated": self._evaluated or 0, "best": self._value, "best_at": self._best_at, "best_of": of}
+        best = {"best": self._value, "best_at": self._best_at, "best_of": self._best_of}
+        return {"evaluated": self._evaluated or 0, **best}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
@@ -109,6 +110,7 @@ class PeriodicEvaluation(hooks.EvalHook):
         if now == then or state_dict["best"] is None:
             self._value, self._best_at = state_dict["best"], state_dict["best_at"]
         elif not self._best.metric:
+            self._value, self._best_at, self._best_of = state_dict["best"], state_dict["best_at"], then
             logger.warning(f"{BEST}.pth, the best by {_named(then)}, stays as it is: SOLVER.BEST_CHECKPOINTER is off.")
         else:
             logger.warning(

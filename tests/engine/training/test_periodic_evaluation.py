@@ -109,6 +109,9 @@ def test_a_training_that_ended_goes_on_without_another_evaluation(tmp_path: Path
     assert _best(tmp_path) == (4, 4, 30.0)
     _Counting(tmp_path, Best()).go()
     assert "model_best.pth, the best by panoptic_seg/PQ (max), stays as it is" in caplog.text
+    assert _best(tmp_path) == (4, 4, 30.0)
+    assert _Counting(tmp_path, Best("panoptic_seg/PQ")).go().evaluated == [9]
+    assert _best(tmp_path) == (4, 4, 30.0)  # 25 does not take its place
 
 
 def test_a_figure_that_there_is_not(tmp_path: Path, caplog):
