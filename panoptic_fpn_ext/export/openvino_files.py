@@ -78,7 +78,7 @@ def open_openvino(
     options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision]}  # the default may be bfloat16
     if threads:
         options["INFERENCE_NUM_THREADS"] = threads
-    compiled = core.compile_model(model, "CPU", options)
+    compiled = predict.compile_openvino(model, options)
 
     def run(inputs: _Arrays, names: list[str]) -> _Arrays:
         outputs = compiled(inputs)

@@ -30,7 +30,7 @@ def load(path: str, precision: str = "float32") -> tuple[Any, dict[str, Any]]:
         if precision == "bfloat16":
             keep_float32(model.get_ops())
         hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
-        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
+        compiled = compile_openvino(model, {"INFERENCE_PRECISION_HINT": hint})
         entries = model.get_rt_info(["panoptic_fpn_ext"]).astype(dict)
         description = decode({key: str(getattr(value, "value", value)) for key, value in entries.items()})
         thresholds = {name: np.array(description["thresholds"][name], dtype) for name, dtype in THRESHOLDS.items()}
@@ -56,6 +56,19 @@ def openvino_core() -> Any:
     import openvino
 
     return openvino.Core()
+
+
+def compile_openvino(model: Any, options: dict[str, Any]) -> Any:
+    """A model on this CPU. What OpenVINO prepares for arrays of one size is not kept: each instance has a size of its
+    own, and 50 images of 100 instances would leave gigabytes.
+    """
+    core, unkept = openvino_core(), "CPU_RUNTIME_CACHE_CAPACITY"
+    try:
+        return core.compile_model(model, "CPU", {**options, unkept: 0})
+    except RuntimeError as error:
+        if unkept not in str(error):
+            raise
+        return core.compile_model(model, "CPU", options)  # a version without this option
 
 
 def keep_float32(operations: Any, is_body: bool = False) -> None:

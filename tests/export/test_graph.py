@@ -176,9 +176,14 @@ def test_one_session_serves_all_sizes_in_any_order_and_gives_detectron2s_outputs
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from Linux")
-def test_fifty_images_in_random_order_need_no_more_memory(exported):
-    pytest.importorskip("onnxruntime")
-    predictor = ExportedPredictor(exported.path, threads=1)
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_fifty_images_in_random_order_need_no_more_memory(exported, runtime, tmp_path):
+    pytest.importorskip(runtime)
+    path = exported.path
+    if runtime == "openvino":
+        path = tmp_path / "model.xml"
+        write_openvino(exported.path, path)
+    predictor = ExportedPredictor(path, threads=1)
     rng = random.Random(0)
     sizes = [(rng.randint(7, 400), rng.randint(7, 400)) for _ in range(24)] + [(64, 64), (500, 700)]
     order = rng.sample(sizes * 2, 50)
