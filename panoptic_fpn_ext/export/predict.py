@@ -59,14 +59,14 @@ def openvino_core() -> Any:
 
 
 def compile_openvino(model: Any, options: dict[str, Any]) -> Any:
-    """A model on this CPU. What OpenVINO prepares for arrays of one size is not kept: each instance has a size of its
-    own, and 50 images of 100 instances would leave gigabytes.
+    """A model on this CPU. OpenVINO keeps what it prepares for arrays of a size, by itself 5,000 times: since each
+    instance has a size of its own, 50 images of 100 instances would leave gigabytes. 300 cost no time that was seen.
     """
-    core, unkept = openvino_core(), "CPU_RUNTIME_CACHE_CAPACITY"
+    core, kept = openvino_core(), "CPU_RUNTIME_CACHE_CAPACITY"
     try:
-        return core.compile_model(model, "CPU", {**options, unkept: 0})
+        return core.compile_model(model, "CPU", {**options, kept: 300})
     except RuntimeError as error:
-        if unkept not in str(error):
+        if kept not in str(error):
             raise
         return core.compile_model(model, "CPU", options)  # a version without this option
 
