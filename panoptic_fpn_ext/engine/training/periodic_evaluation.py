@@ -125,8 +125,9 @@ class PeriodicEvaluation(hooks.EvalHook):
         if comm.is_main_process():
             if self._best.metric:
                 self._keep_best(self._evaluated)
-            with whole_file(self._note) as f:
-                json.dump(self.state_dict(), f)
+            if self._checkpointer.save_dir and self._note.parent.is_dir():  # where checkpoints go to a disk
+                with whole_file(self._note) as f:
+                    json.dump(self.state_dict(), f)
 
     @property
     def _note(self) -> Path:
