@@ -108,7 +108,8 @@ def get_config_file(name: str) -> str:
     root = config_root()
     for candidate in (name, f"{name}.yaml"):
         path = root / candidate
-        if path.suffix in (".yaml", ".py") and path.is_file() and ".." not in path.parts:
+        is_config = path.suffix in (".yaml", ".py") and path.is_file()
+        if is_config and path.resolve().is_relative_to(root.resolve()):
             return str(path)
     raise KeyError(f"There is no config {name!r}. There are: {', '.join(config_names())}.")
 

@@ -20,22 +20,24 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def with_stop(found: list[HookBase | None], checkpointer: PanopticCheckpointer) -> list[HookBase | None]:
-    """Hooks of a training with :class:`StopOnSignal` where it belongs: after the checkpoints, before evaluations."""
+    """Hooks of a training with :class:`StopOnSignal` where it belongs: after the checkpoints, around evaluations."""
     place = next((i for i, hook in enumerate(found) if isinstance(hook, hooks.EvalHook)), len(found))
-    return [*found[:place], StopOnSignal(checkpointer), *found[place:]]
+    stop = StopOnSignal(checkpointer)
+    return [*found[:place], stop, *found[place : place + 1], _AfterEvaluation(stop), *found[place + 1 :]]
 
 
 class StopOnSignal(HookBase):
-    """SIGINT (Ctrl-C) and SIGTERM end a training after the iteration that runs, with a checkpoint, in all processes.
+    """SIGINT (Ctrl-C) and SIGTERM end a training after the iteration that runs, or the next one between two, with a
+    checkpoint, in all processes.
 
-    A second signal, and one outside the iterations, ends it at once.
+    A second signal, and one before the iterations, after them or while the model is evaluated, ends it at once.
     """
 
     def __init__(self, checkpointer: PanopticCheckpointer) -> None:
         """``checkpointer``: of the trainer."""
         self._checkpointer = checkpointer
         self._received = 0
-        self._in_iteration = False
+        self.waits = False
         self._former: dict[int, Any] = {}
 
     def before_train(self) -> None:
@@ -45,19 +47,20 @@ class StopOnSignal(HookBase):
 
     def after_train(self) -> None:
         """Handle signals as before: an evaluation that follows ends at once."""
-        self._in_iteration = False
         for number, handler in self._former.items():
             signal.signal(number, handler)
+        if self._received and self.trainer.iter >= self.trainer.max_iter:  # told when the last iteration was done
+            raise Interrupted(self._received)
 
     def before_step(self) -> None:
         """From here on, a signal waits."""
-        self._in_iteration = True
+        self.waits = True
 
     def after_step(self) -> None:
-        """End the training if any process was told to."""
-        self._in_iteration = False
+        """End the training if any process was told to; else an evaluation may follow."""
         number = max(comm.all_gather(self._received)) if comm.get_world_size() > 1 else self._received
         if not number:
+            self.waits = False
             return
         iteration = self.trainer.iter
         self._checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
@@ -68,6 +71,16 @@ class StopOnSignal(HookBase):
         raise Interrupted(number, f"{done}.")
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if self._received or not self._in_iteration:
+        if self._received or not self.waits:
             raise Interrupted(number)
         self._received = number
+
+
+class _AfterEvaluation(HookBase):
+    """From here to the next iteration, too, a signal waits: what logs and counts is done before it begins."""
+
+    def __init__(self, stop: StopOnSignal) -> None:
+        self._stop = stop
+
+    def after_step(self) -> None:
+        self._stop.waits = True
