@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 BEST = "model_best"
 """Name of the checkpoint with the best weights, as of detectron2's `BestCheckpointer`."""
+FINAL = "model_final"
+"""Name of the checkpoint at the end, as of detectron2's `PeriodicCheckpointer`."""
 
 
 class Best(NamedTuple):
@@ -86,8 +88,14 @@ class PeriodicEvaluation(hooks.EvalHook):
         self._best_of = self._best._asdict()
 
     def before_train(self) -> None:
-        """Make up for the evaluation that should have followed the checkpoint."""
+        """Make up for what should have followed the checkpoint: after the last one ``model_final.pth``, an evaluation."""
         start = self.trainer.start_iter
+        if (
+            start >= self.trainer.max_iter
+            and comm.is_main_process()
+            and not self._note.with_name(f"{FINAL}.pth").exists()
+        ):
+            self._save(FINAL, start)
         is_due = self._period > 0 and start % self._period == 0 and 0 < start < self.trainer.max_iter
         ended = self._last_ended()
         if ended.get("evaluated") == start and ended.get("best_of") == self._best_of:
@@ -158,8 +166,12 @@ class PeriodicEvaluation(hooks.EvalHook):
             return
         logger.info(f"{metric} is {value:.3f}, the best so far (before: {_text(self._value)}).")
         self._value, self._best_at = value, iterations
-        now, self.trainer.iter = self.trainer.iter, iterations - 1  # a training can go on from this checkpoint too
-        self._checkpointer.save(BEST, is_last=False, iteration=iterations - 1)
+        self._save(BEST, iterations, is_last=False)
+
+    def _save(self, name: str, iterations: int, **options: Any) -> None:
+        """Write a checkpoint from which a training can go on after so many iterations."""
+        now, self.trainer.iter = self.trainer.iter, iterations - 1
+        self._checkpointer.save(name, iteration=iterations - 1, **options)
         self.trainer.iter = now
 
 

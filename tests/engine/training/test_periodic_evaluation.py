@@ -114,6 +114,18 @@ def test_a_training_that_ended_goes_on_without_another_evaluation(tmp_path: Path
     assert _best(tmp_path) == (4, 4, 30.0)  # 25 does not take its place
 
 
+def test_the_last_checkpoint_is_made_up_for(tmp_path: Path):
+    """Of a training that was killed while it was written."""
+    _Counting(tmp_path, Best("panoptic_seg/PQ"), most=4).go()
+    expected = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    (tmp_path / "model_final.pth").unlink()
+    (tmp_path / "last_checkpoint").write_text("model_0000003.pth")
+    _Counting(tmp_path, Best("panoptic_seg/PQ"), most=4).go()
+    found = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    assert (found["iteration"], found["trainer"]["iteration"]) == (3, expected["trainer"]["iteration"])
+    assert found["model"] == expected["model"] and found.keys() == expected.keys()
+
+
 def test_a_figure_that_there_is_not(tmp_path: Path, caplog):
     _Counting(tmp_path, Best("panoptic_seg/pq"), most=4).go()
     assert "Did you mean panoptic_seg/PQ?" in caplog.text
