@@ -88,7 +88,7 @@ class PeriodicEvaluation(hooks.EvalHook):
         self._best_of = self._best._asdict()
 
     def before_train(self) -> None:
-        """Make up for what should have followed the checkpoint: after the last one ``model_final.pth``, an evaluation."""
+        """Make up for what should have followed the checkpoint: a last one, ``model_final.pth``; an evaluation."""
         start = self.trainer.start_iter
         if (
             start >= self.trainer.max_iter
