@@ -247,10 +247,10 @@ def fill_in_head_sizes(cfg: DictConfig, source: CategorySource | None = None) ->
     """Take head sizes that are 0 from the categories that the model predicts; arguments and errors are those of
     :func:`~panoptic_fpn_ext.engine.checks.fill_in_num_classes`.
     """
-    if 0 not in (_value(cfg, _HEAD_SIZES[what]) for what in ("num_things", "num_sem_seg_classes")):
+    counts = {what: _HEAD_SIZES[what] for what in ("num_things", "num_sem_seg_classes")}
+    if 0 not in (_value(cfg, key) for key in counts.values()):
         return
-    names = _all_datasets(cfg)
-    source = source or first_source(names, *(_HEAD_SIZES[what] for what in ("num_things", "num_sem_seg_classes")))
+    source = source or first_source(_all_datasets(cfg), *counts.values())
     fits = head_sizes(source.categories)
     if _value(cfg, _HEAD_SIZES["num_sem_seg_classes"]) == 0:  # before it is filled in
         OmegaConf.update(cfg, _HEAD_SIZES["thing_sem_seg_ids"], fits["thing_sem_seg_ids"])
@@ -259,10 +259,10 @@ def fill_in_head_sizes(cfg: DictConfig, source: CategorySource | None = None) ->
     threshold = _head_sizes(cfg).get("score_threshold")
     if _value(cfg, _HEAD_SIZES["num_things"]) == 0 and threshold and "score_threshold" in fits:
         OmegaConf.update(cfg, threshold, fits["score_threshold"], force_add=True)
-    for what in ("num_things", "num_sem_seg_classes"):
-        if _value(cfg, _HEAD_SIZES[what]) == 0:
-            OmegaConf.update(cfg, _HEAD_SIZES[what], fits[what])
-            logger.info(f"From {source.name}: {_HEAD_SIZES[what]} {fits[what]}.")
+    for what, key in counts.items():
+        if _value(cfg, key) == 0:
+            OmegaConf.update(cfg, key, fits[what])
+            logger.info(f"From {source.name}: {key} {fits[what]}.")
 
 
 def _head_sizes(cfg: DictConfig) -> dict[str, str]:

@@ -59,8 +59,8 @@ def openvino_core() -> Any:
 
 
 def compile_openvino(model: Any, options: dict[str, Any]) -> Any:
-    """A model on this CPU. OpenVINO keeps what it prepares for arrays of a size, by itself 5,000 times: since each
-    instance has a size of its own, 50 images of 100 instances would leave gigabytes. 300 cost no time that was seen.
+    """A model on this CPU. OpenVINO keeps what it prepares for arrays of a size, by itself so often that memory grows
+    with every image, since each instance has a size of its own.
     """
     core, kept = openvino_core(), "CPU_RUNTIME_CACHE_CAPACITY"
     try:

@@ -197,7 +197,7 @@ def test_fifty_images_in_random_order_need_no_more_memory(exported):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from Linux")
 def test_openvino_keeps_little_of_the_sizes_of_many_instances(tmp_path):
-    """By itself it has 370 MB more after the last twelve images."""
+    """By itself it would go on growing."""
     for name in ("onnx", "onnxruntime", "openvino"):
         pytest.importorskip(name)
     street = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"

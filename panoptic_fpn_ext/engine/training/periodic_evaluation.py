@@ -90,12 +90,10 @@ class PeriodicEvaluation(hooks.EvalHook):
     def before_train(self) -> None:
         """Make up for what should have followed the checkpoint: a last one, ``model_final.pth``; an evaluation."""
         start = self.trainer.start_iter
-        if (
-            start >= self.trainer.max_iter
-            and comm.is_main_process()
-            and not self._note.with_name(f"{FINAL}.pth").exists()
-        ):
-            self._save(FINAL, start)
+        if 0 < self.trainer.max_iter <= start:  # nothing is left to train
+            went_on_from = Path(self._checkpointer.get_checkpoint_file()).stem
+            if went_on_from != FINAL and comm.is_main_process():
+                self._save(FINAL, start)
         is_due = self._period > 0 and start % self._period == 0 and 0 < start < self.trainer.max_iter
         ended = self._last_ended()
         if ended.get("evaluated") == start and ended.get("best_of") == self._best_of:

@@ -114,11 +114,16 @@ def test_a_training_that_ended_goes_on_without_another_evaluation(tmp_path: Path
     assert _best(tmp_path) == (4, 4, 30.0)  # 25 does not take its place
 
 
-def test_the_last_checkpoint_is_made_up_for(tmp_path: Path):
+@pytest.mark.parametrize("is_there", [False, True], ids=["none", "one of fewer iterations"])
+def test_the_last_checkpoint_is_made_up_for(tmp_path: Path, is_there: bool):
     """Of a training that was killed while it was written."""
+    _Counting(tmp_path, Best("panoptic_seg/PQ"), most=2).go()
+    shorter = (tmp_path / "model_final.pth").read_bytes()
     _Counting(tmp_path, Best("panoptic_seg/PQ"), most=4).go()
     expected = torch.load(tmp_path / "model_final.pth", weights_only=True)
     (tmp_path / "model_final.pth").unlink()
+    if is_there:
+        (tmp_path / "model_final.pth").write_bytes(shorter)
     (tmp_path / "last_checkpoint").write_text("model_0000003.pth")
     _Counting(tmp_path, Best("panoptic_seg/PQ"), most=4).go()
     found = torch.load(tmp_path / "model_final.pth", weights_only=True)
