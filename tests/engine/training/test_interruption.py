@@ -45,12 +45,13 @@ class _Training(TrainerBase):
 )
 def test_a_signal_between_the_first_and_the_last(tmp_path: Path, step: str, place: int, stopped_after: int):
     """The iteration that runs, or the next one, is the last, and is saved."""
+    former = signal.getsignal(signal.SIGINT)  # ignored where the tests run in the background
     training = _Training(tmp_path, place, _Signalled(step, 3))
     with pytest.raises(Interrupted, match=f"Stopped after iteration {stopped_after} of 9, which is saved"):
         training.train(0, 9)
     content = torch.load(tmp_path / f"model_{stopped_after - 1:07d}.pth", weights_only=True)
     assert content["iteration"] == stopped_after - 1
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is former
 
 
 def test_a_signal_in_an_evaluation_ends_it_at_once(tmp_path: Path):
