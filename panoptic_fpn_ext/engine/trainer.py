@@ -12,12 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.engine import DefaultTrainer, TrainerBase, hooks
 from detectron2.evaluation import DatasetEvaluator, verify_results
-from detectron2.solver.build import (
-    build_lr_scheduler,
-    build_optimizer,
-    get_default_optimizer_params,
-    maybe_add_gradient_clipping,
-)
+from detectron2.solver import build_lr_scheduler
 from detectron2.solver.lr_scheduler import LRScheduler
 from detectron2.utils import comm
 
@@ -50,6 +45,7 @@ from .settings.schedule import build_fixed_gamma_scheduler, scale_schedule
 from .settings.silent_settings import warn_of_segments, warn_of_settings
 from .training.interruption import with_stop
 from .training.nonfinite import NonFiniteSteps
+from .training.optimizer import build_optimizer
 from .training.periodic_evaluation import Best, PeriodicEvaluation, tolerant
 from .training.progress import ProgressWriter
 from .training.reproducible import ReproducibleIterations
@@ -57,6 +53,8 @@ from .training.train_loader import build_train_loader
 from .training.train_step import build_train_step
 
 __all__ = ["Trainer"]
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
@@ -123,6 +121,15 @@ class Trainer(DefaultTrainer):
             found.append(hooks.PeriodicWriter([ProgressWriter(self.max_iter)], period=1))
         return found
 
+    def train(self) -> dict[str, Any] | None:
+        """Train; returns the last results where ``TEST.EXPECTED_RESULTS`` has some, and exits with 1 where missed."""
+        TrainerBase.train(self, self.start_iter, self.max_iter)
+        if not self.cfg.TEST.EXPECTED_RESULTS or not comm.is_main_process():
+            return None
+        results: dict[str, Any] = getattr(self, "_last_eval_results", {})
+        _verify(self.cfg, results)
+        return results
+
     def _test_augmented(self) -> dict[str, Any]:
         results = self.test_with_TTA(self.cfg, self.model)
         plain: dict[str, Any] = getattr(self, "_last_eval_results", {})
@@ -147,21 +154,8 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
-        """What ``SOLVER.OPTIMIZER`` names: detectron2's SGD, or AdamW with the same parameter groups and clipping."""
-        name = cfg.SOLVER.get("OPTIMIZER", "SGD")
-        if name == "SGD":
-            return build_optimizer(cfg, model)
-        if name != "ADAMW":
-            raise ValueError(f"SOLVER.OPTIMIZER must be 'SGD' or 'ADAMW', got {name!r}.")
-        groups = get_default_optimizer_params(
-            model,
-            base_lr=cfg.SOLVER.BASE_LR,
-            weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
-            bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
-            weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
-        )
-        adamw = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
-        return adamw(groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
+        """See :func:`~panoptic_fpn_ext.engine.training.optimizer.build_optimizer`."""
+        return build_optimizer(cfg, model)
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
@@ -209,7 +203,7 @@ class Trainer(DefaultTrainer):
             results |= cls.test_with_TTA(cfg, model, augmented_folder(output_folder), progress_folder=f"{progress}/TTA")
         forget_progress(progress)
         if comm.is_main_process():
-            verify_results(cfg, results)
+            _verify(cfg, results)
         return results
 
     @classmethod
@@ -284,3 +278,11 @@ class Trainer(DefaultTrainer):
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluator:
         """See :func:`~panoptic_fpn_ext.engine.evaluating.evaluators.build_evaluator`."""
         return build_evaluator(cfg, dataset_name, output_folder)
+
+
+def _verify(cfg: CfgNode, results: dict[str, Any]) -> None:
+    """As detectron2's `verify_results`, but a task that was not measured is a miss and no KeyError."""
+    missing: dict[str, Any] = {task: {} for task, *_ in cfg.TEST.EXPECTED_RESULTS if task not in results}
+    for task in missing:
+        logger.error(f"TEST.EXPECTED_RESULTS has {task}, which was not measured; these were: {', '.join(results)}.")
+    verify_results(cfg, {**results, **missing})

@@ -64,6 +64,18 @@ def test_evaluation_of_a_checkpoint_gives_the_same_figures_again(tiny_cfg):
     assert found["panoptic_seg"] == expected["panoptic_seg"]
 
 
+def test_expected_results(tiny_cfg, tmp_path, caplog):
+    tiny_cfg.SOLVER.MAX_ITER = 1
+    tiny_cfg.TEST.EXPECTED_RESULTS = [["panoptic_seg", "PQ", 50.0, 50.0]]
+    assert set(Trainer(tiny_cfg).train()) == {"panoptic_seg", "sem_seg", "bbox", "segm"}
+    tiny_cfg.MODEL.WEIGHTS = str(Path(tiny_cfg.OUTPUT_DIR, "model_final.pth"))
+    tiny_cfg.TEST.EXPECTED_RESULTS = [["panoptic_seg", "PQ", 50.0, 50.0], ["keypoints", "AP", 50.0, 50.0]]
+    with pytest.raises(SystemExit) as end:
+        Trainer.evaluate_checkpoint(tiny_cfg, str(tmp_path / "again"))
+    assert end.value.code == 1
+    assert "TEST.EXPECTED_RESULTS has keypoints, which was not measured" in caplog.text
+
+
 def test_both_panoptic_evaluators_agree(tiny_cfg):
     cfg = model_zoo.get_config("SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow", trained=True)
     cfg.DATASETS.TEST, cfg.OUTPUT_DIR, cfg.MODEL.DEVICE = tiny_cfg.DATASETS.TEST, tiny_cfg.OUTPUT_DIR, "cpu"

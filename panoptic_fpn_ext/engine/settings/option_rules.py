@@ -13,7 +13,7 @@ from fvcore.common.registry import Registry
 from ...modeling import PanopticFPNExt
 from ...modeling.combiner.din_unary import DEFAULT_WEIGHTS, checked_weights
 from ...structures import IGNORE_LABEL, LARGE_IGNORE_LABEL
-from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
+from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD, measured_tasks
 
 __all__ = ["COMBINATIONS", "Found", "unregistered"]
 
@@ -258,19 +258,16 @@ def _expected_results(cfg: CfgNode) -> Found:
     key, rows = "TEST.EXPECTED_RESULTS", cfg.TEST.EXPECTED_RESULTS
     if rows and len(cfg.DATASETS.TEST) != 1:
         yield key, rows, f"it needs one dataset in DATASETS.TEST, there are {len(cfg.DATASETS.TEST)}"
-    tasks: tuple[str, ...] = ("bbox", "segm", "sem_seg", "panoptic_seg")
+    tasks = measured_tasks(cfg)
     if cfg.TEST.AUG.ENABLED:
-        tasks += tuple(f"{task}_TTA" for task in tasks)
+        tasks += [f"{task}_TTA" for task in tasks]
     for row in rows:
         if not isinstance(row, list | tuple) or len(row) != 4 or row[0] not in tasks:
             yield key, rows, f"a row is [task, metric, value, tolerance], the task one of {', '.join(tasks)}"
 
 
 def _best_checkpoint(cfg: CfgNode) -> Found:
-    metric, tasks = (
-        cfg.SOLVER.get("BEST_CHECKPOINTER", {}).get("METRIC", ""),
-        ("panoptic_seg", "sem_seg", "bbox", "segm"),
-    )
+    metric, tasks = cfg.SOLVER.get("BEST_CHECKPOINTER", {}).get("METRIC", ""), measured_tasks(cfg)
     if metric and not set(tasks).intersection(metric.split("/")[:-1]):
         known = ", ".join(f"{task}/…" for task in tasks)
         yield (

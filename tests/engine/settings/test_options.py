@@ -124,6 +124,7 @@ REFUSED = [
     ("TEST.AUG.MIN_SIZES", ()),
     ("TEST.AUG.MAX_SIZE", 0),
     ("TEST.EXPECTED_RESULTS", [["pq", "PQ", 50.0, 0.1]]),
+    ("TEST.EXPECTED_RESULTS", [["panoptic_seg_TTA", "PQ", 50.0, 0.1]]),  # without TEST.AUG
     ("VIS_PERIOD", -1),
 ]
 
@@ -138,6 +139,14 @@ def test_what_cannot_work_is_refused_by_name(tiny_cfg: CfgNode, key: str, value:
     with pytest.raises(ValueError, match=re.escape(f"  {key} is ")) as error:
         Trainer(tiny_cfg)
     assert str(error.value).count("\n") == 1  # that key and no other
+
+
+def test_results_that_the_model_cannot_have_are_not_expected(tiny_cfg):
+    tiny_cfg.TEST.EXPECTED_RESULTS = [["segm", "AP", 10.0, 1.0]]
+    check_options(tiny_cfg)
+    tiny_cfg.MODEL.PANOPTIC_FPN.OUTPUTS = ["panoptic_seg"]
+    with pytest.raises(ValueError, match=r"TEST\.EXPECTED_RESULTS .* the task one of panoptic_seg\."):
+        check_options(tiny_cfg)
 
 
 def test_several_mistakes_are_one_message(tiny_cfg):

@@ -163,7 +163,9 @@ def test_both_kinds_of_configs(metric: str, tiny_cfg, street_datasets, tmp_path,
         assert torch.load(Path(cfg.train.output_dir, "model_best.pth"), weights_only=True)["iteration"] == 1
 
 
-@pytest.mark.parametrize("words", [("METRIC", "PQ"), ("METRIC", "loss/PQ"), ("MODE", "most")])
+@pytest.mark.parametrize(
+    "words", [("METRIC", "PQ"), ("METRIC", "loss/PQ"), ("METRIC", "bbox_TTA/AP"), ("MODE", "most")]
+)
 def test_settings_that_name_nothing(words: tuple[str, str], tiny_cfg):
     tiny_cfg.merge_from_list([f"SOLVER.BEST_CHECKPOINTER.{words[0]}", words[1]])
     with pytest.raises(ValueError, match=f"BEST_CHECKPOINTER.{words[0]} is '{words[1]}'"):
