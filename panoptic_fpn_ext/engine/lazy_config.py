@@ -13,17 +13,17 @@ from detectron2.config import LazyConfig
 from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ..pixel_bound import set_pixel_bound
-from ..structures import IGNORE_LABEL
 from ..utf8 import as_text, utf8_configs
 from .checkpoints.checkpoint import recorded_source
 from .checkpoints.model_categories import CategorySource, agree_on_categories
 from .checkpoints.model_files import checkpoint_path, find_model, last_checkpoint
-from .checks import HOW_TO_REGISTER, check_input_format, first_source, head_sizes, refuse_misfits
+from .checks import HOW_TO_REGISTER, check_input_format, prediction_source
 from .data_descriptions import registrations_of
 from .device import available_device
+from .lazy_values import DATASETS, all_datasets, check_lazy_head_sizes, dataset_names, fill_in_head_sizes
 from .output_folder import hold_output_folder
 from .runs import (
     adopted,
@@ -41,21 +41,13 @@ from .runs import (
 from .settings.lazy_keys import refuse_unknown_keys
 from .settings.options import check_options
 from .settings.yacs_view import yacs_view
-from .setup import register_used_datasets
+from .setup import register_categories, register_used_datasets
 
-__all__ = ["dataset_names", "fill_in_head_sizes", "load_lazy_config", "setup_lazy"]
+__all__ = ["complete_lazy_prediction_config", "load_lazy_config", "load_lazy_prediction_config", "setup_lazy"]
 
 logger = logging.getLogger(__name__)
 
 _PARTS = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
-_DATASETS = {split: f"dataloader.{split}.dataset.names" for split in ("train", "test")}
-# Where a config has what `checks` compares with a dataset.
-_HEAD_SIZES = {
-    "num_things": "model.roi_heads.num_classes",
-    "num_sem_seg_classes": "model.sem_seg_head.num_classes",
-    "thing_sem_seg_ids": "model.combiner.thing_sem_seg_ids",
-    "ignore_label": "model.sem_seg_head.ignore_value",
-}
 
 
 def setup_lazy(args: argparse.Namespace) -> DictConfig:
@@ -100,7 +92,7 @@ def setup_lazy(args: argparse.Namespace) -> DictConfig:
     seed_process(cfg.train.get("seed", -1))
     batch_size = cfg.dataloader.train.get("total_batch_size", "?")
     introduce(
-        _all_datasets(cfg),
+        all_datasets(cfg),
         output_dir=output,
         weights=cfg.train.init_checkpoint,
         resume=args.resume,
@@ -150,14 +142,39 @@ def load_lazy_config(
     return cfg
 
 
+def load_lazy_prediction_config(config_file: str, overrides: list[str], registrations: list[list[str]]) -> DictConfig:
+    """As :func:`load_lazy_config`, for predicting only: no dataset is needed where the checkpoint records its
+    categories, and otherwise only the categories of one.
+    """
+    cfg = _read_lazy_config(config_file, overrides, registrations, trained=True, predicting=True)
+    register_categories(registrations)
+    complete_lazy_prediction_config(cfg)
+    return cfg
+
+
+def complete_lazy_prediction_config(cfg: DictConfig) -> CategorySource | None:
+    """Check the options, take head sizes of 0 from the categories that the model predicts, and check the others; as
+    :func:`~panoptic_fpn_ext.engine.setup.complete_prediction_config`.
+    """
+    view = yacs_view(cfg)
+    check_options(view.cfg, training=False, names=view.names)
+    check_input_format(view.cfg, view.names)
+    view.cfg.DATASETS.TEST = tuple(dataset_names(cfg, "test"))
+    source = prediction_source(view.cfg, recorded_source(cfg.train.init_checkpoint))
+    if source is not None:
+        fill_in_head_sizes(cfg, source)
+        check_lazy_head_sizes(cfg, source)
+    return source
+
+
 def _read_lazy_config(
-    config_file: str, overrides: list[str], registrations: list[list[str]], *, trained: bool
+    config_file: str, overrides: list[str], registrations: list[list[str]], *, trained: bool, predicting: bool = False
 ) -> DictConfig:
     config_file, weights = find_model(config_file)
     with utf8_configs():
         _refuse_calls(config_file)
     cfg = LazyConfig.load(config_file)
-    overrides = [as_text(word) if word.startswith(tuple(_DATASETS.values())) else word for word in overrides]
+    overrides = [as_text(word) if word.startswith(tuple(DATASETS.values())) else word for word in overrides]
     refuse_unknown_keys(cfg, overrides)
     missing = [part for part in _PARTS if part not in cfg]
     if missing:
@@ -168,11 +185,12 @@ def _read_lazy_config(
     cfg.train.init_checkpoint = checkpoint_path(cfg.train.init_checkpoint)
     cfg.train.device = available_device(cfg.train.device)
     set_pixel_bound(cfg.train.get("max_image_pixels", 0))
-    train, test = ([override for override in overrides if override.startswith(key)] for key in _DATASETS.values())
-    used = [dataset_names(cfg, split) for split in _DATASETS]
+    train, test = ([override for override in overrides if override.startswith(key)] for key in DATASETS.values())
+    used = [dataset_names(cfg, split) for split in DATASETS]
     registered = [as_text(name) for name, *_ in registrations]
-    found = adopted(registered, *used, typed=(bool(train), bool(test)), training=not trained)
-    for key, former, names in zip(_DATASETS.values(), used, found, strict=True):
+    training = None if predicting else not trained
+    found = adopted(registered, *used, typed=(bool(train), bool(test)), training=training)
+    for key, former, names in zip(DATASETS.values(), used, found, strict=True):
         if names != former:
             OmegaConf.update(cfg, key, *names)
     return cfg
@@ -192,11 +210,11 @@ def _prepare(cfg: DictConfig, registrations: list[list[str]], *, eval_only: bool
     register_used_datasets([*train, *test], registrations)
     unknown = [name for name in (*train, *test) if name not in DatasetCatalog]
     if unknown:
-        raise KeyError(f"Datasets {unknown} ({', '.join(_DATASETS.values())}) are not registered. {HOW_TO_REGISTER}")
+        raise KeyError(f"Datasets {unknown} ({', '.join(DATASETS.values())}) are not registered. {HOW_TO_REGISTER}")
     source = agree_on_categories(train, test, trained)
     if source is not None:
         fill_in_head_sizes(cfg, source)
-        _check(cfg, source)
+        check_lazy_head_sizes(cfg, source)
 
 
 def _refuse_calls(config_file: str) -> None:
@@ -222,56 +240,3 @@ _PlainLoader.add_constructor(
     "tag:yaml.org,2002:python/object:detectron2.layers.shape_spec.ShapeSpec",
     lambda loader, node: loader.construct_mapping(node),
 )
-
-
-def _all_datasets(cfg: DictConfig) -> list[str]:
-    return [name for split in _DATASETS for name in dataset_names(cfg, split)]
-
-
-def dataset_names(cfg: DictConfig, split: str) -> list[str]:
-    """Names of the datasets of ``dataloader.train`` or ``dataloader.test``."""
-    names = OmegaConf.select(cfg, _DATASETS[split], default=())
-    return [names] if isinstance(names, str) else list(names)
-
-
-def _check(cfg: DictConfig, source: CategorySource) -> None:
-    """Check the sizes of the heads that the model has."""
-    sizes = {what: (key, _value(cfg, key)) for what, key in _head_sizes(cfg).items()}
-    if sizes["num_sem_seg_classes"][1] is not None and sizes["ignore_label"][1] is None:
-        sizes["ignore_label"] = (_HEAD_SIZES["ignore_label"], IGNORE_LABEL)  # the head's default
-    fits = head_sizes(source.categories)
-    refuse_misfits({what: pair for what, pair in sizes.items() if what in fits and pair[1] is not None}, source)
-
-
-def fill_in_head_sizes(cfg: DictConfig, source: CategorySource | None = None) -> None:
-    """Take head sizes that are 0 from the categories that the model predicts; arguments and errors are those of
-    :func:`~panoptic_fpn_ext.engine.checks.fill_in_num_classes`.
-    """
-    counts = {what: _HEAD_SIZES[what] for what in ("num_things", "num_sem_seg_classes")}
-    if 0 not in (_value(cfg, key) for key in counts.values()):
-        return
-    source = source or first_source(_all_datasets(cfg), *counts.values())
-    fits = head_sizes(source.categories)
-    if _value(cfg, _HEAD_SIZES["num_sem_seg_classes"]) == 0:  # before it is filled in
-        OmegaConf.update(cfg, _HEAD_SIZES["thing_sem_seg_ids"], fits["thing_sem_seg_ids"])
-        if fits["ignore_label"] != IGNORE_LABEL:
-            OmegaConf.update(cfg, _HEAD_SIZES["ignore_label"], fits["ignore_label"], force_add=True)
-    threshold = _head_sizes(cfg).get("score_threshold")
-    if _value(cfg, _HEAD_SIZES["num_things"]) == 0 and threshold and "score_threshold" in fits:
-        OmegaConf.update(cfg, threshold, fits["score_threshold"], force_add=True)
-    for what, key in counts.items():
-        if _value(cfg, key) == 0:
-            OmegaConf.update(cfg, key, fits[what])
-            logger.info(f"From {source.name}: {key} {fits[what]}.")
-
-
-def _head_sizes(cfg: DictConfig) -> dict[str, str]:
-    """``_HEAD_SIZES`` with the threshold of scores, which cascades have in their last stage."""
-    threshold = yacs_view(cfg).names.get("MODEL.ROI_HEADS.SCORE_THRESH_TEST")
-    return {**_HEAD_SIZES, "score_threshold": threshold} if threshold else _HEAD_SIZES
-
-
-def _value(cfg: DictConfig, key: str) -> object:
-    """Value of a key, None where the config has none."""
-    value = OmegaConf.select(cfg, key, default=None)
-    return list(value) if isinstance(value, ListConfig) else value

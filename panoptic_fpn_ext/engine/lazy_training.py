@@ -24,7 +24,7 @@ from .device import distribute
 from .evaluating.augmented_evaluation import as_augmented, augmented_model, print_results, say_augmented
 from .evaluating.evaluation_pages import write_to_board
 from .evaluating.evaluation_progress import evaluate_dataset, forget_progress
-from .lazy_config import dataset_names
+from .lazy_values import dataset_names
 from .runs import augmented_folder
 from .settings.silent_settings import warn_of_segments, warn_of_settings
 from .settings.yacs_view import yacs_view

@@ -16,8 +16,8 @@ from omegaconf import DictConfig
 
 from ..coco_json import image_key, read_panoptic
 from ..data import dataset_categories, register_coco_panoptic
-from .lazy_config import dataset_names
 from .lazy_training import train_lazily
+from .lazy_values import dataset_names
 from .runs import write_whole
 from .settings.model_outputs import model_outputs
 from .settings.yacs_view import yacs_view

@@ -39,7 +39,7 @@ from .runs import (
     warn_of_learnt_images,
     write_whole,
 )
-from .settings.config_keys import merge_file, merge_pairs
+from .settings.config_keys import as_lazy_config, merge_file, merge_pairs
 from .settings.options import check_options
 from .settings.schedule import scale_schedule
 from .settings.timm_record import record_timm_weights
@@ -274,7 +274,7 @@ def read_config(config_file: str, opts: list[str], *, trained: bool = False) -> 
     """
     config_file, weights = find_model(config_file)
     if config_file.endswith(".py"):
-        raise ValueError(f"{config_file} is a LazyConfig: run projects/panoptic_fpn/lazyconfig_train_net.py with it.")
+        raise ValueError(as_lazy_config(config_file))
     cfg = get_cfg()
     add_panoptic_fpn_ext_config(cfg)
     merge_file(cfg, config_file)

@@ -9,8 +9,8 @@ from ..config import add_panoptic_fpn_ext_config
 from ..engine.checkpoints.checkpoint import PanopticCheckpointer, recorded_source
 from ..engine.checks import fill_in_num_classes
 from ..engine.device import available_device, use_available_device
-from ..engine.lazy_config import fill_in_head_sizes
 from ..engine.lazy_training import build_lazy_model
+from ..engine.lazy_values import fill_in_head_sizes
 from ..utf8 import utf8_configs
 from ..zoo_files import get_checkpoint, get_config_file
 

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from detectron2.config import CfgNode
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from panoptic_fpn_ext.categories import PanopticCategories
@@ -24,8 +25,10 @@ from panoptic_fpn_ext.engine.checkpoints.exported import open_exported
 from panoptic_fpn_ext.engine.checkpoints.model_files import is_exported
 from panoptic_fpn_ext.engine.data_descriptions import add_register_argument
 from panoptic_fpn_ext.engine.images import find_images
-from panoptic_fpn_ext.engine.settings.config_keys import in_pairs
+from panoptic_fpn_ext.engine.lazy_config import load_lazy_prediction_config
+from panoptic_fpn_ext.engine.settings.config_keys import in_pairs, is_lazy_config
 from panoptic_fpn_ext.engine.settings.model_outputs import model_outputs
+from panoptic_fpn_ext.engine.settings.yacs_view import yacs_view
 from panoptic_fpn_ext.engine.setup import add_verbose_argument, load_prediction_config
 from panoptic_fpn_ext.report import write_report
 from panoptic_fpn_ext.unique_names import UniqueNames
@@ -45,7 +48,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--config-file",
         metavar="MODEL",
         help="config, name in the model zoo, checkpoint, folder of a run or exported file (default: the config beside "
-        "MODEL.WEIGHTS)",
+        "MODEL.WEIGHTS); a LazyConfig, whose --opts are key=value, by its own name",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--input", nargs="+", metavar="PATH", help="files, folders or quoted patterns")
@@ -108,8 +111,24 @@ def load_cfg(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
+def load_lazy_cfg(args: argparse.Namespace) -> DictConfig:
+    """As :func:`load_cfg`, of a LazyConfig; ``--opts`` are ``key=value``."""
+    cfg = load_lazy_prediction_config(args.config_file, args.opts, args.register)
+    view = yacs_view(cfg)
+    if "panoptic_seg" not in model_outputs(view.cfg):
+        raise ValueError(f"The model of {args.config_file} predicts no panoptic map to draw.")
+    if args.confidence_threshold is not None:
+        for key in ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", _KEPT_SCORE):
+            OmegaConf.update(cfg, view.names[key], args.confidence_threshold, force_add=True)
+    if "outputs" in cfg.model:
+        cfg.model.outputs = ["panoptic_seg"]  # the others cost memory and time
+    return cfg
+
+
 def load_predictor(args: argparse.Namespace) -> ImagePredictor:
     """Of a checkpoint or of an exported file."""
+    if args.config_file and is_lazy_config(args.config_file):
+        return PanopticPredictor(load_lazy_cfg(args))
     weights = dict(zip(args.opts[::2], args.opts[1::2], strict=False)).get("MODEL.WEIGHTS")
     path = weights or args.config_file
     if not path or not is_exported(path):

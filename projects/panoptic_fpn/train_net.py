@@ -35,9 +35,9 @@ def main(args: argparse.Namespace) -> Any:
         return results
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=args.resume)
-    results = trainer.train()
+    trained = trainer.train()
     say_written(cfg.OUTPUT_DIR)
-    return results
+    return trained
 
 
 if __name__ == "__main__":

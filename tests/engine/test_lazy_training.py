@@ -11,12 +11,19 @@ import pytest
 import torch
 from bad_input_data import TinyDataset, global_state_restored, project_script
 from config_files import CONFIGS, load
+from detectron2.config import instantiate
 from detectron2.utils.env import seed_all_rng
 from places import REPOSITORY
 
-from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer, argument_parser
-from panoptic_fpn_ext.engine.lazy_config import load_lazy_config
-from panoptic_fpn_ext.engine.lazy_training import build_lazy_model, build_lazy_optimizer, evaluate_lazily, train_lazily
+from panoptic_fpn_ext.data.street.categories import categories
+from panoptic_fpn_ext.engine import PanopticCheckpointer, PanopticPredictor, Trainer, argument_parser
+from panoptic_fpn_ext.engine.lazy_config import load_lazy_config, setup_lazy
+from panoptic_fpn_ext.engine.lazy_training import (
+    build_lazy_model,
+    build_lazy_optimizer,
+    evaluate_lazily,
+    train_lazily,
+)
 from panoptic_fpn_ext.engine.setup import load_config
 
 SCRIPT = REPOSITORY / "projects/panoptic_fpn/lazyconfig_train_net.py"
@@ -206,3 +213,34 @@ def test_each_kind_of_config_has_its_command():
         load_config(STREET, [], [])
     with pytest.raises(KeyError, match="Is it one"):
         load_lazy_config(STREET.replace(".py", ".yaml"), [], [])
+
+
+def test_its_run_predicts_what_its_evaluation_predicts(street_datasets, tmp_path):
+    run = tmp_path / "output"
+    demo = project_script("panoptic_fpn/demo.py")
+    with global_state_restored():
+        words = ["--config-file", STREET, *overrides(*street_datasets, run)]
+        cfg = setup_lazy(argument_parser().parse_args(words))
+        train_lazily(cfg)
+        inputs = next(iter(instantiate(cfg.dataloader.test)))
+        path = inputs[0]["file_name"]
+        before = str(cfg)
+        predictors = [PanopticPredictor(str(run / "config.yaml")), PanopticPredictor(cfg, str(run / "model_final.pth"))]
+        assert str(cfg) == before
+        with torch.no_grad():
+            expected = predictors[0].model(inputs)[0]
+        for predictor in predictors:
+            found = predictor(path)
+            assert torch.equal(found["panoptic_seg"][0], expected["panoptic_seg"][0])
+            assert torch.equal(found["sem_seg"], expected["sem_seg"])
+            assert {segment["name"] for segment in found["panoptic_seg"][1]} <= {row["name"] for row in categories()}
+        for name in (run, run / "model_final.pth"):  # nobody named what would be called
+            with pytest.raises(ValueError, match="where it is named itself"):
+                PanopticPredictor(str(name))
+
+        command = ["--config-file", str(run / "config.yaml"), "--input", path, "--output", str(tmp_path / "drawn")]
+        assert demo.main([*command, "--confidence-threshold", "0.1", "--save-results"]) == 0
+        assert demo.main([*command, "--opts", "train.test_aug.enabled=True", "train.test_aug.min_sizes=[64]"]) == 0
+        assert len(list((tmp_path / "drawn").glob("*.png"))) == 1
+        with pytest.raises(ValueError, match="key=value"):
+            demo.main([*command, "--opts", "MODEL.WEIGHTS", "x.pth"])

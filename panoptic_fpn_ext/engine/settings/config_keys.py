@@ -12,7 +12,7 @@ from detectron2.utils.file_io import PathManager
 
 from ...utf8 import as_text, utf8_configs
 
-__all__ = ["all_keys", "did_you_mean", "in_pairs", "merge_file", "merge_pairs"]
+__all__ = ["all_keys", "as_lazy_config", "did_you_mean", "in_pairs", "is_lazy_config", "merge_file", "merge_pairs"]
 
 _TYPES = {
     int: "an integer",
@@ -120,6 +120,23 @@ def _hint(pairs: Sequence[Any]) -> str:
     return ""
 
 
+def is_lazy_config(name: str) -> bool:
+    """Whether a name is that of a LazyConfig: a ``.py``, or the ``config.yaml`` that a run of one left."""
+    if name.endswith(".py") or not PathManager.isfile(name) or not name.endswith((".yaml", ".yml")):
+        return name.endswith(".py")
+    with PathManager.open(name, "r", encoding="utf-8-sig", errors="replace") as f:
+        return _LAZY in f.read()
+
+
+def as_lazy_config(path: str) -> str:
+    """What to do with a LazyConfig, where it is named as if it were a yacs config."""
+    return (
+        f"{path} is a LazyConfig: lazyconfig_train_net.py trains and evaluates it, demo.py and PanopticPredictor "
+        "predict with it where it is named itself, not its folder or a checkpoint, since it calls what it says. For "
+        "anything else, take the YAML config of the same model and give its weights with MODEL.WEIGHTS."
+    )
+
+
 def _refuse_no_sections(path: str) -> None:
     """Follow a config to those it is based on: each must be a file with keys and values."""
     if not PathManager.isfile(path):
@@ -128,10 +145,7 @@ def _refuse_no_sections(path: str) -> None:
         with PathManager.open(path, "r", encoding="utf-8-sig") as f:
             text = f.read()
         if _LAZY in text:
-            raise ValueError(
-                f"{path} is a LazyConfig: lazyconfig_train_net.py trains and evaluates it. For anything else, take the "
-                "YAML config of the same model and give its weights with MODEL.WEIGHTS."
-            )
+            raise ValueError(as_lazy_config(path))
         content = yaml.safe_load(text)
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path} is no config: {_first_line(error)}") from error
