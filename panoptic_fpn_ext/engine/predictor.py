@@ -1,5 +1,6 @@
 """A model and its weights as a function of images."""
 
+import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,7 +129,7 @@ def _parts_of_yacs(cfg: CfgNode, weights: str) -> _Parts:
 
 
 def _parts_of_lazy(cfg: DictConfig, weights: str) -> _Parts:
-    cfg = cfg.copy()
+    cfg = copy.deepcopy(cfg)
     cfg.train.init_checkpoint = checkpoint_path(weights or cfg.train.init_checkpoint)
     cfg.train.device = available_device(cfg.train.device)
     register_categories([])
@@ -145,7 +146,7 @@ def _parts_of_lazy(cfg: DictConfig, weights: str) -> _Parts:
     augmentations = [nonempty(augmentation) for augmentation in instantiate(mapper.augmentations)]
     if cfg.train.get("test_aug", {}).get("enabled", False):
         model, augmentations = augmented_model(view.cfg, model).eval(), []  # views are made of the image itself
-    return _Parts(model, _metadata(view.cfg, source), T.AugmentationList(augmentations), mapper.image_format)
+    return _Parts(model, _metadata(view.cfg, source), T.AugmentationList(augmentations), mapper.get("image_format", "BGR"))
 
 
 def _metadata(cfg: CfgNode, source: CategorySource | None) -> Metadata:
