@@ -146,7 +146,9 @@ def _parts_of_lazy(cfg: DictConfig, weights: str) -> _Parts:
     augmentations = [nonempty(augmentation) for augmentation in instantiate(mapper.augmentations)]
     if cfg.train.get("test_aug", {}).get("enabled", False):
         model, augmentations = augmented_model(view.cfg, model).eval(), []  # views are made of the image itself
-    return _Parts(model, _metadata(view.cfg, source), T.AugmentationList(augmentations), mapper.get("image_format", "BGR"))
+    return _Parts(
+        model, _metadata(view.cfg, source), T.AugmentationList(augmentations), mapper.get("image_format", "BGR")
+    )
 
 
 def _metadata(cfg: CfgNode, source: CategorySource | None) -> Metadata:
