@@ -43,7 +43,13 @@ from .settings.options import check_options
 from .settings.yacs_view import yacs_view
 from .setup import register_categories, register_used_datasets
 
-__all__ = ["complete_lazy_prediction_config", "load_lazy_config", "load_lazy_prediction_config", "setup_lazy"]
+__all__ = [
+    "complete_lazy_prediction_config",
+    "load_lazy_config",
+    "load_lazy_prediction_config",
+    "read_lazy_config",
+    "setup_lazy",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +65,7 @@ def setup_lazy(args: argparse.Namespace) -> DictConfig:
     """
     begin_console(args)
     args.register = [*args.register, *registrations_of(getattr(args, "data", ()))]
-    cfg = _read_lazy_config(args.config_file, args.opts, args.register, trained=args.eval_only)
+    cfg = read_lazy_config(args.config_file, args.opts, args.register, trained=args.eval_only)
     if getattr(args, "overfit", None) is not None:
         cfg.train.output_dir = shared_unused_folder(os.path.join(cfg.train.output_dir, "overfit"))
         cfg.dataloader.test.dataset.names = cfg.dataloader.train.dataset.names  # of which it takes a part
@@ -137,7 +143,7 @@ def load_lazy_config(
     Raises:
         FileNotFoundError, KeyError, ValueError: missing files, parts or datasets, categories or sizes that do not fit.
     """
-    cfg = _read_lazy_config(config_file, overrides, registrations, trained=eval_only)
+    cfg = read_lazy_config(config_file, overrides, registrations, trained=eval_only)
     _prepare(cfg, registrations, eval_only=eval_only, resume=resume)
     return cfg
 
@@ -146,7 +152,7 @@ def load_lazy_prediction_config(config_file: str, overrides: list[str], registra
     """As :func:`load_lazy_config`, for predicting only: no dataset is needed where the checkpoint records its
     categories, and otherwise only the categories of one.
     """
-    cfg = _read_lazy_config(config_file, overrides, registrations, trained=True, predicting=True)
+    cfg = read_lazy_config(config_file, overrides, registrations, trained=True, predicting=True)
     register_categories(registrations)
     complete_lazy_prediction_config(cfg)
     return cfg
@@ -167,9 +173,15 @@ def complete_lazy_prediction_config(cfg: DictConfig) -> CategorySource | None:
     return source
 
 
-def _read_lazy_config(
+def read_lazy_config(
     config_file: str, overrides: list[str], registrations: list[list[str]], *, trained: bool, predicting: bool = False
 ) -> DictConfig:
+    """A config of a name with its overrides, not checked against its datasets; arguments and errors as
+    :func:`load_lazy_config`.
+
+    With ``trained``, ``train.init_checkpoint`` is what comes with the name unless ``overrides`` set it; with
+    ``predicting``, nothing is said of datasets.
+    """
     config_file, weights = find_model(config_file)
     with utf8_configs():
         _refuse_calls(config_file)

@@ -25,7 +25,7 @@ from .checkpoints.model_files import checkpoint_path
 from .checks import check_input_format, prediction_dataset
 from .device import available_device, use_available_device
 from .evaluating.augmented_evaluation import augmented_model
-from .lazy_config import complete_lazy_prediction_config, load_lazy_prediction_config
+from .lazy_config import complete_lazy_prediction_config, read_lazy_config
 from .lazy_training import build_lazy_model
 from .lazy_values import dataset_names
 from .settings.config_keys import is_lazy_config
@@ -69,8 +69,10 @@ class PanopticPredictor(ImagePredictor):
         """
         self.batch_size = batch_size
         if isinstance(model, str):
-            is_lazy = is_lazy_config(model)
-            model = load_lazy_prediction_config(model, [], []) if is_lazy else read_config(model, [], trained=True)
+            if is_lazy_config(model):
+                model = read_lazy_config(model, [], [], trained=True, predicting=True)
+            else:
+                model = read_config(model, [], trained=True)
         parts = _parts_of_lazy(model, weights) if isinstance(model, DictConfig) else _parts_of_yacs(model, weights)
         self.model, self.metadata, self._augmentations, self._input_format = parts
 

@@ -118,7 +118,10 @@ def load_lazy_cfg(args: argparse.Namespace) -> DictConfig:
     if "panoptic_seg" not in model_outputs(view.cfg):
         raise ValueError(f"The model of {args.config_file} predicts no panoptic map to draw.")
     if args.confidence_threshold is not None:
-        for key in ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", _KEPT_SCORE):
+        keys = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", _KEPT_SCORE)
+        if not set(keys) <= set(view.names):
+            raise ValueError("Where this LazyConfig has its thresholds is not known: set them with --opts key=value.")
+        for key in keys:
             OmegaConf.update(cfg, view.names[key], args.confidence_threshold, force_add=True)
     if "outputs" in cfg.model:
         cfg.model.outputs = ["panoptic_seg"]  # the others cost memory and time

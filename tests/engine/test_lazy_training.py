@@ -18,12 +18,7 @@ from places import REPOSITORY
 from panoptic_fpn_ext.data.street.categories import categories
 from panoptic_fpn_ext.engine import PanopticCheckpointer, PanopticPredictor, Trainer, argument_parser
 from panoptic_fpn_ext.engine.lazy_config import load_lazy_config, setup_lazy
-from panoptic_fpn_ext.engine.lazy_training import (
-    build_lazy_model,
-    build_lazy_optimizer,
-    evaluate_lazily,
-    train_lazily,
-)
+from panoptic_fpn_ext.engine.lazy_training import build_lazy_model, build_lazy_optimizer, evaluate_lazily, train_lazily
 from panoptic_fpn_ext.engine.setup import load_config
 
 SCRIPT = REPOSITORY / "projects/panoptic_fpn/lazyconfig_train_net.py"

@@ -68,6 +68,10 @@ def test_expected_results(tiny_cfg, tmp_path, caplog):
     tiny_cfg.SOLVER.MAX_ITER = 1
     tiny_cfg.TEST.EXPECTED_RESULTS = [["panoptic_seg", "PQ", 50.0, 50.0]]
     assert set(Trainer(tiny_cfg).train()) == {"panoptic_seg", "sem_seg", "bbox", "segm"}
+    tiny_cfg.TEST.EXPECTED_RESULTS = [["panoptic_seg", "PQ", 200.0, 1.0]]
+    with pytest.raises(SystemExit) as end:
+        Trainer(tiny_cfg).train()
+    assert end.value.code == 1
     tiny_cfg.MODEL.WEIGHTS = str(Path(tiny_cfg.OUTPUT_DIR, "model_final.pth"))
     tiny_cfg.TEST.EXPECTED_RESULTS = [["panoptic_seg", "PQ", 50.0, 50.0], ["keypoints", "AP", 50.0, 50.0]]
     with pytest.raises(SystemExit) as end:

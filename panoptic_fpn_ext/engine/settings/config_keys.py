@@ -122,8 +122,10 @@ def _hint(pairs: Sequence[Any]) -> str:
 
 def is_lazy_config(name: str) -> bool:
     """Whether a name is that of a LazyConfig: a ``.py``, or the ``config.yaml`` that a run of one left."""
-    if name.endswith(".py") or not PathManager.isfile(name) or not name.endswith((".yaml", ".yml")):
-        return name.endswith(".py")
+    if name.endswith(".py"):
+        return True
+    if not name.endswith((".yaml", ".yml")) or not PathManager.isfile(name):
+        return False
     with PathManager.open(name, "r", encoding="utf-8-sig", errors="replace") as f:
         return _LAZY in f.read()
 
