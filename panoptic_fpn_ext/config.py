@@ -49,6 +49,10 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     _set_default(cfg.MODEL, "EFFICIENTNET_LITE", CfgNode())
     _set_default(cfg.MODEL.EFFICIENTNET_LITE, "NORM", "FrozenBN")
 
+    # How often training drops the last block of EfficientNet-Lite for an image, and earlier ones less often (stochastic
+    # depth): small datasets are learnt by heart later.
+    _set_default(cfg.MODEL.EFFICIENTNET_LITE, "DROP_PATH_RATE", 0.0)
+
     # The feature extractor of build_timm_fpn_backbone, by timm's name with or without a tag of weights; whether timm
     # loads these where MODEL.WEIGHTS is empty (train_net.py then records tag and pixels here and in MODEL.PIXEL_*);
     # and "FrozenBN" for batch norms with constant statistics, "" for all norms as they are.
@@ -102,6 +106,9 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
 
     # "SGD" as in the paper, or "ADAMW", which learns faster from scratch in short runs.
     _set_default(cfg.SOLVER, "OPTIMIZER", "SGD")
+
+    # Learning rate of the backbone below the pyramid, as a share of that of the rest.
+    _set_default(cfg.SOLVER, "BACKBONE_MULTIPLIER", 1.0)
 
     # Evaluator of PQ: "PanopticQualityEvaluator" (streaming, with a table by class) or detectron2's
     # "COCOPanopticEvaluator".

@@ -97,20 +97,6 @@ def test_both_panoptic_evaluators_agree(tiny_cfg):
         Trainer.test(cfg, model)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("SGD", torch.optim.SGD), ("ADAMW", torch.optim.AdamW)])
-def test_optimizer_key(tiny_cfg, name, kind):
-    tiny_cfg.SOLVER.OPTIMIZER = name
-    optimizer = Trainer.build_optimizer(tiny_cfg, Trainer.build_model(tiny_cfg))
-    assert isinstance(optimizer, kind)
-    assert optimizer.defaults["lr"] == tiny_cfg.SOLVER.BASE_LR
-
-
-def test_unknown_optimizer(tiny_cfg):
-    tiny_cfg.SOLVER.OPTIMIZER = "LION"
-    with pytest.raises(ValueError, match=r"SOLVER\.OPTIMIZER"):
-        Trainer(tiny_cfg)
-
-
 def test_checkpoints_go_both_ways(tiny_cfg, tmp_path):
     """What the built-in model saved, ours loads, and the other way round, with nothing missing and nothing left."""
     models = {}

@@ -69,6 +69,12 @@ _REGISTRIES: Final[dict[str, Registry]] = {
 }
 """Keys that name a registered class."""
 
+_RANGES: Final[dict[str, tuple[float, float]]] = {
+    "MODEL.EFFICIENTNET_LITE.DROP_PATH_RATE": (0, 1),
+    "SOLVER.BACKBONE_MULTIPLIER": (0, math.inf),
+}
+"""Keys with a least value, and one that they stay below."""
+
 _LEAST: Final[dict[str, float]] = {
     "DATALOADER.NUM_WORKERS": 0,
     "DATALOADER.REPEAT_THRESHOLD": 0,
@@ -164,6 +170,10 @@ def _wrong_values(cfg: CfgNode) -> Found:
     for key, registry in _REGISTRIES.items():
         if (value := _get(cfg, key)) is not None and value not in registry:
             yield key, value, unregistered(value, registry)
+    for key, (least, end) in _RANGES.items():
+        value = _get(cfg, key)
+        if value is not None and not least <= value < end:
+            yield key, value, f"it must be at least {least}, and " + ("finite" if end == math.inf else f"below {end}")
     for key, least in _LEAST.items():
         value = _get(cfg, key)
         if value is not None and not (math.isfinite(value) and value >= least):

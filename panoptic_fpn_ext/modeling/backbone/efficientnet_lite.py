@@ -19,6 +19,7 @@ from detectron2.utils import comm
 from fvcore.nn import weight_init
 from torch import nn
 from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
 
 __all__ = [
     "EfficientNetLite",
@@ -61,6 +62,7 @@ class EfficientNetLite(Backbone):
         out_features: Sequence[str] = ("res2", "res3", "res4", "res5"),
         norm: str = "FrozenBN",
         freeze_at: int = 0,
+        drop_path_rate: float = 0.0,
     ) -> None:
         """
         Args:
@@ -70,19 +72,23 @@ class EfficientNetLite(Backbone):
             norm: ``"FrozenBN"`` for constant statistics and scales, which small batches need, or any other of
                 detectron2's `get_norm`.
             freeze_at: the stages that do not learn: 0 none, 1 the stem, n ≥ 2 all up to and including ``res{n}``.
+            drop_path_rate: how often, in training, an image takes the shortcut around the last block alone (stochastic
+                depth, Huang et al., 2016); around the first never, around those between as often as they are deep.
 
         Raises:
-            ValueError: an unknown variant or name in ``out_features``, or ``freeze_at`` outside 0…5.
+            ValueError: an unknown variant or name in ``out_features``, ``freeze_at`` outside 0…5, or
+                ``drop_path_rate`` outside 0…1.
         """
         super().__init__()
         unknown = set(out_features) - set(_OUTPUTS.values())
-        if unknown or not 0 <= freeze_at <= 5 or variant not in _VARIANTS:
+        if unknown or not 0 <= freeze_at <= 5 or variant not in _VARIANTS or not 0 <= drop_path_rate <= 1:
             raise ValueError(
-                f"EfficientNetLite has variants {list(_VARIANTS)}, maps {list(_OUTPUTS.values())} and freeze_at 0…5; "
-                f"got variant {variant!r}, out_features {list(out_features)}, freeze_at {freeze_at}."
+                f"EfficientNetLite has variants {list(_VARIANTS)}, maps {list(_OUTPUTS.values())}, freeze_at 0…5 and "
+                f"drop_path_rate 0…1; got variant {variant!r}, out_features {list(out_features)}, freeze_at "
+                f"{freeze_at}, drop_path_rate {drop_path_rate}."
             )
         self.stem = SameConv2d(in_channels, _STEM_CHANNELS, 3, stride=2, norm=norm, activation=nn.ReLU6())
-        stages = _stages(variant, norm)
+        stages = _stages(variant, norm, drop_path_rate)
         self.blocks = nn.ModuleList(block for stage in stages for block in stage)
         ends = [end - 1 for end in accumulate(len(stage) for stage in stages)]
         self._last_blocks = {name: ends[i] for i, name in _OUTPUTS.items()}
@@ -155,6 +161,10 @@ class SameConv2d(Conv2d):
             top, bottom = same_padding(x.shape[-2], self.kernel_size[0], self.stride[0])
             left, right = same_padding(x.shape[-1], self.kernel_size[0], self.stride[0])
             x = F.pad(x, (left, right, top, bottom))
+        if self.groups > 1 and x.device.type == "cpu" and self.weight.dtype == torch.float32:
+            # Autocast would take bfloat16, in which a CPU needs four times as long for gradients of kernels of 5×5.
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float())
         return super().forward(x)
 
 
@@ -162,7 +172,15 @@ class InvertedResidual(nn.Module):
     """Widen → depthwise convolution → narrow, plus the input where its shape is kept (MobileNetV2)."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, kernel_size: int, stride: int, expansion: int, norm: str
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int,
+        stride: int,
+        expansion: int,
+        norm: str,
+        drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
         width = in_channels * expansion
@@ -174,10 +192,11 @@ class InvertedResidual(nn.Module):
             width, width, kernel_size, stride=stride, groups=width, norm=norm, activation=nn.ReLU6()
         )
         self.project = SameConv2d(width, out_channels, 1, norm=norm)
+        self.drop_path = StochasticDepth(drop_path_rate, "row") if self.has_shortcut else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float (N, C, h, w) → float (N, C', ⌈h / stride⌉, ⌈w / stride⌉)."""
-        y = self.project(self.depthwise(self.expand(x)))
+        y = self.drop_path(self.project(self.depthwise(self.expand(x))))
         return x + y if self.has_shortcut else y
 
 
@@ -187,16 +206,16 @@ def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _stages(variant: str, norm: str) -> list[list[InvertedResidual]]:
+def _stages(variant: str, norm: str, drop_path_rate: float) -> list[list[InvertedResidual]]:
     width, depth = _VARIANTS[variant]
-    stages = []
+    stages: list[list[InvertedResidual]] = []
     channels = _STEM_CHANNELS
-    for index, (kernel_size, stride, expansion, out_channels, repeats) in enumerate(_STAGES):
-        if 0 < index < len(_STAGES) - 1:
-            repeats = ceil(depth * repeats)
+    lengths = [ceil(depth * row[-1]) if 0 < i < len(_STAGES) - 1 else row[-1] for i, row in enumerate(_STAGES)]
+    rates = iter(torch.linspace(0, drop_path_rate, sum(lengths)).tolist())
+    for (kernel_size, stride, expansion, out_channels, _), length in zip(_STAGES, lengths, strict=True):
         out_channels = _whole_eights(width * out_channels)
         stage = []
-        for i in range(repeats):
+        for i in range(length):
             block = InvertedResidual(
                 channels if i == 0 else out_channels,
                 out_channels,
@@ -204,6 +223,7 @@ def _stages(variant: str, norm: str) -> list[list[InvertedResidual]]:
                 stride=stride if i == 0 else 1,
                 expansion=expansion,
                 norm=norm,
+                drop_path_rate=next(rates),
             )
             stage.append(block)
         stages.append(stage)
@@ -239,6 +259,7 @@ def _fpn(cfg: CfgNode, input_shape: ShapeSpec, variant: str) -> FPN:
         out_features=cfg.MODEL.FPN.IN_FEATURES,
         norm=cfg.MODEL.EFFICIENTNET_LITE.NORM,
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
+        drop_path_rate=cfg.MODEL.EFFICIENTNET_LITE.DROP_PATH_RATE,
     )
     return FPN(
         bottom_up=bottom_up,

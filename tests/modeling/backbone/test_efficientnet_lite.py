@@ -191,6 +191,42 @@ def test_gives_the_features_of_the_reference_network(variant: str) -> None:
                 torch.testing.assert_close(maps[name], y, rtol=1e-5, atol=1e-5)
 
 
+def test_drops_deep_blocks_more_often_in_training_alone() -> None:
+    backbone = EfficientNetLite(variant="lite2", drop_path_rate=0.4)
+    x = torch.rand(1, 3, 64, 64)
+    assert torch.equal(backbone.eval()(x)["res5"], backbone(x)["res5"])
+    skipped = [0] * len(backbone.blocks)
+    for index, block in enumerate(backbone.blocks):
+        if block.has_shortcut:
+            y = torch.ones(1000, block.project.out_channels, 2, 2)
+            kept = block.train().drop_path(y)
+            assert torch.equal(kept[:, 0, 0, 0], kept[:, -1, -1, -1])  # a whole image, or nothing of it
+            assert kept.mean() == pytest.approx(1, abs=0.15)  # what is kept stands for what is not
+            skipped[index] = int((kept[:, 0, 0, 0] == 0).sum())
+    assert skipped[0] == 0
+    shares = [s / 1000 for s, block in zip(skipped, backbone.blocks, strict=True) if block.has_shortcut]
+    expected = [0.4 * i / 20 for i, block in enumerate(backbone.blocks) if block.has_shortcut]
+    assert shares == pytest.approx(expected, abs=0.08)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.1, math.nan])
+def test_refuses_rates_that_are_no_probabilities(rate: float) -> None:
+    with pytest.raises(ValueError, match="drop_path_rate"):
+        EfficientNetLite(drop_path_rate=rate)
+
+
+def test_autocast_leaves_depthwise_convolutions_in_float32() -> None:
+    backbone = EfficientNetLite()
+    dtypes: dict[bool, set[torch.dtype]] = {True: set(), False: set()}
+    for module in backbone.modules():
+        if isinstance(module, SameConv2d):
+            module.norm.register_forward_pre_hook(lambda _, x, m=module: dtypes[m.groups > 1].add(x[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        backbone(torch.rand(1, 3, 64, 64))["res5"].float().mean().backward()
+    assert dtypes == {True: {torch.float32}, False: {torch.bfloat16}}
+    backbone.bfloat16()(torch.rand(1, 3, 64, 64).bfloat16())  # weights that are bfloat16 themselves stay as they are
+
+
 def test_several_processes_keep_the_layout_that_they_average_gradients_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
     maps = EfficientNetLite()(torch.randn(1, 3, 64, 64))
