@@ -98,6 +98,10 @@ def add_panoptic_fpn_ext_config(cfg: CfgNode) -> None:
     _set_default(cfg.DATASETS, "CHECKED_IMAGES", 50)
     _set_default(cfg.DATASETS, "ALLOW_ERRORS", False)
 
+    # What the semantic head tells apart in datasets of --register and --data: "things_as_other", all things from each
+    # stuff class, or "all_classes", each thing class too, as the paper does on Cityscapes. A trained model knows it.
+    _set_default(cfg.DATASETS, "SEM_SEG_SPACE", "things_as_other")
+
     # A running average of the weights, which is what is evaluated and what a checkpoint has as its model. DECAY 0.999
     # averages over about the last thousand iterations; at the beginning of a training over fewer.
     _set_default(cfg.SOLVER, "EMA", CfgNode())

@@ -14,6 +14,9 @@ train.accumulate_steps = 1
 # As DATASETS.CHECKED_IMAGES: images of each dataset whose files are checked before the training.
 train.checked_images = 50
 
+# As DATASETS.SEM_SEG_SPACE: "all_classes" makes the semantic head of --register's datasets tell things apart too.
+train.sem_seg_space = "things_as_other"
+
 # As SOLVER.CLIP_GRADIENTS: of each parameter by "value" or by "norm".
 train.clip_gradients = {"enabled": False, "clip_type": "norm", "clip_value": 1.0, "norm_type": 2.0}
 

@@ -15,6 +15,7 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig, OmegaConf
 
+from ..categories import THINGS_AS_OTHER
 from ..pixel_bound import set_pixel_bound
 from ..utf8 import as_text, utf8_configs
 from .checkpoints.checkpoint import recorded_source
@@ -153,7 +154,7 @@ def load_lazy_prediction_config(config_file: str, overrides: list[str], registra
     categories, and otherwise only the categories of one.
     """
     cfg = read_lazy_config(config_file, overrides, registrations, trained=True, predicting=True)
-    register_categories(registrations)
+    register_categories(registrations, cfg.train.get("sem_seg_space", THINGS_AS_OTHER))
     complete_lazy_prediction_config(cfg)
     return cfg
 
@@ -219,7 +220,8 @@ def _prepare(cfg: DictConfig, registrations: list[list[str]], *, eval_only: bool
         last = last_checkpoint(cfg.train.output_dir) if resume else ""
         trained = recorded_source(last or cfg.train.init_checkpoint)
     train, test = [] if trained else dataset_names(cfg, "train"), dataset_names(cfg, "test")
-    register_used_datasets([*train, *test], registrations)
+    space = trained.categories.sem_seg_space if trained else cfg.train.get("sem_seg_space", THINGS_AS_OTHER)
+    register_used_datasets([*train, *test], registrations, space)
     unknown = [name for name in (*train, *test) if name not in DatasetCatalog]
     if unknown:
         raise KeyError(f"Datasets {unknown} ({', '.join(DATASETS.values())}) are not registered. {HOW_TO_REGISTER}")

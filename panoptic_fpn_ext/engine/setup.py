@@ -11,6 +11,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
 
+from ..categories import THINGS_AS_OTHER, SemSegSpace
 from ..coco_json import read_categories
 from ..config import add_panoptic_fpn_ext_config
 from ..data import cityscapes_panoptic, describe_coco_panoptic, register_coco_panoptic
@@ -107,16 +108,19 @@ def adopt_registered(
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = map(tuple, found)
 
 
-def register_used_datasets(used: Collection[str], registrations: list[list[str]]) -> None:
+def register_used_datasets(
+    used: Collection[str], registrations: list[list[str]], sem_seg_space: SemSegSpace = THINGS_AS_OTHER
+) -> None:
     """Register the datasets of the command line and, if a run uses them, the embedded one, drawn if it is missing, and
     Cityscapes, prepared if need be.
 
     Args:
         used: names of the datasets that the run uses.
         registrations: ``(name, image_root, panoptic_root, panoptic_json)`` each.
+        sem_seg_space: of their semantic labels, see :mod:`panoptic_fpn_ext.categories`.
     """
     for name, *paths in registrations:
-        register_coco_panoptic(as_text(name), *(resolved(path) for path in paths))
+        register_coco_panoptic(as_text(name), *(resolved(path) for path in paths), sem_seg_space=sem_seg_space)
     if any(name.startswith("synthetic_street_") for name in used):
         register_synthetic_street()
     wanted = {f"cityscapes_panoptic_{split}": split for split in cityscapes_panoptic.SPLITS}
@@ -125,14 +129,16 @@ def register_used_datasets(used: Collection[str], registrations: list[list[str]]
         cityscapes_panoptic.register_cityscapes_panoptic(splits=splits)
 
 
-def register_categories(registrations: list[list[str]]) -> None:
+def register_categories(registrations: list[list[str]], sem_seg_space: SemSegSpace = THINGS_AS_OTHER) -> None:
     """Make the categories of the command line's datasets, of the embedded one and of Cityscapes known: all that
     prediction needs.
 
-    Only the JSON files are read; folders need not exist, and nothing is drawn.
+    Only the JSON files are read; folders need not exist, and nothing is drawn. Arguments are those of
+    :func:`register_used_datasets`.
     """
     for name, *_, panoptic_json in registrations:
-        describe_coco_panoptic(as_text(name), read_categories(resolved(panoptic_json)))
+        categories = read_categories(resolved(panoptic_json))
+        describe_coco_panoptic(as_text(name), categories, sem_seg_space=sem_seg_space)
     for split in SPLITS:
         describe_coco_panoptic(f"synthetic_street_{split}", street_categories())
     cityscapes_panoptic.describe_cityscapes_panoptic()
@@ -225,7 +231,8 @@ def _prepare(cfg: CfgNode, registrations: list[list[str]], *, eval_only: bool, r
     if eval_only:
         trained = recorded_source((last_checkpoint(cfg.OUTPUT_DIR) if resume else "") or cfg.MODEL.WEIGHTS)
     train = () if trained else cfg.DATASETS.TRAIN  # a model that knows its categories needs no training data
-    register_used_datasets((*train, *cfg.DATASETS.TEST), registrations)
+    space = trained.categories.sem_seg_space if trained else cfg.DATASETS.get("SEM_SEG_SPACE", THINGS_AS_OTHER)
+    register_used_datasets((*train, *cfg.DATASETS.TEST), registrations, space)
     train = [name for name in train if name in DatasetCatalog]
     fill_in_num_classes(cfg, agree_on_categories(train, cfg.DATASETS.TEST, trained))
     record_timm_weights(cfg)
@@ -242,7 +249,7 @@ def load_prediction_config(config_file: str, opts: list[str], registrations: lis
     cfg = read_config(config_file, opts, trained=True)
     adopt_registered(cfg, registrations, opts, training=None)
     check_options(cfg, training=False)
-    register_categories(registrations)
+    register_categories(registrations, cfg.DATASETS.get("SEM_SEG_SPACE", THINGS_AS_OTHER))
     check_input_format(cfg)
     complete_prediction_config(cfg)
     cfg.freeze()

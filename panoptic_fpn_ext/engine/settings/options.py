@@ -13,6 +13,7 @@ from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 from detectron2.modeling.roi_heads import ROI_MASK_HEAD_REGISTRY
 from fvcore.common.registry import Registry
 
+from ...categories import ALL_CLASSES, THINGS_AS_OTHER
 from ...modeling import PANOPTIC_COMBINER_REGISTRY
 from .config_keys import all_keys
 from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
@@ -33,6 +34,7 @@ _CHOICES: Final[dict[str, tuple[Any, ...]]] = {
         "WeightedTrainingSampler",
         "WeightedCategoryTrainingSampler",
     ),
+    "DATASETS.SEM_SEG_SPACE": (THINGS_AS_OTHER, ALL_CLASSES),
     "FLOAT32_PRECISION": ("", "highest", "high", "medium"),
     "INPUT.CROP.TYPE": ("relative", "relative_range", "absolute", "absolute_range"),
     "INPUT.MASK_FORMAT": ("polygon", "bitmask"),
