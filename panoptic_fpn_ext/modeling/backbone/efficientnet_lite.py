@@ -211,7 +211,8 @@ def _stages(variant: str, norm: str, drop_path_rate: float) -> list[list[Inverte
     stages: list[list[InvertedResidual]] = []
     channels = _STEM_CHANNELS
     lengths = [ceil(depth * row[-1]) if 0 < i < len(_STAGES) - 1 else row[-1] for i, row in enumerate(_STAGES)]
-    rates = iter(torch.linspace(0, drop_path_rate, sum(lengths)).tolist())
+    last = sum(lengths) - 1
+    rates = (drop_path_rate * index / last for index in range(last + 1))
     for (kernel_size, stride, expansion, out_channels, _), length in zip(_STAGES, lengths, strict=True):
         out_channels = _whole_eights(width * out_channels)
         stage = []
