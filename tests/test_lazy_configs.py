@@ -21,8 +21,8 @@ from torch import nn
 
 from panoptic_fpn_ext.data import PanopticDatasetMapper
 from panoptic_fpn_ext.engine import Trainer
+from panoptic_fpn_ext.engine.data_descriptions import register_categories
 from panoptic_fpn_ext.engine.lazy_training import build_lazy_model, build_lazy_optimizer
-from panoptic_fpn_ext.engine.setup import register_categories
 
 LAZY = names("*-PanopticSegmentation/*.py")
 # The paper's ablations and this package's keys, and what says the same lazily.

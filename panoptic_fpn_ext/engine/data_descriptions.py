@@ -1,15 +1,32 @@
-"""Datasets on the command line: ``--register``, and ``--data``, which converts other formats on first use."""
+"""Datasets on the command line, ``--register`` and ``--data``, which converts other formats on first use; and those
+that are registered since a run names them."""
 
 import argparse
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from ..data.convert import convert_description, parse_description
+from detectron2.data import DatasetCatalog
 
-__all__ = ["add_data_argument", "add_register_argument", "registrations_of"]
+from ..categories import THINGS_AS_OTHER, SemSegSpace
+from ..coco_json import read_categories
+from ..data import cityscapes_panoptic, describe_coco_panoptic, register_coco_panoptic
+from ..data.convert import convert_description, parse_description
+from ..data.street.categories import categories as street_categories
+from ..data.synthetic_street import SPLITS, register_synthetic_street
+from ..utf8 import as_text
+
+__all__ = [
+    "USER_NAMES",
+    "add_data_argument",
+    "add_register_argument",
+    "register_categories",
+    "register_used_datasets",
+    "registrations_of",
+    "resolved",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +36,8 @@ _OPTION = re.compile(
     r"(MODEL|INPUT|DATASETS|DATALOADER|SOLVER|TEST)(\.[A-Z0-9_]+)+$|(OUTPUT_DIR|SEED)$"
     r"|(model|dataloader|optimizer|lr_multiplier|train)(\.\w+)+="
 )
-_NAMES = ("user_train", "user_val", "user_test")
+USER_NAMES = ("user_train", "user_val", "user_test")
+"""What configs/User-PanopticSegmentation and ``--data`` call datasets."""
 
 
 def add_register_argument(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +102,7 @@ def registrations_of(descriptions: Sequence[str]) -> list[list[str]]:
 
     for text in descriptions:
         for part, path in convert_description(parse_description(text), show, logger.debug).items():
-            name = f"user_{part}" if part != "all" else next(name for name in _NAMES if name not in found)
+            name = f"user_{part}" if part != "all" else next(name for name in USER_NAMES if name not in found)
             if name in found:
                 raise ValueError(f"--data: two datasets would be {name}: {found[name][-1]} and {path}.")
             twins = [other for other, row in found.items() if row[-1] == path]
@@ -97,5 +115,46 @@ def registrations_of(descriptions: Sequence[str]) -> list[list[str]]:
     return [found[name] for name in sorted(found, key=_order)]
 
 
+def register_used_datasets(
+    used: Collection[str], registrations: list[list[str]], sem_seg_space: SemSegSpace = THINGS_AS_OTHER
+) -> None:
+    """Register the datasets of the command line and, if a run uses them, the embedded one, drawn if it is missing, and
+    Cityscapes, prepared if need be.
+
+    Args:
+        used: names of the datasets that the run uses.
+        registrations: ``(name, image_root, panoptic_root, panoptic_json)`` each.
+        sem_seg_space: of their semantic labels, see :mod:`panoptic_fpn_ext.categories`.
+    """
+    for name, *paths in registrations:
+        register_coco_panoptic(as_text(name), *(resolved(path) for path in paths), sem_seg_space=sem_seg_space)
+    if any(name.startswith("synthetic_street_") for name in used):
+        register_synthetic_street()
+    wanted = {f"cityscapes_panoptic_{split}": split for split in cityscapes_panoptic.SPLITS}
+    splits = [split for name, split in wanted.items() if name in used and name not in DatasetCatalog]
+    if splits:
+        cityscapes_panoptic.register_cityscapes_panoptic(splits=splits)
+
+
+def register_categories(registrations: list[list[str]], sem_seg_space: SemSegSpace = THINGS_AS_OTHER) -> None:
+    """Make the categories of the command line's datasets, of the embedded one and of Cityscapes known: all that
+    prediction needs.
+
+    Only the JSON files are read; folders need not exist, and nothing is drawn. Arguments are those of
+    :func:`register_used_datasets`.
+    """
+    for name, *_, panoptic_json in registrations:
+        categories = read_categories(resolved(panoptic_json))
+        describe_coco_panoptic(as_text(name), categories, sem_seg_space=sem_seg_space)
+    for split in SPLITS:
+        describe_coco_panoptic(f"synthetic_street_{split}", street_categories())
+    cityscapes_panoptic.describe_cityscapes_panoptic()
+
+
+def resolved(path: str) -> str:
+    """A path of the command line with ``~`` and environment variables resolved."""
+    return os.path.expanduser(os.path.expandvars(path))
+
+
 def _order(name: str) -> int:
-    return _NAMES.index(name) if name in _NAMES else len(_NAMES)
+    return USER_NAMES.index(name) if name in USER_NAMES else len(USER_NAMES)

@@ -23,11 +23,11 @@ from ..command import Interrupted, command_line, run_command
 from ..config import add_panoptic_fpn_ext_config
 from ..evaluation.prediction_writer import write_json
 from ..whole_files import content_id
-from .data_descriptions import add_register_argument
+from .data_descriptions import add_register_argument, resolved
 from .runs import has_checkpoint
 from .settings.config_keys import merge_file, merge_pairs
 from .settings.schedule import scale_schedule
-from .setup import argument_parser, resolved, setup
+from .setup import argument_parser, setup
 from .trainer import Trainer
 
 __all__ = ["METRICS", "Experiment", "add_series_arguments", "figures", "run_series"]

@@ -22,9 +22,9 @@ def find_images(inputs: Iterable[str], output_dir: str | None = None) -> list[st
     """Images of files, folders and patterns, each once.
 
     Args:
-        inputs: a file is taken as it is; a folder is searched, subfolders included, for :data:`IMAGE_SUFFIXES`, but the
-            panoptic PNGs of a converted dataset are left out; anything else is a pattern as the shell knows it, with
-            ``**`` for any number of folders.
+        inputs: a file is taken as it is; a folder is searched, subfolders included, for :data:`IMAGE_SUFFIXES`, but
+            hidden files and the panoptic PNGs of a converted dataset are left out; anything else is a pattern as the
+            shell knows it, with ``**`` for any number of folders.
         output_dir: images in this folder are results, not inputs, and are left out.
 
     Returns:
@@ -58,7 +58,7 @@ def _images_of(name: str) -> Iterator[str]:
         for folder, subfolders, files in os.walk(name):
             if CONVERSION_RECORD in files:
                 subfolders[:] = [subfolder for subfolder in subfolders if subfolder == "images"]
-            yield from (os.path.join(folder, file) for file in files if _is_image(file))
+            yield from (os.path.join(folder, file) for file in files if _is_image(file) and not file.startswith("."))
     else:
         for match in glob.glob(name, recursive=True):
             if os.path.isdir(match):

@@ -13,16 +13,17 @@ from detectron2.config import LazyConfig
 from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from ..categories import THINGS_AS_OTHER
 from ..pixel_bound import set_pixel_bound
 from ..utf8 import as_text, utf8_configs
 from .checkpoints.checkpoint import recorded_source
-from .checkpoints.model_categories import CategorySource, agree_on_categories
+from .checkpoints.model_categories import CategorySource, agree_on_categories, semantic_space
 from .checkpoints.model_files import checkpoint_path, find_model, last_checkpoint
 from .checks import HOW_TO_REGISTER, check_input_format, prediction_source
-from .data_descriptions import registrations_of
+from .data_descriptions import register_categories, register_used_datasets, registrations_of
 from .device import available_device
 from .lazy_values import DATASETS, all_datasets, check_lazy_head_sizes, dataset_names, fill_in_head_sizes
 from .output_folder import hold_output_folder
@@ -31,6 +32,7 @@ from .runs import (
     begin_console,
     begin_log,
     has_checkpoint,
+    has_config,
     inference_folder,
     introduce,
     refuse_missing_weights,
@@ -39,16 +41,16 @@ from .runs import (
     shared_unused_folder,
     warn_of_learnt_images,
 )
-from .settings.lazy_keys import refuse_unknown_keys
+from .settings.lazy_keys import quoted, refuse_unknown_keys
 from .settings.options import check_options
 from .settings.yacs_view import yacs_view
-from .setup import register_categories, register_used_datasets
 
 __all__ = [
     "complete_lazy_prediction_config",
     "load_lazy_config",
     "load_lazy_prediction_config",
     "read_lazy_config",
+    "save_lazy_config",
     "setup_lazy",
 ]
 
@@ -71,6 +73,7 @@ def setup_lazy(args: argparse.Namespace) -> DictConfig:
         cfg.train.output_dir = shared_unused_folder(os.path.join(cfg.train.output_dir, "overfit"))
         cfg.dataloader.test.dataset.names = cfg.dataloader.train.dataset.names  # of which it takes a part
     output = folder = cfg.train.output_dir
+    resumed = args.resume and not args.eval_only and has_checkpoint(output) and has_config(output)
     if not (args.resume and has_checkpoint(output)):
         weights = cfg.train.init_checkpoint
         refuse_missing_weights(weights, "train.init_checkpoint", needed=args.eval_only, folder=output)
@@ -94,8 +97,8 @@ def setup_lazy(args: argparse.Namespace) -> DictConfig:
     else:
         torch.backends.cudnn.benchmark = cfg.train.get("cudnn_benchmark", False)
     begin_log(folder, _text(cfg))
-    if comm.is_main_process():
-        _save(cfg, os.path.join(folder, "config.yaml"))
+    if comm.is_main_process() and not resumed:  # else `train_lazily` does, once the checkpoint fits
+        save_lazy_config(cfg, os.path.join(folder, "config.yaml"))
     seed_process(cfg.train.get("seed", -1))
     batch_size = cfg.dataloader.train.get("total_batch_size", "?")
     introduce(
@@ -119,7 +122,7 @@ def _text(cfg: DictConfig) -> str:
         return file.read_text(encoding="utf-8") if file.is_file() else str(cfg)
 
 
-def _save(cfg: DictConfig, path: str) -> None:
+def save_lazy_config(cfg: DictConfig, path: str) -> None:
     """Write a config as a whole; one that YAML cannot hold becomes a pickle, as detectron2 has it."""
     with utf8_configs():
         LazyConfig.save(cfg, f"{path}.part")
@@ -167,7 +170,11 @@ def complete_lazy_prediction_config(cfg: DictConfig) -> CategorySource | None:
     check_options(view.cfg, training=False, names=view.names)
     check_input_format(view.cfg, view.names)
     view.cfg.DATASETS.TEST = tuple(dataset_names(cfg, "test"))
-    source = prediction_source(view.cfg, recorded_source(cfg.train.init_checkpoint))
+    try:
+        source = prediction_source(view.cfg, recorded_source(cfg.train.init_checkpoint))
+    except KeyError:  # no categories, perhaps since there is no such file
+        refuse_missing_weights(cfg.train.init_checkpoint, "train.init_checkpoint", needed=False)
+        raise
     if source is not None:
         fill_in_head_sizes(cfg, source)
         check_lazy_head_sizes(cfg, source)
@@ -194,7 +201,7 @@ def read_lazy_config(
         raise KeyError(f"{config_file} lacks {missing}: a LazyConfig needs {list(_PARTS)}. Is it one?")
     if trained and weights:
         cfg.train.init_checkpoint = weights
-    cfg = LazyConfig.apply_overrides(cfg, overrides)
+    cfg = _overridden(cfg, overrides)
     cfg.train.init_checkpoint = checkpoint_path(cfg.train.init_checkpoint)
     cfg.train.device = available_device(cfg.train.device)
     set_pixel_bound(cfg.train.get("max_image_pixels", 0))
@@ -209,18 +216,32 @@ def read_lazy_config(
     return cfg
 
 
+def _overridden(cfg: DictConfig, overrides: list[str]) -> DictConfig:
+    for override in quoted(cfg, overrides):
+        try:
+            cfg = LazyConfig.apply_overrides(cfg, [override])
+        except (HydraException, ValueError) as error:
+            key, _, value = override.partition("=")
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"Override {override!r} cannot be read ({reason}). A text needs quotes: \"{key}='{value}'\""
+            ) from error
+    return cfg
+
+
 def _prepare(cfg: DictConfig, registrations: list[list[str]], *, eval_only: bool, resume: bool) -> None:
     """Check the options, register the datasets, compare their categories, fill in what is left to them and check the
     rest."""
     view = yacs_view(cfg)
     check_options(view.cfg, training=not eval_only, names=view.names)
     check_input_format(view.cfg, view.names)
-    trained = None
-    if eval_only:
-        last = last_checkpoint(cfg.train.output_dir) if resume else ""
-        trained = recorded_source(last or cfg.train.init_checkpoint)
+    last = last_checkpoint(cfg.train.output_dir) if resume else ""
+    known = recorded_source(last or (cfg.train.init_checkpoint if eval_only else ""))
+    trained = known if eval_only else None
     train, test = [] if trained else dataset_names(cfg, "train"), dataset_names(cfg, "test")
-    space = trained.categories.sem_seg_space if trained else cfg.train.get("sem_seg_space", THINGS_AS_OTHER)
+    space = semantic_space(known, cfg.train.get("sem_seg_space", THINGS_AS_OTHER), "train.sem_seg_space")
+    if registrations:
+        cfg.train.sem_seg_space = space
     register_used_datasets([*train, *test], registrations, space)
     unknown = [name for name in (*train, *test) if name not in DatasetCatalog]
     if unknown:

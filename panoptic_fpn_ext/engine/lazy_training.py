@@ -24,8 +24,9 @@ from .device import distribute
 from .evaluating.augmented_evaluation import as_augmented, augmented_model, print_results, say_augmented
 from .evaluating.evaluation_pages import write_to_board
 from .evaluating.evaluation_progress import evaluate_dataset, forget_progress
+from .lazy_config import save_lazy_config
 from .lazy_values import dataset_names
-from .runs import augmented_folder
+from .runs import augmented_folder, has_config
 from .settings.silent_settings import warn_of_segments, warn_of_settings
 from .settings.yacs_view import yacs_view
 from .training.interruption import with_stop
@@ -140,6 +141,8 @@ def train_lazily(cfg: DictConfig, resume: bool = False, *, watch: hooks.HookBase
     trainer.register_hooks(with_stop(found, checkpointer) if watch is None else [*found, watch])
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
     resumed = resume and checkpointer.has_checkpoint()
+    if resumed and has_config(cfg.train.output_dir) and comm.is_main_process():
+        save_lazy_config(cfg, os.path.join(cfg.train.output_dir, "config.yaml"))
     trainer.train(trainer.iter + 1 if resumed else 0, cfg.train.max_iter)
     return results
 

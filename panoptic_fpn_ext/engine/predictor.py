@@ -23,6 +23,7 @@ from .checkpoints.checkpoint import PanopticCheckpointer
 from .checkpoints.model_categories import CategorySource
 from .checkpoints.model_files import checkpoint_path
 from .checks import check_input_format, prediction_dataset
+from .data_descriptions import register_categories
 from .device import available_device, use_available_device
 from .evaluating.augmented_evaluation import augmented_model
 from .lazy_config import complete_lazy_prediction_config, read_lazy_config
@@ -32,7 +33,7 @@ from .settings.config_keys import is_lazy_config
 from .settings.options import check_options
 from .settings.silent_settings import warn_of_settings
 from .settings.yacs_view import yacs_view
-from .setup import complete_prediction_config, read_config, register_categories
+from .setup import complete_prediction_config, read_config
 
 __all__ = ["FailedImagesError", "PanopticPredictor"]
 

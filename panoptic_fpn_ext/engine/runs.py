@@ -11,6 +11,7 @@ from pathlib import Path
 
 import detectron2
 import torch
+from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
@@ -22,6 +23,7 @@ from ..data.panoptic_catalog import is_panoptic
 from ..whole_files import content_id, whole_file
 from .checkpoints.checkpoint_files import has_checkpoints, how_to_take_last, newest_sound
 from .checkpoints.weight_files import how_to_make
+from .data_descriptions import USER_NAMES
 from .output_folder import is_at_work, make_folder
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "begin_console",
     "begin_log",
     "has_checkpoint",
+    "has_config",
     "inference_folder",
     "introduce",
     "refuse_missing_weights",
@@ -147,7 +150,7 @@ def adopted(
     unused = [name for name in registered if name not in (*train, *test)]
     is_open = [not sets and not set(names) & set(registered) for names, sets in ((train, typed[0]), (test, typed[1]))]
     if not unused:
-        return train, test
+        return _absent_replaced(registered, train, test, is_open, training)
     if not any(is_open) or not (all(is_open) or any(typed)):
         used = ", ".join((*train, *test))
         logger.info(f"Datasets: {used} of the config; {', '.join(unused)} is registered and not used")
@@ -166,6 +169,21 @@ def adopted(
     return train, test
 
 
+def _absent_replaced(
+    registered: Sequence[str], train: Sequence[str], test: Sequence[str], is_open: Sequence[bool], training: bool | None
+) -> tuple[Sequence[str], Sequence[str]]:
+    """One dataset with a name of the config's own is for both, as one of another name is: the config's other name is of
+    a dataset that is nowhere."""
+    found = []
+    for names, free, read in ((train, is_open[0], training), (test, is_open[1], training is not None)):
+        absent = free and bool(names) and set(names) <= set(USER_NAMES) and not set(names) & set(DatasetCatalog)
+        found.append(registered[:1] if absent and read else names)
+    for former, names, use in ((train, found[0], "train on"), (test, found[1], "be evaluated on")):
+        if names is not former:
+            logger.info(f"Datasets: {', '.join(names)} to {use}, since {', '.join(former)} is not registered")
+    return found[0], found[1]
+
+
 def warn_of_learnt_images(train: Sequence[str], test: Sequence[str]) -> None:
     """Say it where a training is evaluated on a dataset that it trains on."""
     names = ", ".join(name for name in test if name in train)
@@ -180,6 +198,11 @@ def warn_of_learnt_images(train: Sequence[str], test: Sequence[str]) -> None:
 def has_checkpoint(output_dir: str) -> bool:
     """Whether there is a training to go on with."""
     return has_checkpoints(output_dir)
+
+
+def has_config(output_dir: str) -> bool:
+    """Whether a training wrote its ``config.yaml`` there."""
+    return os.path.isfile(os.path.join(output_dir, "config.yaml"))
 
 
 def refuse_missing_weights(path: str, key: str, *, needed: bool, folder: str = "") -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,19 +11,21 @@ from detectron2.data import DatasetCatalog
 from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
 
-from ..categories import THINGS_AS_OTHER, SemSegSpace
-from ..coco_json import read_categories
+from ..categories import THINGS_AS_OTHER
 from ..config import add_panoptic_fpn_ext_config
-from ..data import cityscapes_panoptic, describe_coco_panoptic, register_coco_panoptic
-from ..data.street.categories import categories as street_categories
-from ..data.synthetic_street import SPLITS, register_synthetic_street
 from ..pixel_bound import set_pixel_bound
 from ..utf8 import as_text
 from .checkpoints.checkpoint import recorded_source
-from .checkpoints.model_categories import CategorySource, agree_on_categories
+from .checkpoints.model_categories import CategorySource, agree_on_categories, semantic_space
 from .checkpoints.model_files import checkpoint_path, find_model, last_checkpoint
 from .checks import check_config, check_head_sizes, check_input_format, fill_in_num_classes, prediction_source
-from .data_descriptions import add_data_argument, add_register_argument, registrations_of
+from .data_descriptions import (
+    add_data_argument,
+    add_register_argument,
+    register_categories,
+    register_used_datasets,
+    registrations_of,
+)
 from .device import use_available_device, use_float32_precision
 from .output_folder import hold_output_folder
 from .runs import (
@@ -31,6 +33,7 @@ from .runs import (
     begin_console,
     begin_log,
     has_checkpoint,
+    has_config,
     inference_folder,
     introduce,
     refuse_missing_weights,
@@ -53,9 +56,6 @@ __all__ = [
     "load_config",
     "load_prediction_config",
     "read_config",
-    "register_categories",
-    "register_used_datasets",
-    "resolved",
     "setup",
 ]
 
@@ -108,53 +108,13 @@ def adopt_registered(
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = map(tuple, found)
 
 
-def register_used_datasets(
-    used: Collection[str], registrations: list[list[str]], sem_seg_space: SemSegSpace = THINGS_AS_OTHER
-) -> None:
-    """Register the datasets of the command line and, if a run uses them, the embedded one, drawn if it is missing, and
-    Cityscapes, prepared if need be.
-
-    Args:
-        used: names of the datasets that the run uses.
-        registrations: ``(name, image_root, panoptic_root, panoptic_json)`` each.
-        sem_seg_space: of their semantic labels, see :mod:`panoptic_fpn_ext.categories`.
-    """
-    for name, *paths in registrations:
-        register_coco_panoptic(as_text(name), *(resolved(path) for path in paths), sem_seg_space=sem_seg_space)
-    if any(name.startswith("synthetic_street_") for name in used):
-        register_synthetic_street()
-    wanted = {f"cityscapes_panoptic_{split}": split for split in cityscapes_panoptic.SPLITS}
-    splits = [split for name, split in wanted.items() if name in used and name not in DatasetCatalog]
-    if splits:
-        cityscapes_panoptic.register_cityscapes_panoptic(splits=splits)
-
-
-def register_categories(registrations: list[list[str]], sem_seg_space: SemSegSpace = THINGS_AS_OTHER) -> None:
-    """Make the categories of the command line's datasets, of the embedded one and of Cityscapes known: all that
-    prediction needs.
-
-    Only the JSON files are read; folders need not exist, and nothing is drawn. Arguments are those of
-    :func:`register_used_datasets`.
-    """
-    for name, *_, panoptic_json in registrations:
-        categories = read_categories(resolved(panoptic_json))
-        describe_coco_panoptic(as_text(name), categories, sem_seg_space=sem_seg_space)
-    for split in SPLITS:
-        describe_coco_panoptic(f"synthetic_street_{split}", street_categories())
-    cityscapes_panoptic.describe_cityscapes_panoptic()
-
-
-def resolved(path: str) -> str:
-    """A path of the command line with ``~`` and environment variables resolved."""
-    return os.path.expanduser(os.path.expandvars(path))
-
-
 def setup(args: argparse.Namespace) -> CfgNode:
     """Config of a run, checked and frozen, with console, log and random numbers set up.
 
     ``MODEL.DEVICE cuda`` becomes ``cpu`` where there is no GPU. ``config.yaml`` and ``log.txt`` are written into
     ``OUTPUT_DIR``; those of an evaluation (``args.eval_only``) into a folder of its own there, which
-    ``args.inference_folder`` gets, and nothing else is touched.
+    ``args.inference_folder`` gets, and nothing else is touched. The ``config.yaml`` of a resumed training is written by
+    ``Trainer.resume_or_load``, once it is known that the checkpoint fits.
 
     Raises:
         FileNotFoundError, KeyError, ValueError: as :func:`load_config`; a new training in a folder that has one.
@@ -164,6 +124,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     if getattr(args, "overfit", None) is not None:
         cfg.OUTPUT_DIR = shared_unused_folder(os.path.join(cfg.OUTPUT_DIR, "overfit"))
     folder = cfg.OUTPUT_DIR
+    resumed = args.resume and not args.eval_only and has_checkpoint(folder) and has_config(folder)
     # What is wrong with files is said before any dataset is read or drawn.
     if not (args.resume and has_checkpoint(folder)):
         refuse_missing_weights(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=args.eval_only, folder=folder)
@@ -186,7 +147,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     use_float32_precision(cfg.get("FLOAT32_PRECISION", ""))
     begin_log(folder, cfg.dump())
-    if comm.is_main_process():
+    if comm.is_main_process() and not resumed:
         write_whole(os.path.join(folder, "config.yaml"), cfg.dump())
     seed_process(cfg.SEED)
     solver = cfg.SOLVER
@@ -227,11 +188,13 @@ def load_config(
 
 def _prepare(cfg: CfgNode, registrations: list[list[str]], *, eval_only: bool, resume: bool) -> None:
     check_options(cfg)
-    trained = None
-    if eval_only:
-        trained = recorded_source((last_checkpoint(cfg.OUTPUT_DIR) if resume else "") or cfg.MODEL.WEIGHTS)
+    last = last_checkpoint(cfg.OUTPUT_DIR) if resume else ""
+    known = recorded_source(last or (cfg.MODEL.WEIGHTS if eval_only else ""))
+    trained = known if eval_only else None
     train = () if trained else cfg.DATASETS.TRAIN  # a model that knows its categories needs no training data
-    space = trained.categories.sem_seg_space if trained else cfg.DATASETS.get("SEM_SEG_SPACE", THINGS_AS_OTHER)
+    space = semantic_space(known, cfg.DATASETS.get("SEM_SEG_SPACE", THINGS_AS_OTHER), "DATASETS.SEM_SEG_SPACE")
+    if registrations:
+        cfg.DATASETS.SEM_SEG_SPACE = space
     register_used_datasets((*train, *cfg.DATASETS.TEST), registrations, space)
     train = [name for name in train if name in DatasetCatalog]
     fill_in_num_classes(cfg, agree_on_categories(train, cfg.DATASETS.TEST, trained))
@@ -265,7 +228,11 @@ def complete_prediction_config(cfg: CfgNode) -> CategorySource | None:
     Raises:
         FileNotFoundError, KeyError, ValueError: no such weights, no categories, or categories or sizes that do not fit.
     """
-    source = prediction_source(cfg, recorded_source(cfg.MODEL.WEIGHTS))
+    try:
+        source = prediction_source(cfg, recorded_source(cfg.MODEL.WEIGHTS))
+    except KeyError:  # no categories, perhaps since there is no such file
+        refuse_missing_weights(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", needed=False)
+        raise
     fill_in_num_classes(cfg, source)
     if source is not None:
         check_head_sizes(cfg, source)

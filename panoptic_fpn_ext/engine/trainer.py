@@ -39,7 +39,7 @@ from .evaluating.augmented_evaluation import (
 from .evaluating.evaluation_pages import write_to_board
 from .evaluating.evaluation_progress import evaluate_dataset, forget_progress
 from .evaluating.evaluators import build_evaluator
-from .runs import PROGRESS, augmented_folder
+from .runs import PROGRESS, augmented_folder, has_config, write_whole
 from .settings.options import check_options
 from .settings.schedule import build_fixed_gamma_scheduler, scale_schedule
 from .settings.silent_settings import warn_of_segments, warn_of_settings
@@ -151,6 +151,14 @@ class Trainer(DefaultTrainer):
         """
         super().load_state_dict(fitting_state(state_dict, self))
         follow_schedule(self.optimizer, self.scheduler)
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """As the parent's; the ``config.yaml`` of a run that is resumed becomes that of this config."""
+        folder = self.cfg.OUTPUT_DIR
+        resumed = resume and self.checkpointer.has_checkpoint() and has_config(folder)
+        super().resume_or_load(resume=resume)
+        if resumed and comm.is_main_process():
+            write_whole(os.path.join(folder, "config.yaml"), self.cfg.dump())
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:

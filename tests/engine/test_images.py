@@ -39,6 +39,12 @@ def test_the_panoptic_pngs_of_a_conversion_are_no_input(folder: Path):
     assert len(_found(folder, "sub/panoptic_fpn_ext")) == 2
 
 
+def test_hidden_files_of_a_folder_are_no_input(folder: Path):
+    (folder / "._a.jpg").write_bytes(b"what another system leaves beside a.jpg")
+    assert not [path for path in find_images([str(folder)]) if "._" in path]
+    assert find_images([str(folder / "._a.jpg")]) == [str(folder / "._a.jpg")]
+
+
 def test_patterns(folder: Path):
     assert _found(folder, "*.*") == ["a.x.png", "b.JPG"]
     assert _found(folder, "s*") == ["sub/c.jpeg", "sub/deep/d.webp"]

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
 from panoptic_fpn_ext.engine.checks import check_input_format
-from panoptic_fpn_ext.engine.lazy_config import load_lazy_config
+from panoptic_fpn_ext.engine.lazy_config import load_lazy_config, read_lazy_config
 from panoptic_fpn_ext.engine.lazy_training import train_lazily
 from panoptic_fpn_ext.engine.settings.lazy_keys import refuse_unknown_keys
 from panoptic_fpn_ext.engine.settings.options import check_options
@@ -255,3 +255,15 @@ def test_a_run_that_changes_its_mind(street_datasets, tmp_path, warnings_of, cap
     third.model.backbone.bottom_up.freeze_at = 0
     train_lazily(third, resume=True)
     assert torch.load(tmp_path / "model_final.pth", weights_only=False)["iteration"] == 4
+
+
+@pytest.mark.parametrize("name", ["straße (1)", "日本's", "a,b", "{c}", "[d]", "e=f", "1", "g h\\"])
+def test_any_path_is_an_override(name):
+    cfg = read_lazy_config(STREET, [f"train.output_dir=out/{name}", "train.max_iter=7"], [], trained=False)
+    assert (cfg.train.output_dir, cfg.train.max_iter) == (f"out/{name}", 7)
+    assert read_lazy_config(STREET, ["train.output_dir='x y'"], [], trained=False).train.output_dir == "x y"
+
+
+def test_an_override_that_cannot_be_read_is_named():
+    with pytest.raises(ValueError, match=r"^Override 'model.combiner=a\(b' cannot be read"):
+        read_lazy_config(STREET, ["model.combiner=a(b"], [], trained=False)

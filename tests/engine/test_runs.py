@@ -51,6 +51,22 @@ def test_registered_datasets_are_adopted(registered, typed, train, test, caplog)
     assert all(name in caplog.text for name in unused)
 
 
+def test_one_dataset_of_a_name_in_the_config_is_for_both(caplog, monkeypatch):
+    """Of the names that configs for datasets of one's own have; others are datasets that exist somewhere."""
+    caplog.set_level(logging.INFO)
+    own = (("user_train",), ("user_val",))
+    assert adopted(["user_train"], *own) == (("user_train",), ["user_train"])
+    assert "user_train to be evaluated on, since user_val is not registered" in caplog.text
+    assert adopted(["user_val"], *own) == (["user_val"], ("user_val",))
+    assert adopted(["user_train"], *own, training=False) == (("user_train",), ["user_train"])
+    assert adopted(["user_val"], *own, training=False) == own
+    assert adopted(["user_train"], *own, training=None) == own
+    assert adopted(["user_train"], *own, typed=(False, True)) == own
+    assert adopted(["mine_train"], *((name,) for name in MINE)) == (MINE[:1], MINE[1:])
+    monkeypatch.setattr("panoptic_fpn_ext.engine.runs.DatasetCatalog", {"user_val": None})
+    assert adopted(["user_train"], *own) == own
+
+
 def test_an_evaluation_says_nothing_of_what_it_would_train_on(caplog):
     caplog.set_level(logging.INFO)
     assert adopted(["a"], MINE[:1], MINE[1:], training=False) == (["a"], ["a"])

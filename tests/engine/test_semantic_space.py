@@ -38,6 +38,22 @@ def test_things_are_told_apart_where_the_key_says_so_and_the_trained_model_knows
     assert "PQ" in found["panoptic_seg"]
 
 
+def test_a_resumed_training_keeps_its_space_and_its_config(dataset, tmp_path, caplog):
+    caplog.set_level("INFO")
+    output = tmp_path / "output"
+    with global_state_restored():
+        train_net(dataset, "tiny_space", output, SPACE, "all_classes", *OF_THE_DATA)
+    left = (output / "config.yaml").read_bytes()
+    with global_state_restored(), pytest.raises(ValueError, match="another architecture"):
+        train_net(dataset, "tiny_space", output, "--resume", "MODEL.FPN.OUT_CHANNELS", "64", *OF_THE_DATA)
+    assert (output / "config.yaml").read_bytes() == left
+    with global_state_restored():  # without the key
+        train_net(dataset, "tiny_space", output, "--resume", *OF_THE_DATA, "SOLVER.MAX_ITER", "3")
+    config = (output / "config.yaml").read_text()
+    assert "SEM_SEG_SPACE: all_classes" in config and "MAX_ITER: 3" in config
+    assert "has all_classes, which holds" in caplog.text
+
+
 def test_things_are_one_class_by_default(dataset, tmp_path):
     with global_state_restored():
         train_net(dataset, "tiny_space", tmp_path / "other")

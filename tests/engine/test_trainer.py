@@ -11,8 +11,8 @@ from detectron2.config import CfgNode
 
 from panoptic_fpn_ext import model_zoo
 from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer
+from panoptic_fpn_ext.engine.data_descriptions import register_used_datasets
 from panoptic_fpn_ext.engine.processes.launch import launch_from_arguments
-from panoptic_fpn_ext.engine.setup import register_used_datasets
 
 LOSSES = ["loss_sem_seg", "loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"]
 

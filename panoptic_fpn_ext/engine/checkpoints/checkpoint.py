@@ -258,8 +258,8 @@ class PanopticCheckpointer(DetectionCheckpointer):
             set_model_source(self.model, recorded)
         else:
             remedy = (
-                "A run goes on with the categories that it began with: set DATASETS.TRAIN to the datasets of then, or "
-                "OUTPUT_DIR to another folder."
+                "A run goes on with the categories that it began with: set DATASETS.TRAIN (of a LazyConfig "
+                "dataloader.train.dataset.names) to the datasets of then, or the output to another folder."
             )
             rows = (recorded.categories.rows, recorded.name, own.categories.rows, own.name)
             refuse_different_categories(*rows, remedy=remedy)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from detectron2.data import MetadataCatalog
 from torch import nn
 
-from ...categories import PanopticCategories
+from ...categories import PanopticCategories, SemSegSpace
 from ...category_comparison import refuse_different_categories
 from ...data.panoptic_catalog import adopt_categories, is_panoptic, listed_categories
 
@@ -19,6 +19,7 @@ __all__ = [
     "category_record",
     "dataset_source",
     "model_source",
+    "semantic_space",
     "set_model_source",
 ]
 
@@ -89,6 +90,21 @@ def dataset_source(name: str) -> CategorySource:
     """Categories of a panoptic dataset as it lists them."""
     file = MetadataCatalog.get(name).get("panoptic_json")
     return CategorySource(listed_categories(name), f"dataset {name!r}" + (f" ({file})" if file else ""))
+
+
+def semantic_space(known: CategorySource | None, wanted: SemSegSpace, key: str) -> SemSegSpace:
+    """What the semantic head of a run tells apart: as the model does that there is already, else as the config says.
+
+    Args:
+        known: categories of that model, None for a new one.
+        wanted: of the config.
+        key: what the config calls it, for a line that says where the model differs.
+    """
+    if known is None or known.categories.sem_seg_space == wanted:
+        return wanted
+    own = known.categories.sem_seg_space
+    logger.info(f"{key} is {wanted}; {known.name} has {own}, which holds")
+    return own
 
 
 def agree_on_categories(

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,14 @@ logger = logging.getLogger(__name__)
 # What versions of PyTorch add to the groups, and schedulers; the rest says which optimizer it is.
 _INCIDENTAL = {"params", "initial_lr", "param_names", "foreach", "fused", "capturable", "differentiable", "maximize"}
 _INCIDENTAL |= {"decoupled_weight_decay"}
+
+
+_KEYS = {
+    "learning rate": "SOLVER.BASE_LR, SOLVER.BIAS_LR_FACTOR, SOLVER.BACKBONE_MULTIPLIER",
+    "weight_decay": "SOLVER.WEIGHT_DECAY, SOLVER.WEIGHT_DECAY_NORM, SOLVER.WEIGHT_DECAY_BIAS",
+    "momentum": "SOLVER.MOMENTUM",
+    "nesterov": "SOLVER.NESTEROV",
+}
 
 
 def fitting_state(state: Mapping[str, Any], trainer: Any) -> dict[str, Any]:
@@ -43,11 +51,8 @@ def fitting_state(state: Mapping[str, Any], trainer: Any) -> dict[str, Any]:
         logger.warning(f"{reason}: the optimizer starts afresh, without what it had gathered until this iteration.")
         _continue_schedule(own, step["optimizer"], schedule)
         step["optimizer"] = own
-    elif schedule and (rates := [g["initial_lr"] for g in own["param_groups"]]) != schedule["base_lrs"]:
-        logger.warning(
-            f"The learning rate goes on as the checkpoint has it, with a base of {schedule['base_lrs'][0]:g}; that of "
-            f"the config, {rates[0]:g}, holds for new trainings."
-        )
+    else:
+        _say_what_is_kept(own["param_groups"], step["optimizer"]["param_groups"], schedule)
     found = {**state, "_trainer": step} if "_trainer" in state else step
     return {**found, "hooks": hooks} if "hooks" in state else found
 
@@ -87,6 +92,28 @@ class Resumable:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self._trainer.load_state_dict(fitting_state(state_dict, self._trainer))
+
+
+def _say_what_is_kept(
+    own: Sequence[Mapping[str, Any]], saved: Sequence[Mapping[str, Any]], schedule: Mapping[str, Any] | None
+) -> None:
+    """Warn of options of the optimizer that the config has changed: the checkpoint's hold."""
+    bases = schedule["base_lrs"] if schedule else [group["initial_lr"] for group in own]
+    pairs = [("learning rate", base, group["initial_lr"]) for base, group in zip(bases, own, strict=True)]
+    options = sorted(set().union(*own) - _INCIDENTAL - {"lr"})
+    pairs += [
+        (name, theirs.get(name), ours.get(name)) for name in options for theirs, ours in zip(saved, own, strict=True)
+    ]
+    changed: dict[str, tuple[Any, Any]] = {}  # the first of each option
+    for name, kept, wanted in pairs:
+        if kept != wanted:
+            changed.setdefault(name, (kept, wanted))
+    for name, (kept, wanted) in changed.items():
+        base = f"with a base of {kept:g}" if name == "learning rate" else f"{kept}"
+        logger.warning(
+            f"The {name.replace('_', ' ')} goes on as the checkpoint has it, {base}; that of the config, {wanted}, "
+            f"holds for new trainings ({_KEYS.get(name, 'SOLVER.*')})."
+        )
 
 
 def _misfit(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> str:

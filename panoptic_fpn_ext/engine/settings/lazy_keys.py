@@ -1,6 +1,7 @@
 """Overrides of a LazyConfig: keys that it does not have, and values of another type."""
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,7 +9,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from .config_keys import did_you_mean
 
-__all__ = ["refuse_unknown_keys"]
+__all__ = ["quoted", "refuse_unknown_keys"]
 
 
 def refuse_unknown_keys(cfg: DictConfig, overrides: list[str]) -> None:
@@ -40,6 +41,25 @@ def refuse_unknown_keys(cfg: DictConfig, overrides: list[str]) -> None:
                 f"The config has no key {key!r}.{did_you_mean(key, _all_keys(cfg))} Write +{key}=… to add it."
             )
         _refuse_other_type(key, OmegaConf.select(node, name, throw_on_missing=False), value)
+
+
+def quoted(cfg: DictConfig, overrides: list[str]) -> list[str]:
+    """Overrides of texts, such as paths, in quotes: whatever characters they have, they are taken as they are.
+
+    Args:
+        cfg: a LazyConfig.
+        overrides: as for :func:`refuse_unknown_keys`.
+    """
+    found = []
+    for override in overrides:
+        key, equals, value = (part.strip() for part in override.partition("="))
+        is_other = value.startswith(("'", '"', "[", "{")) or "${" in value or value in ("null", "None")
+        is_text = key[0] not in "+~" and isinstance(OmegaConf.select(cfg, key, throw_on_missing=False), str)
+        if equals and is_text and not is_other:
+            escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), value)
+            override = f"{key}='{escaped}'"
+        found.append(override)
+    return found
 
 
 def _refuse_other_type(key: str, former: object, value: str) -> None:

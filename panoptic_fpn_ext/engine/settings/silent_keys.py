@@ -111,9 +111,23 @@ def _random_weights(cfg: CfgNode, has_things: bool) -> Iterator[str]:
             )
 
 
+def _stochastic_depth(cfg: CfgNode, has_things: bool) -> Iterator[str]:
+    rate, backbone = cfg.MODEL.get("EFFICIENTNET_LITE", {}).get("DROP_PATH_RATE", 0.0), cfg.MODEL.BACKBONE.NAME
+    if rate and "efficientnet" not in backbone:
+        yield (
+            f"MODEL.EFFICIENTNET_LITE.DROP_PATH_RATE is {rate:g} and MODEL.BACKBONE.NAME {backbone}: no block is "
+            "dropped. Set it to 0.0, or take an EfficientNet-Lite."
+        )
+
+
 OF_PREDICTION: Final[tuple[Callable[[CfgNode, bool], Iterator[str]], ...]] = (
     _score_thresholds,
     _overlaps,
     _augmented_sizes,
 )
-OF_TRAINING: Final[tuple[Callable[[CfgNode, bool], Iterator[str]], ...]] = (_schedule, _losses, _random_weights)
+OF_TRAINING: Final[tuple[Callable[[CfgNode, bool], Iterator[str]], ...]] = (
+    _schedule,
+    _losses,
+    _random_weights,
+    _stochastic_depth,
+)

@@ -15,7 +15,9 @@ CHANGES = [
     (["SOLVER.OPTIMIZER", "SGD"], "another optimizer"),
     (["MODEL.BACKBONE.FREEZE_AT", 3], "other parameters"),
     (["SOLVER.BIAS_LR_FACTOR", 2.0], "other parameters"),
-    (["SOLVER.BASE_LR", 0.5], "as the checkpoint has it"),
+    (["SOLVER.BASE_LR", 0.5], "with a base of 0.002; that of the config, 0.5, holds"),
+    (["SOLVER.WEIGHT_DECAY", 0.5], "The weight decay goes on as the checkpoint has it, 0.02; that of the config, 0.5,"),
+    (["SOLVER.BACKBONE_MULTIPLIER", 0.5], "other parameters"),
     (["SOLVER.AMP.ENABLED", True], None),
     (["SOLVER.CLIP_GRADIENTS.ENABLED", False], None),
 ]
@@ -46,6 +48,16 @@ def test_goes_on_and_says_what_starts_afresh(tiny_cfg, opts, words, caplog):
     assert torch.isfinite(next(iter(after.model.parameters()))).all()
     base = before.cfg.SOLVER.BASE_LR if "SOLVER.BASE_LR" not in opts else 0.002
     assert after.optimizer.param_groups[0]["lr"] == pytest.approx(base)
+
+
+def test_says_which_rate_of_the_backbone_goes_on(tiny_cfg, caplog):
+    tiny_cfg.DATASETS.TEST, tiny_cfg.SOLVER.MAX_ITER, tiny_cfg.SOLVER.BACKBONE_MULTIPLIER = (), 1, 0.5
+    _trained(tiny_cfg)
+    tiny_cfg.SOLVER.BACKBONE_MULTIPLIER = 0.25
+    with caplog.at_level(logging.WARNING):
+        Trainer(tiny_cfg).resume_or_load(resume=True)
+    (said,) = (r.getMessage() for r in caplog.records if r.name == "panoptic_fpn_ext.engine.checkpoints.resume")
+    assert "with a base of 0.001; that of the config, 0.0005" in said and "SOLVER.BACKBONE_MULTIPLIER" in said
 
 
 def _step(optimizer_class: type, lr: float, frozen: bool = False) -> SimpleTrainer:

@@ -122,6 +122,14 @@ def test_frozen_statistics_need_weights(warnings_of):
     assert warnings_of(warn_of_settings, cfg, [], training=True) == []
 
 
+def test_stochastic_depth_needs_its_backbone(warnings_of):
+    cfg = config_files.load("SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow.yaml")
+    cfg.MODEL.EFFICIENTNET_LITE.DROP_PATH_RATE = 0.3
+    (warning,) = warnings_of(warn_of_settings, cfg, [], training=True)
+    assert warning.startswith("MODEL.EFFICIENTNET_LITE.DROP_PATH_RATE is 0.3")
+    assert warnings_of(warn_of_settings, cfg, []) == []
+
+
 def test_views_smaller_than_the_plain_image(warnings_of):
     cfg = config_files.load("User-PanopticSegmentation/panoptic_fpn_efficientnet_lite0.yaml")
     cfg.TEST.AUG.MAX_SIZE = cfg.INPUT.MAX_SIZE_TEST - 1
