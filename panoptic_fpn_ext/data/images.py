@@ -162,6 +162,11 @@ def read_labels(path: str) -> npt.NDArray[np.integer]:
 def _name(source: "str | os.PathLike[str] | Image.Image") -> str:
     if isinstance(source, Image.Image):
         return str(getattr(source, "filename", "")) or f"{source!r}"
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(
+            "An image is the name of a file, an image of Pillow's or, to predict, an array uint8 (H, W, 3); got "
+            f"{type(source).__name__}."
+        )
     return os.fspath(source)
 
 

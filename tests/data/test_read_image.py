@@ -165,3 +165,9 @@ def test_labels_are_grey_values_or_palette_indices(tmp_path: Path):
         read_labels(str(tmp_path / "rgb.png"))
     with pytest.raises(FileNotFoundError, match=r"Label map .*none\.png"):
         read_labels(str(tmp_path / "none.png"))
+
+
+@pytest.mark.parametrize("source", [b"a.png", 3, None])
+def test_what_is_no_image_is_a_type_error(source):
+    with pytest.raises(TypeError, match="the name of a file.*got " + type(source).__name__):
+        read_image(source)

@@ -107,7 +107,8 @@ def _rises(row: Row, history: Mapping[int, Sequence[Row]]) -> bool:
 def _said(row: Row, history: Mapping[int, Sequence[Row]]) -> str:
     if is_learnt(row):
         return "learnt"
-    if not row["tp"]:
-        return "never predicted" if not row["fp"] else "predicted, but never where it is"
-    found = f"{row['fn']} not found, {row['fp']} where nothing is"
+    if row["tp"]:
+        found = f"{row['fn']} not found, {row['fp']} where nothing is"
+    else:
+        found = "predicted, but never where it is" if row["fp"] else "never predicted"
     return f"{found}, rising" if _rises(row, history) else found
