@@ -13,7 +13,6 @@ from detectron2.config import LazyConfig
 from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from ..categories import THINGS_AS_OTHER
@@ -220,7 +219,7 @@ def _overridden(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     for override in quoted(cfg, overrides):
         try:
             cfg = LazyConfig.apply_overrides(cfg, [override])
-        except (HydraException, ValueError) as error:
+        except Exception as error:  # the parser of detectron2 has types of its own
             key, _, value = override.partition("=")
             reason = str(error).splitlines()[0]
             raise ValueError(
