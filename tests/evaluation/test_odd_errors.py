@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from explained_images import CAR, PERSON, ROAD, assert_costs_sum_up, causes_of, rows_of, with_crowd
 from oracles_errors import slow_causes
 from oracles_pq import Image, draw, random_image, segment, slow_counts
-from test_errors import CAR, PERSON, ROAD, _assert_costs_sum_up, _causes, _rows, _with_crowd
 
 from panoptic_fpn_ext.evaluation import pq_compute
 from panoptic_fpn_ext.evaluation.errors import explain_files
@@ -38,10 +38,10 @@ ODD: dict[str, Image] = {
 
 
 def _agrees(image: Image) -> None:
-    rows = _rows(image)
-    assert _causes(rows) == _with_crowd(image, slow_causes(image))
-    assert rows.tobytes() == _rows(image, common=False).tobytes()
-    _assert_costs_sum_up(rows, slow_counts(image))
+    rows = rows_of(image)
+    assert causes_of(rows) == with_crowd(image, slow_causes(image))
+    assert rows.tobytes() == rows_of(image, common=False).tobytes()
+    assert_costs_sum_up(rows, slow_counts(image))
 
 
 @pytest.mark.parametrize("name", ODD)
