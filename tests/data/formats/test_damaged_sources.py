@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from damaged_sources import damage
-from source_writers import SOURCES, segments
+from source_drawing import segments
+from source_writers import SOURCES
 from test_tool_layouts import BOXES, CLASSES, H, W, areas, converted, corners, drawn, image, save
 
 from panoptic_fpn_ext.data.convert import convert_description, parse_description
