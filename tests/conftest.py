@@ -21,6 +21,9 @@ from panoptic_fpn_ext.data import register_coco_panoptic
 from panoptic_fpn_ext.data.cityscapes_panoptic import register_cityscapes_panoptic
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
 
+# Helpers that tests assert with: what they compare is said as it is in the tests themselves.
+pytest.register_assert_rewrite("evaluator_batches", "explained_images", "format_drawing", "small_graphs")
+
 
 def _real_images(name: str) -> Path:
     folder = REAL_IMAGES / name
