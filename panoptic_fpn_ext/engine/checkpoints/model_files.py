@@ -55,7 +55,7 @@ def find_model(name: str) -> ModelFiles:
         weights = get_checkpoint(name) if config_key(name) in published() else ""
         return ModelFiles(get_config_file(name), weights)
     raise FileNotFoundError(
-        f"There is no config file {name!r}, and no config of the zoo has this name: "
+        f"Config file {name!r} (--config-file) does not exist, and no config of the zoo has this name: "
         "python -m panoptic_fpn_ext.model_zoo lists them."
     )
 
