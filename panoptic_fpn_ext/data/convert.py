@@ -89,12 +89,18 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
     group = "regular expression: images where it finds the same stay in one part"
     common.add_argument("--group", type=_expression, help=group)
     common.add_argument("--copy", action="store_true", help="copy the images instead of linking them")
-    common.add_argument("--processes", type=int, default=0, help="default: one a core")
+    common.add_argument("--processes", type=_count, default=0, help="default: one a core")
     common.add_argument("--max-image-pixels", type=int, default=0, help="most pixels of an image (default: Pillow's)")
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a number of at least 0 is needed, got {text!r}")
+    return int(text)
 
 
 def _expression(text: str) -> str:
@@ -150,7 +156,7 @@ def convert_description(
         The JSON of each part of the dataset; one part is called "all" if it is not split.
 
     Raises:
-        ValueError: the source is not of its format, or the description does not fit it.
+        ValueError: the source is not of its format, the description does not fit it, or the output is another source's.
         OSError: the output cannot be written.
     """
     set_pixel_bound(description.max_image_pixels)
@@ -175,6 +181,8 @@ def _convert(
     if done is not None and {**done, "parts": None} == {**record, "parts": None}:
         show(f"{output} is up to date.")
         return {part: os.path.join(output, name) for part, name in done["parts"].items()}
+    if done is not None:
+        _refuse_another_source(done["description"], vars(description), output)
     labels = choose_labels(source, _label_options(description))
     for line in labels.lines:
         show(line)
@@ -191,6 +199,14 @@ def _convert(
     record["parts"] = {part: "panoptic.json" if part == "all" else f"panoptic_{part}.json" for part in reports}
     write_json(os.path.join(output, CONVERSION_RECORD), record)
     return {part: os.path.join(output, name) for part, name in record["parts"].items()}
+
+
+def _refuse_another_source(before: Mapping[str, Any], now: Mapping[str, Any], output: str) -> None:
+    """The same source may be converted anew; what was made of another one that is still there is not lost."""
+    old, new = (str(d[next(iter(inspect.signature(FORMATS[d["format"]]).parameters))]) for d in (before, now))
+    if os.path.exists(old) and os.path.realpath(old) != os.path.realpath(new):  # one that has gone is taken for moved
+        message = f"{output} holds what was converted from {old}. Name another folder by --output, or remove this one."
+        raise ValueError(message)
 
 
 def _make(output: str) -> None:

@@ -21,6 +21,19 @@ def test_a_second_conversion_is_made_only_where_something_changed(tmp_path):
     assert third == first
 
 
+def test_a_result_of_another_source_is_kept(tmp_path):
+    path = write_coco(tmp_path)
+    other = path.with_name("other.json")
+    other.write_text(path.read_text())
+    output = f"--output {tmp_path}/out"
+    content, _ = converted(f"coco {path} {LAYERS} {output}")
+    with pytest.raises(ValueError, match=f"holds what was converted from {path}. Name another folder by --output"):
+        converted(f"coco {other} {LAYERS} {output}")
+    assert converted(f"coco {path} {LAYERS} {output} --unlabelled wall")[0]["images"] == content["images"]  # its own
+    path.rename(path.with_name("moved.json"))
+    assert converted(f"coco {path.with_name('moved.json')} {LAYERS} {output}")[0] == content
+
+
 def test_unlabelled_pixels_may_be_a_class(tmp_path):
     path = write_coco(tmp_path)
     content = json.loads(path.read_text())
