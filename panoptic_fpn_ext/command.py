@@ -27,6 +27,7 @@ __all__ = [
     "real",
     "report",
     "run_command",
+    "whole",
 ]
 
 MISTAKE = 2
@@ -89,6 +90,19 @@ def real(low: float = -math.inf, high: float = math.inf) -> Callable[[str], floa
         return value
 
     parse.__name__ = "number"  # argparse names it where the text is none
+    return parse
+
+
+def whole(low: int) -> Callable[[str], int]:
+    """Type of an argument: an integer of at least ``low``."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < low:
+            raise argparse.ArgumentTypeError(f"an integer of at least {low}, not {text}")
+        return value
+
+    parse.__name__ = "int"
     return parse
 
 

@@ -4,13 +4,14 @@ import contextlib
 import fcntl
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from bad_input_data import global_state_restored
 from cityscapes_tree import draw_cityscapes
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -48,6 +49,13 @@ def labelme_facade_dir() -> Path:
 def _seed() -> None:
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002 - what detectron2 draws from
+
+
+@pytest.fixture
+def restored_state() -> Iterator[None]:
+    """For whole files: datasets and log handlers that come up in a test are forgotten after it."""
+    with global_state_restored():
+        yield
 
 
 @pytest.fixture(autouse=True)

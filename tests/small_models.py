@@ -70,6 +70,15 @@ def built(cfg: CfgNode) -> Any:
     return build_model(cfg).train()
 
 
+def untied(model: nn.Module) -> nn.Module:
+    """The same model with weights from which neither activations grow from block to block nor scores and masks tie."""
+    for name, module in model.named_modules():
+        if name.endswith(("conv2.norm", "conv3.norm")):
+            nn.init.constant_(module.weight, 0.2)
+    nn.init.normal_(model.roi_heads.mask_head.predictor.weight, std=0.5)
+    return model
+
+
 def training_step(model: nn.Module, batch: list[dict]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Losses and gradients by name, with the same random choices each time."""
     torch.manual_seed(1)

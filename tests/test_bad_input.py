@@ -1,7 +1,7 @@
 """Whatever is wrong with a user's files ends in one message that names file, ids and key; nothing written is lost."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,7 @@ from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer, setup
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png, write_panoptic_png
 from panoptic_fpn_ext.structures import UnreadableFileError
 
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    with global_state_restored():
-        yield
+pytestmark = pytest.mark.usefixtures("restored_state")
 
 
 @pytest.fixture

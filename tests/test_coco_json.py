@@ -2,13 +2,13 @@
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from bad_input_data import HEIGHT, WIDTH, global_state_restored
+from bad_input_data import HEIGHT, WIDTH
 from coco_json_files import NAME, Files, text_everywhere
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
@@ -19,11 +19,7 @@ from panoptic_fpn_ext.data.instances import instance_annotations
 from panoptic_fpn_ext.engine import build_dataset_evaluator
 from panoptic_fpn_ext.evaluation.ground_truth import GroundTruth
 
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    with global_state_restored():
-        yield
+pytestmark = pytest.mark.usefixtures("restored_state")
 
 
 @pytest.fixture

@@ -8,14 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_input_data import global_state_restored
 from coco_json_files import Files
 
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    with global_state_restored():
-        yield
+pytestmark = pytest.mark.usefixtures("restored_state")
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """No damaged dataset trains silently on wrong data, and each is refused by a sentence that names the file."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from bad_input_data import TinyDataset, global_state_restored, train_net, train_net_args, truncate
+from bad_input_data import TinyDataset, train_net, train_net_args, truncate
 from damaged_data import damage
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
@@ -19,11 +18,7 @@ from panoptic_fpn_ext.panoptic_png import read_panoptic_png, write_panoptic_png
 
 SEEDS = range(40)
 
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    with global_state_restored():
-        yield
+pytestmark = pytest.mark.usefixtures("restored_state")
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """Datasets of more classes than a byte holds: every class is learnt and measured."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from bad_input_data import TinyDataset, global_state_restored, train_net
+from bad_input_data import TinyDataset, train_net
 from config_files import CONFIGS
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -35,10 +34,7 @@ def _rows(num_things: int, num_stuff: int) -> list[dict[str, Any]]:
     return [{"id": i, "name": f"class {i}", "isthing": int(i <= num_things)} for i in ids]
 
 
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    with global_state_restored():
-        yield
+pytestmark = pytest.mark.usefixtures("restored_state")
 
 
 def _lvis_like(root: Path) -> tuple[TinyDataset, int, int]:

@@ -1,23 +1,19 @@
 """Sound datasets out of the ordinary train and evaluate with one registration and one command."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_input_data import HEIGHT, WIDTH, TinyDataset, global_state_restored, train_net
+from bad_input_data import HEIGHT, WIDTH, TinyDataset, train_net
 from PIL import Image
 
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png, write_panoptic_png
 
 SIZES = ("MODEL.ROI_HEADS.NUM_CLASSES", "0", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "0")
 
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    with global_state_restored():
-        yield
+pytestmark = pytest.mark.usefixtures("restored_state")
 
 
 @pytest.fixture

@@ -2,12 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from bad_input_data import global_state_restored
 from detectron2.data import MetadataCatalog
 
 from panoptic_fpn_ext import model_zoo, zoo_files
@@ -23,11 +21,7 @@ NAME = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow_demo"
 OTHER = "Mine-PanopticSegmentation/panoptic_fpn_R_18_narrow_demo"
 WORDS = {"command": "train_net.py", "training": "two iterations"}
 
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    with global_state_restored():
-        yield
+pytestmark = pytest.mark.usefixtures("restored_state")
 
 
 @pytest.fixture

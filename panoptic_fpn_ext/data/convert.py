@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from iopath.common.file_io import file_lock
 
-from ..command import run_command
+from ..command import run_command, whole
 from ..pixel_bound import set_pixel_bound
 from .formats import FORMATS, Conversion, LabelOptions, Source, choose_labels, convert
 from .formats.conversion import said, write_json
@@ -89,18 +89,13 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
     group = "regular expression: images where it finds the same stay in one part"
     common.add_argument("--group", type=_expression, help=group)
     common.add_argument("--copy", action="store_true", help="copy the images instead of linking them")
-    common.add_argument("--processes", type=_count, default=0, help="default: one a core")
-    common.add_argument("--max-image-pixels", type=int, default=0, help="most pixels of an image (default: Pillow's)")
+    common.add_argument("--processes", type=whole(0), default=0, help="default: one a core")
+    bound = "most pixels of an image (default: Pillow's)"
+    common.add_argument("--max-image-pixels", type=whole(0), default=0, help=bound)
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"a number of at least 0 is needed, got {text!r}")
-    return int(text)
 
 
 def _expression(text: str) -> str:
@@ -163,7 +158,7 @@ def convert_description(
     parameters = inspect.signature(FORMATS[description.format]).parameters
     arguments = {name: getattr(description, name) for name in parameters}
     source = _read(description.format, arguments)
-    output = description.output or _beside(next(iter(arguments.values())))
+    output = description.output or _beside(_source_path(vars(description)))
     _make(output)
     with file_lock(os.path.join(output, CONVERSION_RECORD)):  # of several processes one works and the others wait
         return _convert(description, source, output, show, show_details or show)
@@ -203,7 +198,7 @@ def _convert(
 
 def _refuse_another_source(before: Mapping[str, Any], now: Mapping[str, Any], output: str) -> None:
     """The same source may be converted anew; what was made of another one that is still there is not lost."""
-    old, new = (str(d[next(iter(inspect.signature(FORMATS[d["format"]]).parameters))]) for d in (before, now))
+    old, new = _source_path(before), _source_path(now)
     if os.path.exists(old) and os.path.realpath(old) != os.path.realpath(new):  # one that has gone is taken for moved
         message = f"{output} holds what was converted from {old}. Name another folder by --output, or remove this one."
         raise ValueError(message)
@@ -250,6 +245,11 @@ def _beside(path: str) -> str:
         return os.path.join(path, _FOLDER)
     folder, name = os.path.split(os.path.abspath(path))
     return os.path.join(folder, _FOLDER, os.path.splitext(name)[0])
+
+
+def _source_path(description: Mapping[str, Any]) -> str:
+    """The dataset that is converted: a reader's first argument."""
+    return str(description[next(iter(inspect.signature(FORMATS[description["format"]]).parameters))])
 
 
 def _label_options(description: Description) -> LabelOptions:

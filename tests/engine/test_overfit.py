@@ -4,12 +4,11 @@ import argparse
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_input_data import TinyDataset, global_state_restored, project_script, train_net_args
+from bad_input_data import TinyDataset, project_script, train_net_args
 from PIL import Image
 from places import REPOSITORY
 
@@ -22,11 +21,7 @@ from panoptic_fpn_ext.panoptic_png import read_panoptic_png, write_panoptic_png
 # Learnt in a few dozen iterations.
 FAST = ("SOLVER.MAX_ITER", "250", "SOLVER.BASE_LR", "0.002", "SOLVER.WARMUP_ITERS", "10", "SOLVER.OPTIMIZER", "ADAMW")
 
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    with global_state_restored():
-        yield
+pytestmark = pytest.mark.usefixtures("restored_state")
 
 
 def _args(dataset: TinyDataset, output: Path, *extra: str, images: int = 1) -> argparse.Namespace:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from detectron2.modeling import build_model
 from PIL import Image
-from small_models import tiny_cfg
+from small_models import tiny_cfg, untied
 
 from panoptic_fpn_ext.categories import ALL_CLASSES, THINGS_AS_OTHER, PanopticCategories
 from panoptic_fpn_ext.data.nonempty import NonemptyResizeShortestEdge
@@ -38,11 +38,7 @@ def tiny_model(*options: object, architecture: str = "PanopticFPNExt", space: st
         cfg.merge_from_list(["MODEL.PANOPTIC_FPN.COMBINE.THING_SEM_SEG_IDS", (1, 3, 5, 6)])
     cfg.merge_from_list(list(options))
     torch.manual_seed(0)
-    model = build_model(cfg).eval()
-    for name, module in model.named_modules():
-        if name.endswith(("conv2.norm", "conv3.norm")):
-            torch.nn.init.constant_(module.weight, 0.2)  # or activations grow from block to block and scores tie
-    torch.nn.init.normal_(model.roi_heads.mask_head.predictor.weight, std=0.5)
+    model = untied(build_model(cfg).eval())
     predictors = model.roi_heads.box_predictor
     for predictor in predictors if isinstance(predictors, torch.nn.ModuleList) else [predictors]:
         torch.nn.init.normal_(predictor.cls_score.weight, std=0.01)  # more, and scores are 1 and tie

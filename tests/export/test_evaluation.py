@@ -1,7 +1,6 @@
 """Exported files in place of checkpoints: train_net.py --eval-only and demo.py."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,7 @@ NAME = "tiny_exported"
 COMBINE = "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH"
 DETECTS = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.01", COMBINE, "0.05")
 
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    with global_state_restored():
-        yield
+pytestmark = pytest.mark.usefixtures("restored_state")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import torch
 from detectron2.export import TracingAdapter
 from detectron2.modeling import build_model
 from detectron2.utils.analysis import FlopCountAnalysis
-from small_models import tiny_cfg
+from small_models import tiny_cfg, untied
 
 from panoptic_fpn_ext import optimize_for_inference
 
@@ -19,12 +19,7 @@ def _model(*options: object, architecture: str = "PanopticFPNExt") -> Any:
     cfg = tiny_cfg(architecture)
     cfg.merge_from_list(["MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "TEST.DETECTIONS_PER_IMAGE", 10, *options])
     torch.manual_seed(0)
-    model = build_model(cfg).eval()
-    for name, module in model.named_modules():
-        if name.endswith(("conv2.norm", "conv3.norm")):
-            torch.nn.init.constant_(module.weight, 0.2)  # or activations grow from block to block and scores tie
-    torch.nn.init.normal_(model.roi_heads.mask_head.predictor.weight, std=0.5)
-    return model
+    return untied(build_model(cfg).eval())
 
 
 def _image(height: int, width: int) -> torch.Tensor:

@@ -1,7 +1,6 @@
 """demo.py on the command line's terms: what it writes, and what it says of bad input."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,7 @@ from panoptic_fpn_ext.visualization import VideoReader, VideoWriter, draw_panopt
 
 demo = project_script("panoptic_fpn/demo.py")
 
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    with global_state_restored():
-        yield
+pytestmark = pytest.mark.usefixtures("restored_state")
 
 
 @pytest.fixture(scope="module")

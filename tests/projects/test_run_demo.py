@@ -2,21 +2,16 @@
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bad_input_data import CONFIG, global_state_restored, project_script
+from bad_input_data import CONFIG, project_script
 
 from panoptic_fpn_ext.command import Interrupted
 
 run_demo = project_script("panoptic_fpn/run_demo.py")
 
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    with global_state_restored():
-        yield
+pytestmark = pytest.mark.usefixtures("restored_state")
 
 
 def test_it_trains_evaluates_leaves_images_and_ends_with_the_table(

@@ -54,6 +54,7 @@ def test_unlabelled_pixels_may_be_a_class(tmp_path):
         ("--things car --unlabelled car", "which is a thing"),
         ("--split 0.5/0.5", "without an image"),
         ("--group 'x(.*)' --split 0.5/0.5", "does not match"),
+        ("--processes -3", "an integer of at least 0, not -3"),
     ],
 )
 def test_options_that_do_not_fit_are_one_line(options, says, tmp_path):

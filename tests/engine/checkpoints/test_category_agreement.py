@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,7 @@ from panoptic_fpn_ext.engine.setup import load_config
 STREET = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
 Change = Callable[[dict[str, Any]], None]
 
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    with global_state_restored():
-        yield
+pytestmark = pytest.mark.usefixtures("restored_state")
 
 
 @pytest.fixture(scope="module")

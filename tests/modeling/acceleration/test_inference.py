@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.modeling import build_model
 from oracles import upsample_plain
-from small_models import tiny_cfg
+from small_models import tiny_cfg, untied
 
 from panoptic_fpn_ext import model_zoo, optimize_for_inference
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
@@ -38,12 +38,7 @@ def _build(*options: object, architecture: str = "PanopticFPNExt") -> torch.nn.M
     cfg: CfgNode = tiny_cfg(architecture)
     cfg.merge_from_list([*options, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "TEST.DETECTIONS_PER_IMAGE", 20])
     torch.manual_seed(0)
-    model = build_model(cfg).eval()
-    for name, module in model.named_modules():
-        if name.endswith(("conv2.norm", "conv3.norm")):
-            torch.nn.init.constant_(module.weight, 0.2)  # or activations grow from block to block
-    torch.nn.init.normal_(model.roi_heads.mask_head.predictor.weight, std=0.5)
-    return model
+    return untied(build_model(cfg).eval())
 
 
 def _inputs(*sizes: tuple[int, int]) -> list[dict]:
