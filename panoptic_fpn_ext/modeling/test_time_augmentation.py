@@ -13,13 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data.transforms import (
-    HFlipTransform,
-    NoOpTransform,
-    ResizeShortestEdge,
-    ResizeTransform,
-    TransformList,
-)
+from detectron2.data.detection_utils import read_image
+from detectron2.data.transforms import HFlipTransform, NoOpTransform, ResizeTransform, TransformList
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import nn
@@ -28,70 +23,14 @@ from torch.nn import functional as F
 from .panoptic_fpn import PanopticFPNExt
 from .postprocessing import label_pixels, postprocess_instances, sem_seg_logits_of_rows, upsample_sem_seg_logits
 from .sem_seg_head import logits_stride
+from .test_time_views import Views
 
-__all__ = ["PanopticFPNWithTTA", "Views"]
+__all__ = ["PanopticFPNWithTTA"]
 
 Mapper = Callable[[Mapping[str, Any]], Iterable[dict[str, Any]]]
 
 _STRIP_LOGITS = 2**21
 _UNDONE = (HFlipTransform, NoOpTransform, ResizeTransform)
-
-
-class Views:
-    """The views that ``TEST.AUG`` describes, as detectron2's `DatasetMapperTTA` makes them, but one by one.
-
-    The largest come first: what is gathered of the views grows while they shrink, and the memory with it does not.
-    """
-
-    @configurable
-    def __init__(self, *, min_sizes: Sequence[int], max_size: int, flip: bool) -> None:
-        """
-        Args:
-            min_sizes: of the shorter side, px.
-            max_size: of the longer side, px.
-            flip: whether each size is seen mirrored too.
-
-        Raises:
-            ValueError: no size, or one below 1.
-        """
-        if not min_sizes or min(min_sizes) < 1 or max_size < 1:
-            raise ValueError(f"TEST.AUG.MIN_SIZES and MAX_SIZE must be 1 px or more, got {min_sizes}, {max_size}.")
-        self.min_sizes = sorted(min_sizes, reverse=True)
-        self.max_size = max_size
-        self.flip = flip
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Arguments from ``cfg.TEST.AUG``."""
-        aug = cfg.TEST.AUG
-        return {"min_sizes": aug.MIN_SIZES, "max_size": aug.MAX_SIZE, "flip": aug.FLIP}
-
-    def __call__(self, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Views of one image.
-
-        Args:
-            inputs: ``image``, float or uint8 (3, h, w), best at its own size; ``height`` and ``width`` of the output.
-
-        Yields:
-            As ``inputs``, with the view's ``image`` and ``transforms``, from the output to the view.
-        """
-        image = inputs["image"].permute(1, 2, 0).cpu().numpy()
-        height, width = image.shape[:2]
-        to_input = ResizeTransform(inputs.get("height", height), inputs.get("width", width), height, width)
-        for size in self.min_sizes:
-            new_size = ResizeShortestEdge.get_output_shape(height, width, size, self.max_size)
-            new_h, new_w = (max(1, side) for side in new_size)
-            resize = ResizeTransform(height, width, new_h, new_w)
-            resized = resize.apply_image(image)
-            mirror = HFlipTransform(new_w)
-            yield _view(inputs, resized, [to_input, resize])
-            if self.flip:
-                yield _view(inputs, mirror.apply_image(resized), [to_input, resize, mirror])
-
-
-def _view(inputs: Mapping[str, Any], image: Any, transforms: list[Any]) -> dict[str, Any]:
-    tensor = torch.from_numpy(image.transpose(2, 0, 1).copy())
-    return {**inputs, "image": tensor, "transforms": TransformList(transforms)}
 
 
 class _Semantics(NamedTuple):
@@ -115,13 +54,15 @@ class PanopticFPNWithTTA(nn.Module):
     """
 
     @configurable
-    def __init__(self, *, model: nn.Module, tta_mapper: Mapper) -> None:
+    def __init__(self, *, model: nn.Module, tta_mapper: Mapper, image_format: str = "BGR") -> None:
         """From a config: ``PanopticFPNWithTTA(cfg, model)``.
 
         Args:
             model: a trained `PanopticFPNExt` or a class derived from it; of ``DistributedDataParallel`` what it wraps.
             tta_mapper: gives the views of an image, as :class:`Views` or detectron2's `DatasetMapperTTA` do; only
                 resizes and horizontal flips.
+            image_format: in which the model takes images, for those that are given as files, as detectron2's
+                `read_image` takes it.
 
         Raises:
             ValueError: another kind of model.
@@ -135,17 +76,31 @@ class PanopticFPNWithTTA(nn.Module):
             raise ValueError(f"PanopticFPNWithTTA needs a combiner with a `sem_seg_stride`, and {name} has none.")
         self.model = model
         self.tta_mapper = tta_mapper
+        self.image_format = image_format
         self.training = model.training  # what an evaluation restores at its end
 
     @classmethod
     def from_config(cls, cfg: CfgNode, model: nn.Module, tta_mapper: Mapper | None = None) -> dict[str, Any]:
         """Arguments from a config, which gives the views, and a model."""
-        return {"model": model, "tta_mapper": tta_mapper or Views(cfg)}
+        return {"model": model, "tta_mapper": tta_mapper or Views(cfg), "image_format": cfg.INPUT.FORMAT}
 
     @torch.no_grad()
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """As the model's, in inference. ``image`` is best given at its own size: it is resized for each view."""
-        return [self._predict(inputs) for inputs in batched_inputs]
+        """As the model's, in inference. ``image`` is best given at its own size: it is resized for each view. Without
+        it, as with `GeneralizedRCNNWithTTA`, the file that ``file_name`` names is read.
+
+        Raises:
+            ValueError: an input has neither.
+        """
+        return [self._predict(self._with_image(inputs)) for inputs in batched_inputs]
+
+    def _with_image(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        if "image" in inputs:
+            return inputs
+        if "file_name" not in inputs:
+            raise ValueError(f"PanopticFPNWithTTA needs an `image` or a `file_name`, got {sorted(inputs)}.")
+        image = read_image(inputs["file_name"], self.image_format)
+        return {**inputs, "image": torch.from_numpy(image.transpose(2, 0, 1).copy())}
 
     def _predict(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         height, width = inputs["image"].shape[1:]

@@ -21,7 +21,7 @@ from panoptic_fpn_ext.engine import PanopticPredictor
 from panoptic_fpn_ext.modeling import PanopticFPNWithTTA
 from panoptic_fpn_ext.modeling.outputs import POSSIBLE_OUTPUTS
 from panoptic_fpn_ext.modeling.postprocessing import sem_seg_logits_of_rows, upsample_sem_seg_logits
-from panoptic_fpn_ext.modeling.test_time_augmentation import Views
+from panoptic_fpn_ext.modeling.test_time_views import Views
 
 
 def _cfg(sizes: tuple[int, ...], flip: bool = False, max_size: int = 200, **options: Any) -> CfgNode:
@@ -207,6 +207,18 @@ def test_the_combiner_that_looks_at_the_image(output_size):
     assert {s["isthing"] for s in found["panoptic_seg"][1]} == {True, False}
 
 
+@pytest.mark.parametrize("image_format", ["BGR", "RGB"])
+def test_an_image_is_read_from_its_file(image_format, tmp_path):
+    cfg, path = _cfg((48, 64), flip=True), str(tmp_path / "image.png")
+    cfg.INPUT.FORMAT = image_format
+    tta = PanopticFPNWithTTA(cfg, _model(cfg))
+    image = _image(50, 71)
+    cv2.imwrite(path, (image if image_format == "BGR" else image.flip(0)).permute(1, 2, 0).numpy())
+    (given,), (read,) = tta([{"image": image}]), tta([{"file_name": path}])
+    assert torch.equal(given["panoptic_seg"][0], read["panoptic_seg"][0])
+    assert torch.equal(given["sem_seg"], read["sem_seg"])
+
+
 def test_cascades():
     cfg = _cfg((48,), flip=True)
     cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = "CascadeROIHeads", True
@@ -227,6 +239,8 @@ def test_what_it_refuses():
         PanopticFPNWithTTA(cfg, model, turned)([_input(64, 64, _image(64, 64))])
     with pytest.raises(ValueError, match=r"TEST\.AUG\.MIN_SIZES"):
         PanopticFPNWithTTA(_cfg(()), model)
+    with pytest.raises(ValueError, match=r"an `image` or a `file_name`, got \['height'\]"):
+        PanopticFPNWithTTA(cfg, model)([{"height": 5}])
     with pytest.raises(AssertionError, match=r"eval\(\)"):
         PanopticFPNWithTTA(cfg, model.train())([_input(64, 64, _image(64, 64))])
 
