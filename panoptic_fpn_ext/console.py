@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-__all__ = ["captured_prints", "log_file", "log_traceback", "open_log", "paint", "start_console"]
+__all__ = ["captured_prints", "log_file", "log_traceback", "open_log", "paint", "quiet_dependencies", "start_console"]
 
 ROOT = "panoptic_fpn_ext"
 LOGGERS = (ROOT, "detectron2", "fvcore", "py.warnings")
@@ -124,6 +124,18 @@ def start_console(*, verbose: bool = False, is_main_process: bool = True) -> Non
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).filters[:] = [_log_only]
     warnings.showwarning = _show_warning
+
+
+def quiet_dependencies() -> None:
+    """Where :func:`start_console` was not called, as in a program of the user's own, leave out what dependencies say to
+    one another when a model runs. Everything else that they say stays as it is.
+    """
+    if _log is not None:
+        return
+    for message in _NOISY_MESSAGES:
+        warnings.filterwarnings("ignore", message)
+    for name in _NOISY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def open_log(folder: str, rank: int = 0) -> str:

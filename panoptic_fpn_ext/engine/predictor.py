@@ -14,6 +14,7 @@ from detectron2.structures import ImageList
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from ..console import quiet_dependencies
 from ..data.image_predictor import FailedImagesError, ImagePredictor
 from ..data.images import to_input_format
 from ..data.nonempty import NonemptyResizeShortestEdge, nonempty
@@ -68,6 +69,7 @@ class PanopticPredictor(ImagePredictor):
                 sizes that do not fit.
             KeyError: neither checkpoint nor config tell the categories.
         """
+        quiet_dependencies()
         self.batch_size = batch_size
         if isinstance(model, str):
             if is_lazy_config(model):

@@ -1,5 +1,7 @@
 """Prediction of single images."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -189,3 +191,14 @@ def test_a_checkpoint_with_its_config_beside_it(cfg: CfgNode, tmp_path: Path):
         PanopticPredictor(str(run / "model_final.pth"))
     with pytest.raises(FileNotFoundError, match=r"model_zoo lists them"):
         PanopticPredictor("no/such/model")
+
+
+def test_a_program_of_ones_own_says_what_it_prints_alone(tmp_path: Path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "photo.png")
+    program = (
+        "from panoptic_fpn_ext.engine import PanopticPredictor\n"
+        "predictor = PanopticPredictor('SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow')\n"
+        "print(predictor('photo.png')['panoptic_seg'][0].shape)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("torch.Size([48, 64])\n", "")
