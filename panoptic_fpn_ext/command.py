@@ -167,6 +167,8 @@ def _own_words(error: Exception) -> tuple[str, int]:
     """The text of a mistake or of a limit that was met; "" of a fault of the program."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+        if isinstance(error, FileExistsError):  # of a folder that is to be made
+            return f"{name} is a file, where a folder is needed. Name another path.", MISTAKE
         return f"{name}: {error.strerror}", MISTAKE
     said = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if isinstance(error, _MISTAKES) and said.startswith("Caught ") and "Original Traceback" in said:

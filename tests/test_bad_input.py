@@ -63,6 +63,16 @@ def test_missing_file(dataset: TinyDataset, tmp_path: Path, kind: str):
     _fails(dataset, tmp_path, FileNotFoundError, str(path), "1 of 4 files")
 
 
+def test_a_file_where_a_folder_is_to_be_made(tmp_path: Path):
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(FileExistsError) as caught:
+        (tmp_path / "photo.jpg").mkdir(exist_ok=True)
+    assert describe_error(caught.value) == (
+        f"{tmp_path / 'photo.jpg'} is a file, where a folder is needed. Name another path.",
+        MISTAKE,
+    )
+
+
 def test_missing_json(dataset: TinyDataset, tmp_path: Path):
     dataset.json.unlink()
     _fails(dataset, tmp_path, FileNotFoundError, str(dataset.json), "tiny_spoilt", "panoptic_json")

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from ..command import command_parser, real, run_command
+from ..command import command_parser, real, run_command, whole
 from .files import CombineOptions, combine_files
 
 
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--score-threshold", type=real(), default=default.score_threshold)
     parser.add_argument("--overlap-threshold", type=real(0, 1), default=default.overlap_threshold)
     parser.add_argument("--stuff-area-threshold", type=real(0), default=default.stuff_area_threshold, metavar="PIXELS")
-    parser.add_argument("--processes", type=int, default=0, help="how many; 0 for one a core")
+    parser.add_argument("--processes", type=whole(0), default=0, help="how many; 0 for one a core")
     return parser
 
 

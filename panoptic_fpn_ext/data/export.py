@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..coco_json import read_panoptic
-from ..command import num_cores, run_command
+from ..command import num_cores, run_command, whole
 from ..panoptic_map import check_panoptic_map, relabel
 from ..panoptic_png import read_panoptic_png
 from .formats.conversion import place_image, write_json
@@ -270,7 +270,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("pngs", help="folder of its panoptic PNGs")
     parser.add_argument("--output", required=True, help="folder of the result")
     parser.add_argument("--images", help="folder of its images, which are linked into the result")
-    parser.add_argument("--processes", type=int, default=0, help="default: one a core")
+    parser.add_argument("--processes", type=whole(0), default=0, help="default: one a core")
     return parser
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from iopath.common.file_io import file_lock
 from tqdm import tqdm
 
-from ..command import command_parser, run_command
+from ..command import command_parser, run_command, whole
 from ..panoptic_png import write_panoptic_png
 from .coco_panoptic import register_coco_panoptic
 from .street.categories import categories
@@ -200,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--root", default=default_root(), help="folder to write to (default: %(default)s)")
     for key, value in asdict(default).items():
-        parser.add_argument(f"--{key.replace('_', '-')}", type=int, default=value, help="default: %(default)s")
+        parser.add_argument(f"--{key.replace('_', '-')}", type=whole(0), default=value, help="default: %(default)s")
     options = vars(parser.parse_args(arguments))
     root = options.pop("root")
     make_synthetic_street(root, StreetSettings(**options))

@@ -42,7 +42,7 @@ from .runs import (
 )
 from .settings.lazy_keys import quoted, refuse_unknown_keys
 from .settings.options import check_options
-from .settings.yacs_view import yacs_view
+from .settings.yacs_view import renamed, yacs_view
 
 __all__ = [
     "complete_lazy_prediction_config",
@@ -171,9 +171,10 @@ def complete_lazy_prediction_config(cfg: DictConfig) -> CategorySource | None:
     view.cfg.DATASETS.TEST = tuple(dataset_names(cfg, "test"))
     try:
         source = prediction_source(view.cfg, recorded_source(cfg.train.init_checkpoint))
-    except KeyError:  # no categories, perhaps since there is no such file
+    except KeyError as error:  # no categories, perhaps since there is no such file
         refuse_missing_weights(cfg.train.init_checkpoint, "train.init_checkpoint", needed=False)
-        raise
+        names = {**view.names, "DATASETS.TEST": DATASETS["test"], "MODEL.WEIGHTS": "train.init_checkpoint"}
+        raise KeyError(renamed(error.args[0], names) or error.args[0]) from error
     if source is not None:
         fill_in_head_sizes(cfg, source)
         check_lazy_head_sizes(cfg, source)

@@ -174,6 +174,8 @@ def _absent_replaced(
 ) -> tuple[Sequence[str], Sequence[str]]:
     """One dataset with a name of the config's own is for both, as one of another name is: the config's other name is of
     a dataset that is nowhere."""
+    if not registered:
+        return train, test
     found = []
     for names, free, read in ((train, is_open[0], training), (test, is_open[1], training is not None)):
         absent = free and bool(names) and set(names) <= set(USER_NAMES) and not set(names) & set(DatasetCatalog)

@@ -24,7 +24,7 @@ from tabulate import tabulate
 
 from .. import model_zoo
 from ..categories import PanopticCategories
-from ..command import command_parser, real, run_command
+from ..command import command_parser, real, run_command, whole
 from ..console import start_console
 from ..data.images import read_image
 from ..engine import PanopticPredictor, Trainer
@@ -102,7 +102,7 @@ def get_parser() -> argparse.ArgumentParser:
         help="with the format openvino: also a file in 8-bit integers, calibrated on images of this dataset, and its "
         "PQ, AP and mIoU on DATASETS.TEST beside those of float32; needs nncf",
     )
-    parser.add_argument("--calibration-images", type=int, default=100, metavar="N", help="of the dataset (100)")
+    parser.add_argument("--calibration-images", type=whole(1), default=100, metavar="N", help="of the dataset (100)")
     parser.add_argument(
         "--max-pq-drop",
         type=real(),

@@ -4,9 +4,9 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from ..command import command_parser, real, run_command
+from ..command import command_parser, real, run_command, whole
 from .gallery import Budget
-from .runs import report_of_run
+from .runs import find_evaluation, report_of_run
 from .thresholds import thresholds_section
 from .writer import write_report
 
@@ -29,6 +29,8 @@ def _write(args: argparse.Namespace) -> list[str]:
         if first.endswith(".json"):
             raise ValueError(f"{first} alone is not enough: name GT.json and PRED.json, or the folder of a run.")
         output = args.output or os.path.join(first, "report.html")
+        evaluation = find_evaluation(first)
+        print(f"Evaluation of {evaluation['dataset']} in {evaluation['folder']}")  # noqa: T201
         return report_of_run(first, output, images=args.images, budget=budget, thresholds=args.thresholds)
     return write_report(
         args.output or "report.html",
@@ -67,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         help="thresholds.json of python -m panoptic_fpn_ext.thresholds (default: one in OUTPUT_DIR, if there is one)",
     )
     parser.add_argument("--output", metavar="FILE", help="default: report.html here, or in OUTPUT_DIR")
-    parser.add_argument("--max-images", type=int, default=200, metavar="N", help="default: %(default)s")
+    parser.add_argument("--max-images", type=whole(0), default=200, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--max-megabytes",
         type=real(0),

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
 from panoptic_fpn_ext.engine.checks import check_input_format
-from panoptic_fpn_ext.engine.lazy_config import load_lazy_config, read_lazy_config
+from panoptic_fpn_ext.engine.lazy_config import complete_lazy_prediction_config, load_lazy_config, read_lazy_config
 from panoptic_fpn_ext.engine.lazy_training import train_lazily
 from panoptic_fpn_ext.engine.settings.lazy_keys import refuse_unknown_keys
 from panoptic_fpn_ext.engine.settings.options import check_options
@@ -133,6 +133,13 @@ def test_classes_that_cannot_work_are_refused_and_derived_ones_taken():
 def test_the_command_refuses_before_any_dataset_is_needed():
     with pytest.raises(ValueError, match=r"train\.max_iter is 0: it must be at least 1"):
         load_lazy_config(STREET, ["train.max_iter=0", "dataloader.train.dataset.names=nowhere"], [])
+
+
+def test_categories_that_nobody_knows_are_asked_for_by_lazy_names():
+    cfg = _street("dataloader.test.dataset.names=nowhere")
+    with pytest.raises(KeyError, match=r"'nowhere' \(dataloader\.test\.dataset\.names\) .*train\.init_ch") as error:
+        complete_lazy_prediction_config(cfg)
+    assert not YACS_KEY.search(str(error.value))
 
 
 @pytest.fixture(scope="module")

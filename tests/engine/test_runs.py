@@ -63,6 +63,9 @@ def test_one_dataset_of_a_name_in_the_config_is_for_both(caplog, monkeypatch):
     assert adopted(["user_train"], *own, training=None) == own
     assert adopted(["user_train"], *own, typed=(False, True)) == own
     assert adopted(["mine_train"], *((name,) for name in MINE)) == (MINE[:1], MINE[1:])
+    caplog.clear()
+    assert adopted([], *own) == own
+    assert not caplog.text
     monkeypatch.setattr("panoptic_fpn_ext.engine.runs.DatasetCatalog", {"user_val": None})
     assert adopted(["user_train"], *own) == own
 

@@ -38,7 +38,8 @@ def test_a_training_ends_with_its_report_and_tensorboard_shows_images(
 
     monkeypatch.undo()
     main([str(output), "--output", str(tmp_path / "again.html")])
-    assert "Written: " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"Evaluation of tiny_report in {output / 'inference'}\n" in said and "Written: " in said
     again = (tmp_path / "again.html").read_text(encoding="utf-8")
     assert 'id="chart-training-losses"' in again
     assert '"photo": "' in again

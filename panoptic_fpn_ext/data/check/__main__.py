@@ -17,7 +17,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from ...command import run_command
+from ...command import run_command, whole
 from ...pixel_bound import set_pixel_bound
 from .annotations import content_text
 from .findings import KINDS
@@ -42,8 +42,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("JSON", "PNGS", "IMAGES"),
         help="another part of the dataset: images of both that look the same are found",
     )
-    parser.add_argument("--processes", type=int, default=0, help="default: one a core")
-    parser.add_argument("--max-image-pixels", type=int, default=0, help="most pixels of a file (default: Pillow's)")
+    parser.add_argument("--processes", type=whole(0), default=0, help="default: one a core")
+    parser.add_argument("--max-image-pixels", type=whole(0), default=0, help="most of a file (default: Pillow's)")
     return parser
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from detectron2.utils.file_io import PathManager
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
@@ -63,11 +64,19 @@ def check_dataset(
 
     Returns:
         Among others ``fixed``, the JSON with everything mended that has one right answer.
+
+    Raises:
+        FileNotFoundError: the JSON or a folder is not there.
     """
+    if not PathManager.isfile(panoptic_json):
+        raise FileNotFoundError(f"Panoptic JSON {panoptic_json} does not exist.")
     result = Result()
     dataset = read_dataset(panoptic_json, result.findings)
     if dataset is None:
         return result
+    for folder, of in ((pngs, "panoptic PNGs"), (images, "images")):
+        if folder is not None and not PathManager.isdir(folder):
+            raise FileNotFoundError(f"Folder {folder} of the {of} does not exist.")
     result.categories, result.rows = dataset.categories, dataset.rows
     isthing = {id_: bool(row["isthing"]) for id_, row in dataset.categories.items()}
     work = _Checks(dataset.rows, isthing, pngs, images)

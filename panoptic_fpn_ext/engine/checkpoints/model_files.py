@@ -39,6 +39,11 @@ def find_model(name: str) -> ModelFiles:
         FileNotFoundError: there is no such file, folder or name, or nothing beside it.
         ValueError: an exported model, which is no config.
     """
+    if not name:
+        raise FileNotFoundError(
+            "No config is named: --config-file takes a file or a name of the zoo, which python -m "
+            "panoptic_fpn_ext.model_zoo lists."
+        )
     if is_exported(name):
         raise ValueError(
             f"{name} is an exported model. panoptic_fpn_ext.export.ExportedPredictor predicts images with it, and "

@@ -38,10 +38,13 @@ def launch_from_arguments(main: Main, args: argparse.Namespace) -> None:
         args: of detectron2's ``default_argument_parser``.
 
     Raises:
-        ValueError: the environment and the arguments both ask for several processes.
+        ValueError: fewer than one process is asked for, or several both by the environment and by the arguments.
         Exception: what ``main`` raised, if no other process of the job has failed before.
         SystemExit: another process has failed. It has said why, as :func:`~panoptic_fpn_ext.command.run_command` does.
     """
+    for option, number in (("--num-gpus", args.num_gpus), ("--num-machines", args.num_machines)):
+        if number < 1:
+            raise ValueError(f"{option} must be at least 1, got {number}. A machine without a GPU has 1, too.")
     job = find_rendezvous(os.environ)
     asked = args.num_gpus * args.num_machines
     store = _meet(job, asked)

@@ -22,7 +22,7 @@ def scale_schedule(cfg: CfgNode, fixed: Collection[str] = ()) -> None:
     """
     solver = cfg.SOLVER
     written_for = solver.get("SCHEDULE_ITERS", 0)
-    if written_for in (0, solver.MAX_ITER):
+    if written_for in (0, solver.MAX_ITER) or solver.MAX_ITER < 1:  # that is refused elsewhere, under its own name
         return
     frozen = cfg.is_frozen()
     cfg.defrost()

@@ -193,6 +193,14 @@ def test_any_value_in_any_place_is_a_finding_and_no_traceback(value, tmp_path):
         run(tmp_path).findings.text()
 
 
+@pytest.mark.parametrize("missing", ["panoptic.json", "pngs", "images"])
+def test_what_is_not_there_is_named(missing, tmp_path):
+    write(tmp_path, *sound())
+    (tmp_path / missing).rename(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path / missing}.* does not exist"):
+        main([str(tmp_path / name) for name in ("panoptic.json", "pngs", "images")])
+
+
 def test_command_line(tmp_path, capsys):
     content, ids = sound()
     first_segment(content)["area"] = 5

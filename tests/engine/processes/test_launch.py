@@ -78,6 +78,14 @@ def test_several_machines_need_an_address():
         launch.launch_from_arguments(print, args)
 
 
+@pytest.mark.parametrize(
+    ("gpus", "machines", "option"), [(0, 1, "--num-gpus"), (-1, 1, "--num-gpus"), (1, 0, "--num-machines")]
+)
+def test_a_job_has_a_process(gpus, machines, option):
+    with pytest.raises(ValueError, match=f"{option} must be at least 1, got"):
+        launch.launch_from_arguments(print, Namespace(num_gpus=gpus, num_machines=machines))
+
+
 def test_an_output_folder_has_one_run(tmp_path):
     """Until it ends, even by SIGKILL; the run itself may ask again."""
     folder = str(tmp_path / "output")

@@ -32,6 +32,14 @@ def test_the_schedule_follows_the_number_of_iterations():
         assert _schedule(cfg) == (10, (200, 250)) and cfg.is_frozen()
 
 
+def test_a_number_of_iterations_that_is_refused_changes_nothing_else():
+    cfg = _cfg(SCHEDULE_ITERS=3000)
+    before = cfg.SOLVER.clone()
+    before.MAX_ITER = cfg.SOLVER.MAX_ITER = -5
+    scale_schedule(cfg)
+    assert before == cfg.SOLVER
+
+
 def test_what_was_set_for_this_run_stays():
     cfg = _cfg(SCHEDULE_ITERS=3000, MAX_ITER=6000, WARMUP_ITERS=50)
     scale_schedule(cfg, fixed=["SOLVER.MAX_ITER", "SOLVER.WARMUP_ITERS"])
