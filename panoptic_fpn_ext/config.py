@@ -49,6 +49,9 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "MODEL.PANOPTIC_FPN.SPLIT_FPN_CHANNELS": False,
     # How the semantic head joins the pyramid levels, "sum" or "concat"; the paper finds the sum no worse and cheaper.
     "MODEL.SEM_SEG_HEAD.FUSION": "sum",
+    # Weight, beside the cross entropy and before LOSS_WEIGHT, of a loss that is 1 - IoU of each class in each image:
+    # what stuff counts by in PQ.
+    "MODEL.SEM_SEG_HEAD.JACCARD_LOSS_WEIGHT": 0.0,
     # Norm of EfficientNet-Lite, by the names of detectron2's `get_norm`. By default its ImageNet statistics stay as
     # they are, since a CPU's batches are too small to learn better ones.
     "MODEL.EFFICIENTNET_LITE.NORM": "FrozenBN",

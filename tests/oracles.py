@@ -104,6 +104,26 @@ def upsampled_cross_entropy_plain(logits, targets, scale_factor, ignore_value):
     return loss_sum / (targets != ignore_value).sum().clamp(min=1)
 
 
+def jaccard_loss_plain(logits, targets, scale_factor, ignore_value):
+    """What `modeling.jaccard_loss.jaccard_loss` must equal: a class of an image at a time, a logit at a time."""
+    (_, num_classes, height, width), s = logits.shape, scale_factor
+    images = []
+    for scores, labels in zip(logits.softmax(dim=1), targets, strict=True):
+        losses = [logits.sum() * 0]
+        for label in range(num_classes):
+            p, t = [], []
+            for y in range(height):
+                for x in range(width):
+                    block = labels[y * s : (y + 1) * s, x * s : (x + 1) * s]
+                    p.append(scores[label, y, x] * (block != ignore_value).double().mean())
+                    t.append((block == label).double().mean())
+            if any(t):
+                apart = sum((a - b).abs() for a, b in zip(p, t, strict=True))
+                losses.append(1 - (sum(p) + sum(t) - apart) / (sum(p) + sum(t) + apart))
+        images.append(sum(losses) / max(1, len(losses) - 1))
+    return sum(images) / len(images)
+
+
 def panoptic_targets_plain(rgb, segments_info, categories):
     """Targets of a transformed panoptic image, one full-size mask a segment."""
     r, g, b = (torch.from_numpy(rgb[..., c].astype("int64")) for c in range(3))

@@ -29,6 +29,7 @@ LAZY = names("*-PanopticSegmentation/*.py")
 KEYS = {
     "SEM_SEG_HEAD.CONVS_DIM": (64, {"sem_seg_head.conv_dims": 64}),
     "SEM_SEG_HEAD.FUSION": ("concat", {"sem_seg_head.fusion": "concat"}),
+    "SEM_SEG_HEAD.JACCARD_LOSS_WEIGHT": (0.5, {"sem_seg_head.jaccard_loss_weight": 0.5}),
     "SEM_SEG_HEAD.LOSS_WEIGHT": (0.75, {"sem_seg_head.loss_weight": 0.75}),
     "PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT": (0.75, {"instance_loss_weight": 0.75}),
     "PANOPTIC_FPN.ALTERNATE_LOSSES": (True, {"alternate_losses": True}),

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..structures import IGNORE_LABEL
+from .jaccard_loss import jaccard_loss
 from .losses import upsampled_cross_entropy
 
 __all__ = ["PanopticFPNSemSegHead", "logits_stride", "raw_logits"]
@@ -48,6 +49,7 @@ class PanopticFPNSemSegHead(nn.Module):
         norm: str | Callable[[int], nn.Module] | None = "GN",
         ignore_value: int = IGNORE_LABEL,
         fusion: Fusion = "sum",
+        jaccard_loss_weight: float = 0.0,
     ) -> None:
         """
         Args:
@@ -59,6 +61,8 @@ class PanopticFPNSemSegHead(nn.Module):
             norm: of each convolution, as detectron2's `get_norm` takes it.
             ignore_value: target label that takes no part in the loss.
             fusion: ``"sum"`` or ``"concat"`` of the levels.
+            jaccard_loss_weight: of :func:`~panoptic_fpn_ext.modeling.jaccard_loss.jaccard_loss` beside the cross
+                entropy, before λ_s weights both.
 
         Raises:
             ValueError: no input level, a level finer than ``common_stride``, or an unknown ``fusion``.
@@ -74,6 +78,7 @@ class PanopticFPNSemSegHead(nn.Module):
         self.coarse_features = [name for name, shape in levels if shape.stride != common_stride]
         self.common_stride = common_stride
         self.loss_weight = loss_weight
+        self.jaccard_loss_weight = jaccard_loss_weight
         self.ignore_value = ignore_value
         self.fusion: Fusion = fusion
         for name, shape in levels:
@@ -95,6 +100,7 @@ class PanopticFPNSemSegHead(nn.Module):
             "norm": head.NORM,
             "ignore_value": head.IGNORE_VALUE,
             "fusion": head.get("FUSION", "sum"),
+            "jaccard_loss_weight": head.get("JACCARD_LOSS_WEIGHT", 0.0),
         }
 
     def forward(
@@ -134,6 +140,8 @@ class PanopticFPNSemSegHead(nn.Module):
     def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """Cross entropy averaged over the labelled pixels of the batch; 0, with gradient 0, where none is labelled.
 
+        With a ``jaccard_loss_weight``, ``loss_jaccard`` too.
+
         Args:
             logits: float (N, C, h, w) at the common stride.
             targets: int64 (N, H, W), class or ``ignore_value``.
@@ -142,7 +150,11 @@ class PanopticFPNSemSegHead(nn.Module):
             ValueError: a label outside [0, C), see :func:`~panoptic_fpn_ext.modeling.losses.upsampled_cross_entropy`.
         """
         loss = upsampled_cross_entropy(logits, targets, self.common_stride, self.ignore_value)
-        return {"loss_sem_seg": loss * self.loss_weight}
+        losses = {"loss_sem_seg": loss * self.loss_weight}
+        if self.jaccard_loss_weight:
+            jaccard = jaccard_loss(logits, targets, self.common_stride, self.ignore_value)
+            losses["loss_jaccard"] = jaccard * (self.jaccard_loss_weight * self.loss_weight)
+        return losses
 
 
 def raw_logits(head: Any, features: Mapping[str, torch.Tensor]) -> torch.Tensor:

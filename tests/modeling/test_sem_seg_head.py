@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config
 from panoptic_fpn_ext.modeling import PanopticFPNSemSegHead
+from panoptic_fpn_ext.modeling.jaccard_loss import jaccard_loss
 
 SHAPES = {f"p{i}": ShapeSpec(channels=32, stride=2**i) for i in range(2, 6)}
 ARGUMENTS = {"num_classes": 5, "conv_dims": 64, "common_stride": 4, "norm": "GN", "ignore_value": 255}
@@ -62,6 +63,14 @@ def test_loss_is_weighted_and_averaged_over_labelled_pixels():
     pixels = full.log_softmax(1).gather(1, targets.where(targets != 255, torch.zeros(()).long())[:, None])[:, 0]
     expected = -pixels[targets != 255].mean() * 0.5
     torch.testing.assert_close(head.losses(logits, targets)["loss_sem_seg"], expected)
+
+
+def test_the_jaccard_loss_is_another_one_of_both_weights():
+    logits, targets = torch.randn(2, 5, 4, 6), torch.randint(0, 5, (2, 16, 24))
+    plain = PanopticFPNSemSegHead(SHAPES, **ARGUMENTS, loss_weight=0.5).losses(logits, targets)
+    both = PanopticFPNSemSegHead(SHAPES, **ARGUMENTS, loss_weight=0.5, jaccard_loss_weight=0.3).losses(logits, targets)
+    assert plain.keys() == {"loss_sem_seg"} and both["loss_sem_seg"] == plain["loss_sem_seg"]
+    torch.testing.assert_close(both["loss_jaccard"], jaccard_loss(logits, targets, 4, 255) * 0.15)
 
 
 def test_all_ignored_is_zero_with_zero_gradient():

@@ -68,6 +68,7 @@ PATHS: Final[dict[str, str]] = {
     "MODEL.SEM_SEG_HEAD.COMMON_STRIDE": f"{_HEAD}.common_stride",
     "MODEL.SEM_SEG_HEAD.IGNORE_VALUE": f"{_HEAD}.ignore_value",
     "MODEL.SEM_SEG_HEAD.IN_FEATURES": f"{_HEAD}.input_shape",
+    "MODEL.SEM_SEG_HEAD.JACCARD_LOSS_WEIGHT": f"{_HEAD}.jaccard_loss_weight",
     "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT": f"{_HEAD}.loss_weight",
     "MODEL.SEM_SEG_HEAD.NORM": f"{_HEAD}.norm",
     "MODEL.SEM_SEG_HEAD.NUM_CLASSES": f"{_HEAD}.num_classes",
