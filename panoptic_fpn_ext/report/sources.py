@@ -131,7 +131,9 @@ def _paired(paths: Sequence[str], folders: Sequence[str]) -> list[tuple[str, str
 def _folder(json_file: str, folder: str | None) -> str:
     found = folder if folder is not None else json_file.removesuffix(".json")
     if not os.path.isdir(found):
-        raise FileNotFoundError(f"Folder {found} with the panoptic PNGs of {json_file} does not exist. Name it.")
+        raise FileNotFoundError(
+            f"Folder {found} with the panoptic PNGs of {json_file} does not exist. Name it with --gt-folder or --pred-folder (gt_folder, pred_folders)."
+        )
     return found
 
 

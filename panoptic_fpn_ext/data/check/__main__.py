@@ -54,8 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = check_dataset(args.json, args.pngs, args.images, processes=args.processes)
     if args.against:
         other = check_dataset(*args.against, processes=args.processes)
-        for first, second in find_copies(other.looks, result.looks):
+        copies = list(find_copies(other.looks, result.looks))
+        for first, second in copies:
             result.findings.add("copies", f"{first} and {second}, in {args.json} and {args.against[0]}")
+        if not copies:
+            _show(f"No image of {args.json} looks like one of {args.against[0]}.")
     _show(summary(result))
     _show(result.findings.text())
     if args.fix and result.fixed is not None:

@@ -214,6 +214,10 @@ def test_command_line(tmp_path, capsys):
     other = [str(tmp_path / "val" / name) for name in ("panoptic.json", "pngs", "images")]
     assert main([str(tmp_path / "fixed.json"), *paths[1:], "--processes", "1", "--against", *other]) == 0
     assert "Images that look the same: 2." in capsys.readouterr().out
+    for image in (tmp_path / "val" / "images").iterdir():
+        Image.effect_noise((48, 32), 80).convert("RGB").save(image)
+    main([str(tmp_path / "fixed.json"), *paths[1:], "--processes", "1", "--against", *other])
+    assert f"No image of {tmp_path / 'fixed.json'} looks like one of {other[0]}." in capsys.readouterr().out
 
 
 def test_maps_without_areas_that_are_of_another_image_are_seen_by_their_boxes(tmp_path):
