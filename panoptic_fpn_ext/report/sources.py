@@ -132,7 +132,7 @@ def _folder(json_file: str, folder: str | None) -> str:
     found = folder if folder is not None else json_file.removesuffix(".json")
     if not os.path.isdir(found):
         raise FileNotFoundError(
-            f"Folder {found} with the panoptic PNGs of {json_file} does not exist. Name it with --gt-folder or --pred-folder (gt_folder, pred_folders)."
+            f"Folder {found} with the panoptic PNGs of {json_file} does not exist. Name it: --gt-folder, --pred-folder."
         )
     return found
 
