@@ -39,9 +39,6 @@ _DEFAULTS: Final[dict[str, Any]] = {
     # largest semantic networks only.
     "INPUT.COLOR_AUG_SSD": False,
     "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA": 1.0,
-    # How often, from 0 to 1, about half of the things of another training image are pasted into one (simple
-    # copy-paste): small datasets are learnt by heart later. For panoptic maps, not for COCO's overlapping polygons.
-    "INPUT.COPY_PASTE_PROB": 0.0,
     # What detectron2's RandomSubsetTrainingSampler, and its two weighted samplers, read without declaring it: the share
     # of the training images to draw from, and pairs of a training dataset's name and how often its images are drawn.
     "DATALOADER.RANDOM_SUBSET_RATIO": 1.0,

@@ -14,7 +14,7 @@ from ..panoptic_map import MAX_UINT8_INDEX, segment_index_map
 from ..structures import PanopticTargets
 from .planes import in_row_order
 
-__all__ = ["instances_of_masks", "panoptic_targets", "sem_seg_target", "semantic_labels", "targets_of_indices"]
+__all__ = ["panoptic_targets", "sem_seg_target", "semantic_labels", "targets_of_indices"]
 
 _MAX_BYTE = 255
 
@@ -75,13 +75,11 @@ def targets_of_indices(
     index_map = np.array(in_row_order(index_map))
     masks = IndexMasks(torch.from_numpy(index_map), indices)
     sem_seg = _sem_seg_of_indices(index_map, segments_info, categories, ignore_label)
-    return PanopticTargets(sem_seg, instances_of_masks(masks, classes))
+    return PanopticTargets(sem_seg, _instances(masks, classes))
 
 
-def instances_of_masks(masks: IndexMasks, classes: torch.Tensor) -> Instances:
-    """Training instances of classes int64 (K,): ``gt_boxes``, ``gt_classes`` and ``gt_masks``; masks without a pixel
-    are left out.
-    """
+def _instances(masks: IndexMasks, classes: torch.Tensor) -> Instances:
+    """Training instances; masks without a pixel are left out."""
     boxes = masks.get_bounding_boxes()
     nonempty = boxes.tensor[:, 2] > 0
     instances = Instances(tuple(masks.image_size))

@@ -13,7 +13,6 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Sampler
 
 from ..structures import UnreadableFileError
-from .copy_paste import CopyPaste
 from .train_samples import GlobalBatches, Mapper, SampleDataset, UnreadableSample, refuse_unreadable
 
 __all__ = ["TrainLoader", "dataset_hash"]
@@ -38,7 +37,6 @@ class TrainLoader:
         num_workers: int = 0,
         seed: int | None = None,
         max_unreadable: int = 10,
-        copy_paste_prob: float = 0.0,
     ) -> None:
         """
         Args:
@@ -52,7 +50,6 @@ class TrainLoader:
             seed: of samples and augmentations; by default a random one, the same in all processes.
             max_unreadable: different images that may turn out to be unreadable before the training stops; others are
                 taken in their place.
-            copy_paste_prob: how often things of another image are pasted into one, see :mod:`.copy_paste`.
 
         Raises:
             ValueError: no images, or a batch size that the processes cannot share evenly.
@@ -69,7 +66,7 @@ class TrainLoader:
         self.identity = {"images": len(dataset), "dataset": dataset_hash(dataset), "batch_size": total_batch_size}
         """What the order of samples depends on beside the seed."""
         self._dicts = DatasetFromList(dataset, copy=False)
-        self._mapper = CopyPaste(mapper, self._dicts, copy_paste_prob) if copy_paste_prob else mapper
+        self._mapper = mapper
         self._batch_size = total_batch_size
         self._sampler = sampler
         self._is_wide = [d["width"] > d["height"] for d in dataset] if aspect_ratio_grouping else None

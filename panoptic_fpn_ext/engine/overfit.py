@@ -36,7 +36,6 @@ _ROUNDS = 10  # evaluations on the way
 # Before the user's options: nothing is drawn at random, nothing is held back, and the rate does not fall.
 _OPTIONS: Final = (
     *("INPUT.CROP.ENABLED", "False", "INPUT.RANDOM_FLIP", "none", "INPUT.COLOR_AUG_SSD", "False"),
-    *("INPUT.COPY_PASTE_PROB", "0.0"),
     *("SOLVER.MAX_ITER", "600", "SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "SOLVER.STEPS", "()"),
     *("SOLVER.WARMUP_ITERS", "30", "TEST.PANOPTIC_EVALUATOR", "PanopticQualityEvaluator"),
     *("SOLVER.WEIGHT_DECAY", "0.0", "MODEL.PANOPTIC_FPN.OUTPUTS", "['panoptic_seg']"),

@@ -33,8 +33,6 @@ def _images(cfg: CfgNode) -> Found:
     std = list(cfg.MODEL.PIXEL_STD)
     if any(not s > 0 for s in std):
         yield "MODEL.PIXEL_STD", std, "pixels are divided by it, all of it must be above 0"
-    if not 0 <= (probability := cfg.INPUT.get("COPY_PASTE_PROB", 0.0)) <= 1:
-        yield "INPUT.COPY_PASTE_PROB", probability, "it must be from 0 to 1"
 
 
 def _train_sizes(cfg: CfgNode) -> Found:
@@ -216,11 +214,14 @@ def _average(cfg: CfgNode) -> Found:
 
 
 def _loss_weights(cfg: CfgNode) -> Found:
-    for path in ("SEM_SEG_HEAD.LOSS_WEIGHT", "SEM_SEG_HEAD.JACCARD_LOSS_WEIGHT", "PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT"):
-        node, key = path.split(".")
+    for node, key in (
+        ("SEM_SEG_HEAD", "LOSS_WEIGHT"),
+        ("SEM_SEG_HEAD", "JACCARD_LOSS_WEIGHT"),
+        ("PANOPTIC_FPN", "INSTANCE_LOSS_WEIGHT"),
+    ):
         weight = cfg.MODEL.get(node, CfgNode()).get(key, 1.0)
         if not 0 <= weight < math.inf:
-            yield f"MODEL.{path}", weight, "it must be at least 0"
+            yield f"MODEL.{node}.{key}", weight, "it must be at least 0"
 
 
 def _combine(cfg: CfgNode) -> Found:

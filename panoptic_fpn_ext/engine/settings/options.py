@@ -123,14 +123,7 @@ _IMPOSSIBLE: Final[dict[tuple[str, Any], str]] = {
 """Values of detectron2's that cannot work here, and why."""
 
 _TRAINING: Final[tuple[str, ...]] = (
-    *(
-        "DATALOADER.",
-        "INPUT.COPY_PASTE_PROB",
-        "INPUT.CROP.",
-        "INPUT.MASK_FORMAT",
-        "INPUT.MAX_SIZE_TRAIN",
-        "INPUT.MIN_SIZE_TRAIN",
-    ),
+    *("DATALOADER.", "INPUT.CROP.", "INPUT.MASK_FORMAT", "INPUT.MAX_SIZE_TRAIN", "INPUT.MIN_SIZE_TRAIN"),
     *("INPUT.RANDOM_FLIP", "SOLVER.", "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS", "VIS_PERIOD"),
 )
 _INSTANCES = ("MODEL.ANCHOR_GENERATOR.", "MODEL.PROPOSAL_GENERATOR.", "MODEL.ROI_", "MODEL.RPN.")

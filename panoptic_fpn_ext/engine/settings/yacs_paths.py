@@ -21,7 +21,6 @@ PATHS: Final[dict[str, str]] = {
     "DATASETS.SEM_SEG_SPACE": "train.sem_seg_space",
     "INPUT.CROP.SIZE": f"{TRAIN_AUGMENTATIONS}.crop_size",
     "INPUT.CROP.TYPE": f"{TRAIN_AUGMENTATIONS}.crop_type",
-    "INPUT.COPY_PASTE_PROB": "dataloader.train.copy_paste_prob",
     "INPUT.FORMAT": "dataloader.train.mapper.image_format",
     "INPUT.MASK_FORMAT": "dataloader.train.mapper.instance_mask_format",
     "INPUT.MAX_SIZE_TEST": f"{TEST_AUGMENTATIONS}.max_size",

@@ -60,7 +60,6 @@ def _loader(cfg: CfgNode, dicts: Dicts, mapper: Any, sampler: Callable[[int], Sa
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         seed=None if cfg.SEED < 0 else cfg.SEED,
         max_unreadable=cfg.DATALOADER.get("MAX_UNREADABLE_IMAGES", 10),
-        copy_paste_prob=cfg.INPUT.get("COPY_PASTE_PROB", 0.0),
     )
 
 

@@ -100,8 +100,6 @@ REFUSED = [
     ("MODEL.RESNETS.RES5_DILATION", 2),
     ("MODEL.RESNETS.DEFORM_ON_PER_STAGE", [False, False, True, True]),
     ("INPUT.RANDOM_FLIP", "both"),
-    ("INPUT.COPY_PASTE_PROB", 1.5),
-    ("INPUT.COPY_PASTE_PROB", -0.1),
     ("INPUT.MIN_SIZE_TRAIN", ()),
     ("INPUT.MIN_SIZE_TRAIN_SAMPLING", "uniform"),
     ("INPUT.MASK_FORMAT", "rle"),

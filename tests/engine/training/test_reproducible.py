@@ -54,7 +54,7 @@ def _cfg(tiny_cfg: Any, folder: Path, **options: Any) -> Any:
 
 
 OPTIONS = [
-    {"SEED": 7, "INPUT.COLOR_AUG_SSD": True, "INPUT.COPY_PASTE_PROB": 0.7},
+    {"SEED": 7, "INPUT.COLOR_AUG_SSD": True},
     {"SEED": -1, "SOLVER.OPTIMIZER": "ADAMW", "DATALOADER.NUM_WORKERS": 1},
     {"SEED": 7, "DATALOADER.SAMPLER_TRAIN": "RepeatFactorTrainingSampler", "DATALOADER.REPEAT_THRESHOLD": 0.9},
     {"SEED": -1, "DATALOADER.SAMPLER_TRAIN": "RandomSubsetTrainingSampler", "DATALOADER.RANDOM_SUBSET_RATIO": 0.6},
