@@ -214,14 +214,11 @@ def _average(cfg: CfgNode) -> Found:
 
 
 def _loss_weights(cfg: CfgNode) -> Found:
-    for node, key in (
-        ("SEM_SEG_HEAD", "LOSS_WEIGHT"),
-        ("SEM_SEG_HEAD", "JACCARD_LOSS_WEIGHT"),
-        ("PANOPTIC_FPN", "INSTANCE_LOSS_WEIGHT"),
-    ):
+    for path in ("SEM_SEG_HEAD.LOSS_WEIGHT", "SEM_SEG_HEAD.JACCARD_LOSS_WEIGHT", "PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT"):
+        node, key = path.split(".")
         weight = cfg.MODEL.get(node, CfgNode()).get(key, 1.0)
         if not 0 <= weight < math.inf:
-            yield f"MODEL.{node}.{key}", weight, "it must be at least 0"
+            yield f"MODEL.{path}", weight, "it must be at least 0"
 
 
 def _combine(cfg: CfgNode) -> Found:
