@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from detectron2.config import CfgNode
+from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 
+from ...modeling import PanopticFPNSemSegHead
 from .model_outputs import predicts
 
 __all__ = ["OF_PREDICTION", "OF_TRAINING"]
@@ -83,6 +85,12 @@ def _losses(cfg: CfgNode, has_things: bool) -> Iterator[str]:
     model = cfg.MODEL
     if semantics and model.SEM_SEG_HEAD.LOSS_WEIGHT == 0:
         yield "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT is 0: stuff is not learnt. Set it to 1.0."
+    jaccard, head = model.SEM_SEG_HEAD.get("JACCARD_LOSS_WEIGHT", 0.0), model.SEM_SEG_HEAD.NAME
+    if semantics and jaccard and not _is_own(head):
+        yield (
+            f"MODEL.SEM_SEG_HEAD.JACCARD_LOSS_WEIGHT is {jaccard:g} and MODEL.SEM_SEG_HEAD.NAME {head}, which does not "
+            "read it. Set it to 0.0, or take PanopticFPNSemSegHead."
+        )
     if not (instances and has_things):
         return
     if semantics and model.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT == 0:
@@ -93,6 +101,12 @@ def _losses(cfg: CfgNode, has_things: bool) -> Iterator[str]:
     for part, key, fits in sampled:
         if model[part][key] <= 0:
             yield f"MODEL.{part}.{key} is {model[part][key]:g}: things are not learnt. Set it to {fits}."
+
+
+def _is_own(head: str) -> bool:
+    """Whether a semantic head of this name is this package's or derived from it."""
+    kind = SEM_SEG_HEADS_REGISTRY.get(head) if head in SEM_SEG_HEADS_REGISTRY else None
+    return isinstance(kind, type) and issubclass(kind, PanopticFPNSemSegHead)
 
 
 def _random_weights(cfg: CfgNode, has_things: bool) -> Iterator[str]:

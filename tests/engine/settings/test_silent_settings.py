@@ -130,6 +130,16 @@ def test_stochastic_depth_needs_its_backbone(warnings_of):
     assert warnings_of(warn_of_settings, cfg, []) == []
 
 
+def test_the_jaccard_loss_needs_its_head(warnings_of):
+    cfg = config_files.load("SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow.yaml")
+    cfg.MODEL.SEM_SEG_HEAD.JACCARD_LOSS_WEIGHT = 1.0
+    assert warnings_of(warn_of_settings, cfg, [], training=True) == []
+    cfg.MODEL.SEM_SEG_HEAD.NAME = "SemSegFPNHead"
+    (warning,) = warnings_of(warn_of_settings, cfg, [], training=True)
+    assert "JACCARD_LOSS_WEIGHT is 1 and MODEL.SEM_SEG_HEAD.NAME SemSegFPNHead, which does not read it" in warning
+    assert warnings_of(warn_of_settings, cfg, []) == []
+
+
 def test_views_smaller_than_the_plain_image(warnings_of):
     cfg = config_files.load("User-PanopticSegmentation/panoptic_fpn_efficientnet_lite0.yaml")
     cfg.TEST.AUG.MAX_SIZE = cfg.INPUT.MAX_SIZE_TEST - 1
