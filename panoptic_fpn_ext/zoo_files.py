@@ -1,5 +1,6 @@
 """The files of the model zoo: configs by name, and the table of published weights, ``checkpoints/model_zoo.json``."""
 
+import difflib
 import hashlib
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ __all__ = [
     "config_key",
     "config_names",
     "config_root",
+    "did_you_mean",
     "get_checkpoint",
     "get_config_file",
     "published",
@@ -111,7 +113,16 @@ def get_config_file(name: str) -> str:
         is_config = path.suffix in (".yaml", ".py") and path.is_file()
         if is_config and path.resolve().is_relative_to(root.resolve()):
             return str(path)
-    raise KeyError(f"There is no config {name!r}. There are: {', '.join(config_names())}.")
+    raise KeyError(f"There is no config {name!r}.{did_you_mean(name)} There are: {', '.join(config_names())}.")
+
+
+def did_you_mean(name: str) -> str:
+    """A question, with a space before it, after configs whose names are like one that does not exist; or ""."""
+    key = config_key(name)
+    keys = sorted(set(map(config_key, config_names())))
+    of_that_file = [known for known in keys if Path(known).name == Path(key).name]
+    near = of_that_file or difflib.get_close_matches(key, keys, n=1)
+    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def config_root() -> Path:

@@ -13,6 +13,7 @@ from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.data.street.categories import categories
 from panoptic_fpn_ext.data.synthetic_street import StreetSettings, make_synthetic_street
 from panoptic_fpn_ext.engine import Trainer
+from panoptic_fpn_ext.engine.checkpoints.model_files import find_model
 from panoptic_fpn_ext.model_zoo import __main__ as command
 
 NAME = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
@@ -56,6 +57,28 @@ def test_unknown_names_say_what_there_is():
         model_zoo.get_config_file("no/such")
     with pytest.raises(KeyError, match="panoptic_fpn_R_18_narrow"):
         model_zoo.get_checkpoint(f"{NAME}_demo")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("panoptic_fpn_R_50_3x", " Did you mean COCO-PanopticSegmentation/panoptic_fpn_R_50_3x?"),
+        (
+            "COCO-PanopticSegmentation/panoptic_fpn_R50_3x.yaml",
+            " Did you mean COCO-PanopticSegmentation/panoptic_fpn_R_5",
+        ),
+        (
+            "Facade/panoptic_fpn_efficientnet_lite2.yaml",
+            " Did you mean Facade-PanopticSegmentation/panoptic_fpn_efficientnet_lite2 or User-PanopticSegmentation/",
+        ),
+        ("nosuch", ""),
+    ],
+)
+def test_a_name_that_is_nearly_right(typed, meant):
+    for function, error in ((model_zoo.get_checkpoint, KeyError), (find_model, FileNotFoundError)):
+        with pytest.raises(error) as caught:
+            function(typed)
+        assert meant in str(caught.value) and ("Did you mean" in str(caught.value)) == bool(meant)
 
 
 def test_lazy_config_by_name():

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from detectron2.utils.file_io import PathManager
 
-from ...zoo_files import config_key, config_names, get_checkpoint, get_config_file, published
+from ...zoo_files import config_key, config_names, did_you_mean, get_checkpoint, get_config_file, published
 from .checkpoint_files import newest_sound
 
 __all__ = ["EXPORTED_SUFFIXES", "ModelFiles", "checkpoint_path", "find_model", "is_exported", "last_checkpoint"]
@@ -61,7 +61,7 @@ def find_model(name: str) -> ModelFiles:
         return ModelFiles(get_config_file(name), weights)
     raise FileNotFoundError(
         f"Config file {name!r} (--config-file) does not exist, and no config of the zoo has this name: "
-        "python -m panoptic_fpn_ext.model_zoo lists them."
+        f"python -m panoptic_fpn_ext.model_zoo lists them.{did_you_mean(name)}"
     )
 
 
