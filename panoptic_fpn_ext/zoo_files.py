@@ -25,7 +25,14 @@ CHECKPOINTS = _PACKAGE / "checkpoints"
 """Folder of the checkpoints that the package carries, and of the table."""
 
 
-class Entry(TypedDict):
+class _OwnEntry(TypedDict, total=False):
+    """What it says of weights that this package's commands trained."""
+
+    recipe: dict[str, str]
+    """Options of the config that trained them, by key, where they differ from the defaults."""
+
+
+class Entry(_OwnEntry):
     """What the table says of a config's published weights."""
 
     file: str

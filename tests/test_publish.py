@@ -64,6 +64,8 @@ def test_publishes_what_it_evaluated(trained, zoo, capsys):
     ((name, entry),) = published(zoo).items()
     assert (name, entry["dataset"], entry["command"], entry["training"]) == (NAME, trained.DATASETS.TEST[0], "a", "b")
     assert set(entry["versions"]) == {"panoptic_fpn_ext", "detectron2", "torch"}
+    assert entry["recipe"]["SOLVER.MAX_ITER"] == str(trained.SOLVER.MAX_ITER)
+    assert not [key for key in entry["recipe"] if key.startswith(("OUTPUT_DIR", "TEST."))]
     path = zoo / entry["file"]
     assert sorted(zoo.iterdir()) == sorted([path, zoo / "model_zoo.json"])
     assert path.stem == f"panoptic_fpn_R_18_narrow_demo_{hashlib.sha256(path.read_bytes()).hexdigest()[:6]}"

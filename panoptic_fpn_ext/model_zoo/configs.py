@@ -1,5 +1,9 @@
 """Configs by name, and the models they describe."""
 
+import functools
+import operator
+from typing import Any
+
 import torch
 from detectron2.config import CfgNode, LazyConfig, get_cfg
 from detectron2.modeling import build_model
@@ -11,10 +15,13 @@ from ..engine.checks import fill_in_num_classes
 from ..engine.device import available_device, use_available_device
 from ..engine.lazy_training import build_lazy_model
 from ..engine.lazy_values import fill_in_head_sizes
+from ..engine.settings.config_keys import all_keys
 from ..utf8 import utf8_configs
 from ..zoo_files import get_checkpoint, get_config_file
 
-__all__ = ["get", "get_config"]
+__all__ = ["get", "get_config", "recipe"]
+
+_OF_A_RECIPE = ("DATALOADER", "DATASETS", "INPUT", "MODEL", "SEED", "SOLVER")
 
 
 def get_config(name: str, trained: bool = False) -> CfgNode | DictConfig:
@@ -29,13 +36,32 @@ def get_config(name: str, trained: bool = False) -> CfgNode | DictConfig:
         if trained:
             lazy.train.init_checkpoint = get_checkpoint(name)
         return lazy
-    cfg = get_cfg()
-    add_panoptic_fpn_ext_config(cfg)
+    cfg = _defaults()
     with utf8_configs():
         cfg.merge_from_file(path)
     if trained:
         cfg.MODEL.WEIGHTS = get_checkpoint(name)
     return cfg
+
+
+def recipe(name: str) -> dict[str, str]:
+    """What a YAML config changes of the options that training reads: values by key, as a command line takes them.
+
+    A row of the zoo's table records it, so that a change of a config or of its base does not go unnoticed.
+    """
+    cfg, defaults = get_config(name), _defaults()
+    keys = [key for key in all_keys(cfg) if key.startswith(_OF_A_RECIPE)]
+    return {key: str(_value(cfg, key)) for key in keys if _value(cfg, key) != _value(defaults, key)}
+
+
+def _defaults() -> CfgNode:
+    cfg = get_cfg()
+    add_panoptic_fpn_ext_config(cfg)
+    return cfg
+
+
+def _value(cfg: CfgNode, key: str) -> Any:
+    return functools.reduce(operator.getitem, key.split("."), cfg)
 
 
 def get(name: str, trained: bool = False, device: str | None = None) -> torch.nn.Module:

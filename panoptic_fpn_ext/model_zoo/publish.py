@@ -30,7 +30,7 @@ from ..engine.settings.model_outputs import model_outputs
 from ..engine.setup import load_config
 from ..engine.trainer import Trainer
 from ..zoo_files import CHECKPOINTS, Entry, config_key, get_config_file, published, write_table
-from .configs import get_config
+from .configs import get_config, recipe
 from .metrics import metrics_of_results, read_results
 
 __all__ = ["publish", "readme_row", "release_weights"]
@@ -115,6 +115,7 @@ def publish(
         command=command,
         training=training,
         versions=_versions(),
+        recipe=recipe(config),
     )
     _put_into_table(config_key(config), entry, folder)
     return readme_row(config_key(config), entry, folder)
