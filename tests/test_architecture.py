@@ -9,6 +9,7 @@ from pathlib import Path
 import panoptic_fpn_ext
 
 PACKAGE = Path(panoptic_fpn_ext.__file__).parent
+PROJECTS = PACKAGE.parent / "projects"
 ROOMS = {"data", "modeling", "evaluation"}
 FOUNDATIONS = {
     "structures",
@@ -156,3 +157,19 @@ assert "HeuristicCombiner" in PANOPTIC_COMBINER_REGISTRY
 assert set(DatasetCatalog) == before
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_numbers_of_command_lines_have_a_range():
+    """``whole`` and ``real`` of ``command`` refuse a count of 0, a size of -1 and nan where they are typed."""
+    for path in sorted([*PACKAGE.rglob("*.py"), *PROJECTS.glob("*/*.py")]):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument":
+                types = [ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg == "type"]
+                assert not {"int", "float"}.intersection(types), f"{path}: {ast.unparse(node)}"
+
+
+def test_scripts_end_as_commands_do():
+    """A wrong path is one line and exit status 2, not a traceback."""
+    for path in PROJECTS.glob("*/*.py"):
+        _, is_script, end = path.read_text().partition('\nif __name__ == "__main__":\n')
+        assert not is_script or "run_command(" in end, path

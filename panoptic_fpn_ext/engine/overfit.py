@@ -15,6 +15,7 @@ from fvcore.common.param_scheduler import MultiStepParamScheduler
 from omegaconf import DictConfig
 
 from ..coco_json import image_key, read_panoptic
+from ..command import whole
 from ..data import dataset_categories, register_coco_panoptic
 from .lazy_training import train_lazily
 from .lazy_values import dataset_names
@@ -49,7 +50,7 @@ def add_overfit_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--overfit N`` to a parser."""
     parser.add_argument(
         "--overfit",
-        type=int,
+        type=whole(1),
         metavar="N",
         help="is the pipeline sound? Train on N images of the training set until they are learnt, for at most "
         "SOLVER.MAX_ITER iterations (600; of LazyConfigs train.max_iter), and say which class is not. Exit status 1 if "

@@ -12,7 +12,7 @@ from environment import environment
 from PIL import Image
 from tabulate import tabulate
 
-from panoptic_fpn_ext.command import command_parser
+from panoptic_fpn_ext.command import command_parser, run_command, whole
 from panoptic_fpn_ext.engine import PanopticPredictor
 
 MODEL = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
@@ -41,9 +41,9 @@ def main() -> None:
     """Print the table and write the JSON."""
     parser = command_parser(__doc__, "python projects/benchmark/batches.py --images 32")
     parser.add_argument("--model", default=MODEL, help="config, zoo name or checkpoint")
-    parser.add_argument("--images", type=int, default=32, help="images a run")
-    parser.add_argument("--runs", type=int, default=3, help="runs of which the median counts")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--images", type=whole(1), default=32, help="images a run")
+    parser.add_argument("--runs", type=whole(1), default=3, help="runs of which the median counts")
+    parser.add_argument("--batch-sizes", type=whole(1), nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--output", default="projects/benchmark/output/batches.json")
     args = parser.parse_args()
     predictor = PanopticPredictor(args.model)
@@ -65,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -22,7 +22,7 @@ from raw_outputs import STRIDE, draw_instances, draw_logits
 from tabulate import tabulate
 from torch.nn import functional as F
 
-from panoptic_fpn_ext.command import command_parser, run_command
+from panoptic_fpn_ext.command import command_parser, run_command, whole
 from panoptic_fpn_ext.engine.memory import PeakMemory, returning_memory
 from panoptic_fpn_ext.modeling import DINCombiner, HeuristicCombiner
 
@@ -66,8 +66,8 @@ def main() -> None:
     """Measure both combiners at all sizes."""
     parser = command_parser(__doc__, "python projects/benchmark/combiners.py --sizes 512x1024 1024x2048")
     parser.add_argument("--sizes", nargs="+", type=parse_size, default=[(480, 640), (1024, 2048)], metavar="HxW")
-    parser.add_argument("--count", type=int, default=100, help="of detections (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--count", type=whole(0), default=100, help="of detections (default: %(default)s)")
+    parser.add_argument("--rounds", type=whole(1), default=3, help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("output/benchmark/combiners.json"))
     parser.add_argument("--only", choices=COMBINERS, help="print the figures of one combiner as JSON and stop")
     args = parser.parse_args()

@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from panoptic_fpn_ext import optimize_for_inference
 from panoptic_fpn_ext.categories import PanopticCategories
-from panoptic_fpn_ext.command import command_parser
+from panoptic_fpn_ext.command import command_parser, run_command, whole
 from panoptic_fpn_ext.data.images import read_image
 from panoptic_fpn_ext.data.nonempty import NonemptyResizeShortestEdge
 from panoptic_fpn_ext.data.planes import to_planes
@@ -88,8 +88,8 @@ def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = command_parser(__doc__, "OMP_NUM_THREADS=2 python projects/benchmark/exported.py")
     parser.add_argument("--image", type=Path, help="an image; without one, smooth colours and noise")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="0 is PyTorch's own choice, for all sides")
+    parser.add_argument("--rounds", type=whole(1), default=5)
+    parser.add_argument("--threads", type=whole(0), default=0, help="0 is PyTorch's own choice, for all sides")
     parser.add_argument("--folder", type=Path, default=Path("output/benchmark/exported"), help="of files and figures")
     parser.add_argument("--reuse", action="store_true", help="the files that an earlier run left in the folder")
     parser.add_argument("--child", choices=("detectron2", *OURS), help=argparse.SUPPRESS)
@@ -183,4 +183,4 @@ def print_peak(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from torch.profiler import profile
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config, optimize_for_inference
-from panoptic_fpn_ext.command import command_parser
+from panoptic_fpn_ext.command import command_parser, run_command, whole
 from panoptic_fpn_ext.data.images import read_image
 from panoptic_fpn_ext.data.planes import to_planes
 
@@ -70,8 +70,8 @@ def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = command_parser(__doc__, "OMP_NUM_THREADS=2 python projects/benchmark/network.py")
     parser.add_argument("--image", type=Path, help="an image; without one, smooth colours and noise")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="of PyTorch; 0 is its own choice")
+    parser.add_argument("--rounds", type=whole(1), default=5)
+    parser.add_argument("--threads", type=whole(0), default=0, help="of PyTorch; 0 is its own choice")
     parser.add_argument("--profile", action="store_true", help="print the operators that take longest, too")
     parser.add_argument("--compile", action="store_true", help="compare the backbones with what torch.compile makes")
     parser.add_argument("--output", type=Path, default=Path("output/benchmark/network.json"))
@@ -170,4 +170,4 @@ def operators(model: Any, inputs: Inputs) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

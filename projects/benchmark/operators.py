@@ -25,7 +25,7 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from detectron2.structures import Instances
 from environment import environment
 
-from panoptic_fpn_ext.command import command_parser
+from panoptic_fpn_ext.command import command_parser, run_command, whole
 from panoptic_fpn_ext.modeling.acceleration.mask_head import PredictedClassMaskHead
 from panoptic_fpn_ext.modeling.acceleration.replace import take_over
 from panoptic_fpn_ext.modeling.acceleration.residual import InPlaceBottleneckBlock
@@ -57,7 +57,7 @@ STRIDE = 4
 def main() -> None:
     """Measure, print the tables and write JSON."""
     parser = command_parser(__doc__, "OMP_NUM_THREADS=2 python projects/benchmark/operators.py")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=whole(1), default=5)
     parser.add_argument("--output", type=Path, default=Path("output/benchmark/operators.json"))
     args = parser.parse_args()
     torch.manual_seed(0)
@@ -165,4 +165,4 @@ def milliseconds(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, 
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

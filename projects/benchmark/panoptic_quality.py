@@ -33,7 +33,7 @@ from detectron2.evaluation import COCOPanopticEvaluator
 from environment import environment
 
 from panoptic_fpn_ext.categories import PanopticCategories
-from panoptic_fpn_ext.command import command_parser
+from panoptic_fpn_ext.command import command_parser, real, run_command, whole
 from panoptic_fpn_ext.evaluation import PanopticQualityEvaluator
 from panoptic_fpn_ext.panoptic_png import id2rgb, png_decoders, read_panoptic_png
 
@@ -202,10 +202,10 @@ def main() -> None:
     parser = command_parser(__doc__, "python projects/benchmark/panoptic_quality.py PANOPTIC.json PNG_FOLDER")
     parser.add_argument("gt_json", type=Path, help="COCO panoptic JSON")
     parser.add_argument("gt_folder", type=Path, help="its PNGs")
-    parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"), help="images to take")
-    parser.add_argument("--repeats", type=int, default=10, help="how often each image occurs")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--model-ms", type=float, default=20, help="pause between images when the hold-up is measured")
+    parser.add_argument("--size", type=whole(1), nargs=2, default=(480, 640), metavar=("H", "W"), help="images to take")
+    parser.add_argument("--repeats", type=whole(1), default=10, help="how often each image occurs")
+    parser.add_argument("--rounds", type=whole(1), default=9)
+    parser.add_argument("--model-ms", type=real(0), default=20, help="pause between images for the hold-up")
     parser.add_argument("--json", type=Path, help="write everything here")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -231,4 +231,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

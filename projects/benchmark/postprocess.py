@@ -9,6 +9,7 @@ import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces t
 # isort: split
 import argparse
 import json
+import re
 import resource
 import statistics
 import subprocess
@@ -26,7 +27,7 @@ from environment import environment
 from raw_outputs import IMAGE_SIZE, STRIDE, Kind, draw_instances, draw_logits
 from torch.nn import functional as F
 
-from panoptic_fpn_ext.command import command_parser
+from panoptic_fpn_ext.command import command_parser, run_command, whole
 from panoptic_fpn_ext.engine.device import synchronize
 from panoptic_fpn_ext.modeling import HeuristicCombiner
 from panoptic_fpn_ext.modeling.postprocessing import (
@@ -175,7 +176,19 @@ def report(case: dict[str, Any]) -> str:
     return f"{height:4}x{width:<4} {case['count']:3} instances  {times}  MiB {memory}  {different} px differ"
 
 
-def main(args: argparse.Namespace) -> None:
+def main() -> None:
+    """Run the command line."""
+    args = argument_parser().parse_args()
+    torch.set_grad_enabled(False)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.peak_of:
+        print(peak_of(args.peak_of, args.kind, args.sizes[0], args.counts[0], args.device))
+    else:
+        measure(args)
+
+
+def measure(args: argparse.Namespace) -> None:
     """Measure all cases: every size with the count of ``--count``, and every count at the size of ``--size``."""
     args.output_dir.mkdir(parents=True, exist_ok=True)
     wanted = [(size, args.count) for size in args.sizes]
@@ -194,8 +207,10 @@ def main(args: argparse.Namespace) -> None:
 
 def parse_size(text: str) -> Size:
     """``"480x640"`` as (480, 640)."""
-    height, width = text.lower().split("x")
-    return int(height), int(width)
+    if not re.fullmatch("[1-9][0-9]*x[1-9][0-9]*", text):
+        raise argparse.ArgumentTypeError(f"a height and a width in pixels, as 480x640, not {text}")
+    height, width = map(int, text.split("x"))
+    return height, width
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -205,21 +220,14 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--kind", default="smooth", choices=["smooth", "noise"], help="of the logits")
     parser.add_argument("--sizes", nargs="+", type=parse_size, default=SIZES, metavar="HxW")
     parser.add_argument("--size", type=parse_size, default=SIZES[1], metavar="HxW", help="where the counts vary")
-    parser.add_argument("--counts", nargs="*", type=int, default=COUNTS)
-    parser.add_argument("--count", type=int, default=100, help="of instances where the sizes vary")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="of PyTorch; 0 is its own choice")
+    parser.add_argument("--counts", nargs="*", type=whole(0), default=COUNTS)
+    parser.add_argument("--count", type=whole(0), default=100, help="of instances where the sizes vary")
+    parser.add_argument("--rounds", type=whole(1), default=5)
+    parser.add_argument("--threads", type=whole(0), default=0, help="of PyTorch; 0 is its own choice")
     parser.add_argument("--output-dir", type=Path, default=Path("output/benchmark"))
     parser.add_argument("--peak-of", choices=list(CONTESTANTS), help="print the MiB of one contestant and stop")
     return parser
 
 
 if __name__ == "__main__":
-    args = argument_parser().parse_args()
-    torch.set_grad_enabled(False)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    if args.peak_of:
-        print(peak_of(args.peak_of, args.kind, args.sizes[0], args.counts[0], args.device))
-    else:
-        main(args)
+    run_command(main)

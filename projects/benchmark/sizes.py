@@ -14,7 +14,6 @@ import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces t
 import argparse
 import functools
 import random
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,7 @@ import torch
 from tabulate import tabulate
 
 from panoptic_fpn_ext import model_zoo
-from panoptic_fpn_ext.command import command_parser
+from panoptic_fpn_ext.command import command_parser, run_command, whole
 from panoptic_fpn_ext.data.street.scene import draw_street
 from panoptic_fpn_ext.engine import PanopticPredictor
 from panoptic_fpn_ext.engine.setup import load_prediction_config
@@ -74,12 +73,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("config", metavar="CONFIG", help="of the model that was exported: a file or a zoo name")
     parser.add_argument("weights", metavar="WEIGHTS", help="a checkpoint, or zoo for the published one")
     parser.add_argument("file", metavar="FILE", help="the exported model")
-    parser.add_argument("--images", type=int, default=50)
+    parser.add_argument("--images", type=whole(1), default=50)
     parser.add_argument(
-        "--largest", type=int, nargs=2, default=(1024, 1024), metavar=("H", "W"), help="one image has this size"
+        "--largest", type=whole(1), nargs=2, default=(1024, 1024), metavar=("H", "W"), help="one image has this size"
     )
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="as in the export")
-    parser.add_argument("--threads", type=int, default=0, help="of the file; 0: all cores")
+    parser.add_argument("--threads", type=whole(0), default=0, help="of the file; 0: all cores")
     return parser.parse_args()
 
 
@@ -144,4 +143,4 @@ def megabytes() -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

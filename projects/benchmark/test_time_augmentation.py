@@ -19,7 +19,7 @@ import torch
 from alternation import PeakMemory
 from environment import environment
 
-from panoptic_fpn_ext.command import command_parser, run_command
+from panoptic_fpn_ext.command import command_parser, run_command, whole
 from panoptic_fpn_ext.engine import PanopticPredictor
 from panoptic_fpn_ext.engine.memory import returning_memory
 from panoptic_fpn_ext.engine.setup import read_config
@@ -45,8 +45,8 @@ def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = command_parser(__doc__, "python projects/benchmark/test_time_augmentation.py --sizes 480 640 800")
     parser.add_argument("--config-file", default=ZOO, help="any that PanopticPredictor takes (default: %(default)s)")
-    parser.add_argument("--image", type=int, nargs=2, default=(480, 640), help="height and width, px")
-    parser.add_argument("--sizes", type=int, nargs="+", default=(480, 640, 800), help="of the shorter side, px")
+    parser.add_argument("--image", type=whole(1), nargs=2, default=(480, 640), help="height and width, px")
+    parser.add_argument("--sizes", type=whole(1), nargs="+", default=(480, 640, 800), help="of the shorter side, px")
     parser.add_argument("--output", default="test_time_augmentation.json")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -35,7 +35,7 @@ from torch.nn import functional as F
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config
 from panoptic_fpn_ext.categories import PanopticCategories
-from panoptic_fpn_ext.command import command_parser
+from panoptic_fpn_ext.command import command_parser, run_command, whole
 from panoptic_fpn_ext.data import PanopticDatasetMapper, register_coco_panoptic
 from panoptic_fpn_ext.data.targets import sem_seg_target
 from panoptic_fpn_ext.index_masks import IndexMasks
@@ -66,15 +66,20 @@ def parse_args() -> argparse.Namespace:
     parser = command_parser(__doc__, "python projects/benchmark/training_step.py loss")
     parser.add_argument("table", choices=["loss", "mapper", "step"])
     parser.add_argument("--memory", action="store_true", help="extra peak memory instead of time")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=whole(1), default=5)
+    parser.add_argument("--threads", type=whole(1), default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--size", type=int, nargs=2, default=(800, 1088), help="height and width, px")
+    parser.add_argument("--size", type=whole(1), nargs=2, default=(800, 1088), help="height and width, px")
     parser.add_argument("--output", default="training_step.json")
-    for name in ("image-root", "panoptic-root", "panoptic-json", "instances-json"):
-        parser.add_argument(f"--{name}", help="of a COCO panoptic dataset, for the mapper")
+    dataset = [f"--{name}" for name in ("image-root", "panoptic-root", "panoptic-json", "instances-json")]
+    for option in dataset:
+        parser.add_argument(option, help="of a COCO panoptic dataset, for the mapper")
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    args = parser.parse_args()
+    missing = [option for option in dataset if getattr(args, option[2:].replace("-", "_")) is None]
+    if args.table == "mapper" and missing:
+        parser.error(f"the mapper needs a dataset: {', '.join(missing)} missing")
+    return args
 
 
 # -- what is measured -----------------------------------------------------------------------------------------------
@@ -198,4 +203,4 @@ def measure_memory(args: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

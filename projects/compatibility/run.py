@@ -19,7 +19,7 @@ from rows import ROWS, Row
 from tabulate import tabulate
 from tqdm import tqdm
 
-from panoptic_fpn_ext.command import command_parser
+from panoptic_fpn_ext.command import command_parser, run_command
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "compatibility.md"
 _HEAD = """# What fits
@@ -107,4 +107,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -16,7 +16,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from panoptic_fpn_ext.command import command_parser, run_command
+from panoptic_fpn_ext.command import command_parser, run_command, whole
 from panoptic_fpn_ext.export.predict import load
 
 HERE = Path(__file__).resolve().parent
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("output/deploy"), metavar="DIR", help="default: %(default)s"
     )
-    parser.add_argument("--port", type=int, default=8000, metavar="N", help="(%(default)s); 0: any that is free")
+    parser.add_argument("--port", type=whole(0), default=8000, metavar="N", help="(%(default)s); 0: any that is free")
     parser.add_argument("--build-only", action="store_true", help="leave the folder for a web server of your own")
     args = parser.parse_args(arguments)
     build(args.model, args.output)

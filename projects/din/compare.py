@@ -26,7 +26,7 @@ from detectron2.modeling import build_model
 from tabulate import tabulate
 from tqdm import tqdm
 
-from panoptic_fpn_ext.command import command_parser, run_command
+from panoptic_fpn_ext.command import command_parser, run_command, whole
 from panoptic_fpn_ext.engine import Trainer
 from panoptic_fpn_ext.engine.checkpoints.checkpoint import PanopticCheckpointer
 from panoptic_fpn_ext.engine.data_descriptions import add_register_argument
@@ -147,7 +147,7 @@ def argument_parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         help="default: those that come with the package, see above",
     )
-    parser.add_argument("--images", type=int, default=0, metavar="N", help="take the first N of each dataset")
+    parser.add_argument("--images", type=whole(0), default=0, metavar="N", help="take the first N of each dataset")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
     add_register_argument(parser)
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config options")

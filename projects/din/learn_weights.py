@@ -20,7 +20,7 @@ from detectron2.data import DatasetCatalog
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from panoptic_fpn_ext.command import command_parser, run_command
+from panoptic_fpn_ext.command import command_parser, run_command, whole
 from panoptic_fpn_ext.engine import Trainer
 from panoptic_fpn_ext.engine.data_descriptions import add_register_argument
 from panoptic_fpn_ext.modeling import DINCombiner
@@ -111,8 +111,8 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("model", metavar="MODEL", help="a trained model, as for compare.py")
     parser.add_argument("--dataset", help="images and annotations to learn from (default: the first of DATASETS.TRAIN)")
-    parser.add_argument("--images", type=int, default=32, metavar="N", help="take N of its images, evenly spread")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--images", type=whole(1), default=32, metavar="N", help="take N of its images, evenly spread")
+    parser.add_argument("--epochs", type=whole(1), default=4)
     add_register_argument(parser)
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config options")
     return parser

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from tabulate import tabulate
 
 from panoptic_fpn_ext.coco_json import image_key, read_panoptic, read_predictions
-from panoptic_fpn_ext.command import command_parser, real, run_command
+from panoptic_fpn_ext.command import command_parser, real, run_command, whole
 from panoptic_fpn_ext.evaluation.errors import explain_files
 from panoptic_fpn_ext.evaluation.errors.label_errors import find_label_errors
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png, write_panoptic_png
@@ -185,8 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("pred_json", help="predictions, with their PNGs beside them")
     parser.add_argument("--gt-folder", help="default: as gt_json")
     parser.add_argument("--share", type=real(0, 1), default=0.05, help="of the segments, default: %(default)s")
-    parser.add_argument("--least-area", type=int, default=LEAST_AREA, metavar="PX", help="default: %(default)s")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run each, counted together; default: 0")
+    parser.add_argument("--least-area", type=whole(0), default=LEAST_AREA, metavar="PX", help="default: %(default)s")
+    parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0], help="one run each, counted together (0)")
     args: argparse.Namespace = parser.parse_args(arguments)
     found: Counter[tuple[str, int]] = Counter()
     for seed in args.seeds:

@@ -18,7 +18,7 @@ from typing import Any
 import matplotlib
 from tabulate import tabulate
 
-from panoptic_fpn_ext.command import command_parser, run_command
+from panoptic_fpn_ext.command import command_parser, run_command, whole
 from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, run_series
 from panoptic_fpn_ext.engine.experiment import figures as experiment_figures
 
@@ -112,7 +112,7 @@ def main() -> None:
     )
     parser.add_argument("--config-file", default=str(CONFIG), metavar="FILE", help="default: %(default)s")
     parser.add_argument("--grid-only", action="store_true", help="without the curves: 9 trainings, not 15")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of all trainings (default: %(default)s)")
+    parser.add_argument("--seed", type=whole(0), default=1, metavar="N", help="of all trainings (default: %(default)s)")
     add_series_arguments(parser, output="output/loss_weights")
     args = parser.parse_args()
     pairs = list(itertools.product(GRID, GRID)) if args.grid_only else all_weights()

@@ -16,7 +16,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from panoptic_fpn_ext.command import command_parser, run_command
+from panoptic_fpn_ext.command import command_parser, run_command, whole
 from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, figures, run_series
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -68,14 +68,12 @@ def main() -> None:
     parser = command_parser(
         __doc__, 'python projects/one_vs_two_networks/causes.py --only "as it is" "4 times as long"'
     )
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each system (default: %(default)s)")
+    parser.add_argument("--seeds", type=whole(1), default=3, metavar="N", help="runs of each system (%(default)s)")
     parser.add_argument(
         "--only", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME", help=", ".join(CHANGES)
     )
     add_series_arguments(parser, output="output/one_vs_two_networks/causes")
     args = parser.parse_args()
-    if args.seeds < 1:
-        parser.error(f"--seeds: at least 1, not {args.seeds}")
     fixed = {key for change in args.only for key in CHANGES[change][1]}.intersection(args.opts[::2])
     if fixed:
         parser.error(f"--opts: {', '.join(sorted(fixed))} is what a row changes; choose others with --only")

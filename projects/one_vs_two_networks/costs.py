@@ -29,7 +29,7 @@ from detectron2.utils.analysis import FlopCountAnalysis
 from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 
-from panoptic_fpn_ext.command import command_parser, run_command
+from panoptic_fpn_ext.command import command_parser, run_command, whole
 from panoptic_fpn_ext.engine.data_descriptions import add_register_argument
 from panoptic_fpn_ext.engine.device import synchronize
 from panoptic_fpn_ext.engine.memory import PeakMemory, returning_memory
@@ -143,8 +143,10 @@ def main() -> None:
         "python projects/one_vs_two_networks/costs.py projects/one_vs_two_networks/configs/street/*.yaml",
     )
     parser.add_argument("configs", nargs="+", metavar="CONFIG.yaml")
-    parser.add_argument("--size", nargs=2, type=int, default=(800, 1067), metavar=("H", "W"), help="of the input, px")
-    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument(
+        "--size", nargs=2, type=whole(1), default=(800, 1067), metavar=("H", "W"), help="of the input, px"
+    )
+    parser.add_argument("--rounds", type=whole(1), default=3, help="default: %(default)s")
     parser.add_argument("--json", metavar="FILE", help="also write the rows there")
     parser.add_argument("--memory", choices=MEASURED_MEMORY, help=argparse.SUPPRESS)
     add_register_argument(parser)

@@ -24,7 +24,7 @@ import matplotlib
 import yaml
 from tabulate import tabulate
 
-from panoptic_fpn_ext.command import command_parser, run_command
+from panoptic_fpn_ext.command import command_parser, run_command, whole
 from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, figures, run_series
 from panoptic_fpn_ext.evaluation.prediction_writer import write_json
 from panoptic_fpn_ext.report.curves import metrics_rows
@@ -158,8 +158,6 @@ def plot_learning_curves(output: Path, seeds: int) -> None:
 
 def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse before hours of training what would be found in them."""
-    if args.seeds < 1:
-        parser.error(f"--seeds: at least 1, not {args.seeds}")
     for system, *weights in args.loss_weights:
         if system not in SYSTEMS:
             parser.error(f"--loss-weights: no system {system!r}, choose from {', '.join(SYSTEMS)}")
@@ -174,8 +172,10 @@ def main() -> None:
     parser.add_argument(
         "--setting", choices=SETTINGS, default="street", help="configs of the systems (default: %(default)s)"
     )
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each system (default: %(default)s)")
-    parser.add_argument("--size", nargs=2, type=int, default=(160, 256), metavar=("H", "W"), help="for the costs, px")
+    parser.add_argument("--seeds", type=whole(1), default=3, metavar="N", help="runs of each system (%(default)s)")
+    parser.add_argument(
+        "--size", nargs=2, type=whole(1), default=(160, 256), metavar=("H", "W"), help="for the costs, px"
+    )
     parser.add_argument(
         "--loss-weights",
         nargs=3,

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from panoptic_fpn_ext.categories import PanopticCategories
-from panoptic_fpn_ext.command import command_parser, real, run_command
+from panoptic_fpn_ext.command import command_parser, real, run_command, whole
 from panoptic_fpn_ext.console import start_console
 from panoptic_fpn_ext.data.image_predictor import ImagePredictor, StreamedImage
 from panoptic_fpn_ext.engine import PanopticPredictor, PanopticResultWriter
@@ -73,7 +73,7 @@ def get_parser() -> argparse.ArgumentParser:
         help="least score of instances (default: the config's)",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=1, metavar="N", help="images of one size to predict at once (default: 1)"
+        "--batch-size", type=whole(1), default=1, metavar="N", help="images of one size to predict at once (default: 1)"
     )
     add_register_argument(parser)
     add_verbose_argument(parser)
@@ -246,8 +246,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start_console(verbose=args.verbose)
     if args.video_input is not None:
         return run_video(args)
-    if args.batch_size < 1:
-        raise ValueError(f"--batch-size must be at least 1, got {args.batch_size}.")
     paths = find_images(args.input, args.output)
     predictor = load_predictor(args)
     os.makedirs(args.output, exist_ok=True)
