@@ -93,13 +93,14 @@ def real(low: float = -math.inf, high: float = math.inf) -> Callable[[str], floa
     return parse
 
 
-def whole(low: int) -> Callable[[str], int]:
-    """Type of an argument: an integer of at least ``low``."""
+def whole(low: int, high: float = math.inf) -> Callable[[str], int]:
+    """Type of an argument: an integer of a range, its ends included."""
 
     def parse(text: str) -> int:
         value = int(text)
-        if value < low:
-            raise argparse.ArgumentTypeError(f"an integer of at least {low}, not {text}")
+        if not low <= value <= high:
+            wanted = f"an integer from {low} to {high}" if math.isfinite(high) else f"an integer of at least {low}"
+            raise argparse.ArgumentTypeError(f"{wanted}, not {text}")
         return value
 
     parse.__name__ = "int"

@@ -19,7 +19,7 @@ from ..data.images import read_image
 from ..evaluation import PQCounts, count_panoptic_quality
 from ..panoptic_png import read_panoptic_png
 from .description import categories_of, dataset_ids
-from .openvino_files import openvino_core
+from .openvino_files import read_openvino
 from .packages import needed
 from .predictor import ExportedPredictor
 from .runtimes import read_description, threshold_inputs
@@ -103,7 +103,7 @@ def choose_int8(
 def layer_groups(source: Path) -> dict[str, int]:
     """Groups of layers that may stay float32 together, and how many layers each has; in the file's order."""
     counts: dict[str, int] = {}
-    for node in openvino_core().read_model(str(source)).get_ordered_ops():
+    for node in read_openvino(source).get_ordered_ops():
         if node.get_type_name() in _LAYERS:
             group = _group(node.get_friendly_name())
             counts[group] = counts.get(group, 0) + 1
@@ -129,7 +129,7 @@ def write_int8(
         rgb = description["input_format"] == "RGB"
         return {"image": np.ascontiguousarray(image[:, :, ::-1] if rgb else image), **thresholds}
 
-    model = openvino_core().read_model(str(source))
+    model = read_openvino(source)
     ignored = [node.get_friendly_name() for node in model.get_ops() if _stays_float(node, float_groups)]
     quantise = partial(
         nncf.quantize,

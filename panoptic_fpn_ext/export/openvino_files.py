@@ -11,7 +11,7 @@ from . import predict
 from .combine import Thresholds
 from .packages import needed
 
-__all__ = ["PRECISIONS", "open_openvino", "openvino_core", "openvino_entries", "write_openvino"]
+__all__ = ["PRECISIONS", "open_openvino", "openvino_core", "openvino_entries", "read_openvino", "write_openvino"]
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 """What a file's layers can be computed in, and OpenVINO's name of it."""
@@ -63,7 +63,7 @@ def open_openvino(
 
     Raises:
         ImportError: openvino is not installed.
-        ValueError: the CPU does not compute in that precision.
+        ValueError: the CPU does not compute in that precision, or as :func:`read_openvino`.
     """
     core = openvino_core()
     found = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -72,7 +72,7 @@ def open_openvino(
             f"This CPU does not compute in bfloat16 (OpenVINO finds {', '.join(found)}); it takes one with avx512_bf16 "
             "or amx_bf16. Leave the precision at float32."
         )
-    model = core.read_model(str(path))
+    model = read_openvino(path)
     if precision == "bfloat16":
         predict.keep_float32(model.get_ops())
     options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision]}  # the default may be bfloat16
@@ -85,6 +85,22 @@ def open_openvino(
         return {name: np.array(outputs[name]) for name in names}
 
     return run, openvino_entries(model)
+
+
+def read_openvino(path: Path) -> Any:
+    """The ``openvino.Model`` of a file.
+
+    Raises:
+        ImportError: openvino is not installed.
+        ValueError: the file is damaged, or the ``.bin`` of its weights is, or is not there.
+    """
+    try:
+        return openvino_core().read_model(str(path))
+    except RuntimeError as error:
+        weights, reason = path.with_suffix(".bin").name, str(error).strip().splitlines()[-1]
+        raise ValueError(
+            f"{path} cannot be opened by OpenVINO; {weights} must lie beside it, whole: {reason}"
+        ) from error
 
 
 def openvino_entries(model: Any) -> dict[str, str]:

@@ -140,7 +140,12 @@ def main(model: str, photo: str, overlay: str = "", precision: str = "float32") 
     if overlay and os.path.splitext(overlay)[1].lower() not in Image.registered_extensions():
         sys.exit(f"Nothing says which format {overlay} is to have: name it {overlay}.png.")
     rgb = read_rgb(photo)
-    predict, description = load(model, precision)
+    try:
+        predict, description = load(model, precision)
+    except Exception as error:  # each runtime has its own
+        sys.exit(f"{model} cannot be opened: {type(error).__name__}: {error}")
+    if "categories" not in description:
+        sys.exit(f"{model} says nothing of categories: python -m panoptic_fpn_ext.export did not write it.")
     image = rgb[:, :, ::-1] if description["input_format"] == "BGR" else rgb
     panoptic_seg, ids, categories, _, scores, areas, boxes = predict(np.ascontiguousarray(image))
     rows = {row["id"]: row for row in description["categories"]}

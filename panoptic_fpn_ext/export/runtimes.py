@@ -13,7 +13,7 @@ import torch
 from .combine import Thresholds
 from .description import Description
 from .graph import RAW_NAMES, SEGMENT_NAMES, PanopticGraph
-from .openvino_files import PRECISIONS, open_openvino, openvino_core, openvino_entries
+from .openvino_files import PRECISIONS, open_openvino, openvino_entries, read_openvino
 from .packages import needed
 from .program_files import open_program, read_program_description
 
@@ -155,7 +155,7 @@ def read_description(path: str | Path) -> Description:
         return _decoded(_onnx_entries(_onnx_session(path, 1, is_optimized=False)), path)
     if path.suffix == ".pt2":
         return _known_description(read_program_description(path), path)
-    return _decoded(openvino_entries(openvino_core().read_model(str(path))), path)
+    return _decoded(openvino_entries(read_openvino(path)), path)
 
 
 def _known_path(path: str | Path) -> Path:

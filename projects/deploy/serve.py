@@ -17,7 +17,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from panoptic_fpn_ext.command import command_parser, run_command, whole
-from panoptic_fpn_ext.export.predict import load
+from panoptic_fpn_ext.export.runtimes import read_description
 
 HERE = Path(__file__).resolve().parent
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
@@ -42,18 +42,14 @@ def build(model: Path, site: Path) -> None:
 
     Raises:
         FileNotFoundError: no such model, or no npm.
-        ValueError: the file is no exported panoptic model.
+        ValueError: the file is damaged, or no exported panoptic model.
     """
     if model.suffix != ".onnx" or not model.is_file():
         raise FileNotFoundError(
             f"{model}: an exported .onnx file is needed; "
             "`python -m panoptic_fpn_ext.export CONFIG WEIGHTS FOLDER` writes it."
         )
-    description = load(str(model))[1]
-    if "categories" not in description:
-        raise ValueError(
-            f"{model} says nothing of categories: it was not written by `python -m panoptic_fpn_ext.export`."
-        )
+    description = read_description(model)
     runtime = _fetch_runtime()
     site.mkdir(parents=True, exist_ok=True)
     for file in (*sorted((HERE / "site").iterdir()), *(runtime / name for name in RUNTIME)):
@@ -95,7 +91,10 @@ class Handler(SimpleHTTPRequestHandler):
 
 def make_server(site: Path, port: int) -> ThreadingHTTPServer:
     """A server of a folder for this machine alone; port 0 takes a free one."""
-    return ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, directory=str(site)))
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, directory=str(site)))
+    except OSError as error:
+        raise OSError(f"Port {port} cannot be used: {error.strerror}. --port 0 takes one that is free.") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -105,7 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("output/deploy"), metavar="DIR", help="default: %(default)s"
     )
-    parser.add_argument("--port", type=whole(0), default=8000, metavar="N", help="(%(default)s); 0: any that is free")
+    parser.add_argument(
+        "--port", type=whole(0, 65535), default=8000, metavar="N", help="(%(default)s); 0: any free one"
+    )
     parser.add_argument("--build-only", action="store_true", help="leave the folder for a web server of your own")
     args = parser.parse_args(arguments)
     build(args.model, args.output)

@@ -1,5 +1,6 @@
 """The command that exports, on the released model."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 from panoptic_fpn_ext.data import read_image
 from panoptic_fpn_ext.export import predict
 from panoptic_fpn_ext.export.__main__ import main
+from panoptic_fpn_ext.export.runtimes import open_session, read_description
 from panoptic_fpn_ext.export.self_check import check_agreement
 
 NAME = "SyntheticStreet-PanopticSegmentation/panoptic_fpn_R_18_narrow"
@@ -74,6 +76,25 @@ def test_predict_py_says_what_is_missing_before_it_loads_a_model(tmp_path, monke
     Path("model.onnx").touch()
     with pytest.raises(SystemExit, match=said):
         predict.main(*names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damaged", ["model.onnx", "model.xml", "model.bin"])
+def test_damaged_files_are_one_sentence(released_export, tmp_path, damaged):
+    """Of OpenVINO's two, people also copy one alone."""
+    if damaged != "model.onnx":
+        pytest.importorskip("openvino")
+    model = tmp_path / ("model.onnx" if damaged == "model.onnx" else "model.xml")
+    for name in {model.name, damaged}:
+        shutil.copyfile(released_export / name, tmp_path / name)
+    half = (released_export / damaged).read_bytes()[: (released_export / damaged).stat().st_size // 2]
+    (tmp_path / damaged).write_bytes(half)
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+    for open_file in (open_session, read_description):
+        with pytest.raises(ValueError, match=f"{model.name} cannot be opened by"):
+            open_file(model)
+    with pytest.raises(SystemExit, match=f"{model.name} cannot be opened: "):
+        predict.main(str(model), str(tmp_path / "photo.png"))
 
 
 def _predictor(panoptic_seg: list[list[int]], *segments: tuple[int, float]) -> Any:

@@ -33,7 +33,15 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_refuses_what_is_no_exported_model(serve: Any, tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"an exported \.onnx file is needed"):
         serve.build(tmp_path / "model.onnx", tmp_path / "site")
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x07 no model")
+    with pytest.raises(ValueError, match=r"model\.onnx cannot be opened by ONNX Runtime"):
+        serve.build(tmp_path / "model.onnx", tmp_path / "site")
     assert not (tmp_path / "site").exists()
+
+
+def test_a_port_that_is_taken(serve: Any, tmp_path: Path):
+    with serve.make_server(tmp_path, 0) as server, pytest.raises(OSError, match=r"cannot be used.* --port 0 takes"):
+        serve.make_server(tmp_path, server.server_port)
 
 
 @pytest.mark.slow
