@@ -1,14 +1,13 @@
 #!/usr/bin/env python
 """Images a second by batch size, on images of one size and on a mix: ``python projects/benchmark/batches.py``."""
 
-import json
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from environment import environment
+from environment import add_output_argument, write_report
 from PIL import Image
 from tabulate import tabulate
 
@@ -44,7 +43,7 @@ def main() -> None:
     parser.add_argument("--images", type=whole(1), default=32, help="images a run")
     parser.add_argument("--runs", type=whole(1), default=3, help="runs of which the median counts")
     parser.add_argument("--batch-sizes", type=whole(1), nargs="+", default=[1, 2, 4, 8])
-    parser.add_argument("--output", default="projects/benchmark/output/batches.json")
+    add_output_argument(parser, "batches.json")
     args = parser.parse_args()
     predictor = PanopticPredictor(args.model)
     rows: dict[str, dict[int, float]] = {}
@@ -59,9 +58,7 @@ def main() -> None:
         rows[name] = {size: statistics.median(rates) for size, rates in runs.items()}
     table = [[name, *found.values()] for name, found in rows.items()]
     print(tabulate(table, headers=["images a second", *map(str, args.batch_sizes)], floatfmt=".1f"))
-    result = {"model": args.model, "images_per_second": rows, **environment()}
-    Path(args.output).parent.mkdir(parents=True, exist_ok=True)
-    Path(args.output).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_report(args.output, {"model": args.model, "images_per_second": rows})
 
 
 if __name__ == "__main__":

@@ -12,11 +12,10 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
-from environment import environment
+from environment import add_output_argument, write_report
 from postprocess import parse_size
 from raw_outputs import STRIDE, draw_instances, draw_logits
 from tabulate import tabulate
@@ -68,7 +67,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=parse_size, default=[(480, 640), (1024, 2048)], metavar="HxW")
     parser.add_argument("--count", type=whole(0), default=100, help="of detections (default: %(default)s)")
     parser.add_argument("--rounds", type=whole(1), default=3, help="default: %(default)s")
-    parser.add_argument("--output", type=Path, default=Path("output/benchmark/combiners.json"))
+    add_output_argument(parser, "combiners.json")
     parser.add_argument("--only", choices=COMBINERS, help="print the figures of one combiner as JSON and stop")
     args = parser.parse_args()
     if args.only:
@@ -83,8 +82,7 @@ def main() -> None:
             rows.append(json.loads(said.splitlines()[-1]))
     cells = [[f"{r['size'][0]}×{r['size'][1]}", r["combiner"], f"{r['seconds']:.3f}", f"{r['MiB']:.0f}"] for r in rows]
     print(tabulate(cells, headers=["output", "combiner", "seconds", "MiB"], tablefmt="pipe", disable_numparse=True))
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps({"environment": environment("cpu"), "rows": rows}, indent=1), encoding="utf-8")
+    write_report(args.output, {"rows": rows})
 
 
 if __name__ == "__main__":

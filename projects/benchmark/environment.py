@@ -1,6 +1,8 @@
-"""What a figure depends on beside the code; every JSON of this folder has it."""
+"""Reports: JSON of figures and, in every one, of what they depend on beside the code."""
 
+import argparse
 import contextlib
+import json
 import os
 import platform
 import subprocess
@@ -13,9 +15,22 @@ import torch
 
 import panoptic_fpn_ext
 
-__all__ = ["environment"]
+__all__ = ["add_output_argument", "environment", "write_report"]
 
 PACKAGES = ("torch", "torchvision", "detectron2", "sal-detectron2", "numpy")
+
+
+def add_output_argument(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add ``--output FILE`` to a parser."""
+    default = Path("output/benchmark") / name
+    parser.add_argument("--output", type=Path, default=default, metavar="FILE", help="of figures; default: %(default)s")
+
+
+def write_report(path: Path, figures: dict[str, Any], device: str = "cpu", more_packages: Sequence[str] = ()) -> None:
+    """Write figures with their environment; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    report = {**figures, "environment": environment(device, more_packages)}
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def environment(device: str = "cpu", more_packages: Sequence[str] = ()) -> dict[str, Any]:

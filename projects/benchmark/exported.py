@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from alternation import Sides, alternate, print_rows
-from environment import environment
+from environment import write_report
 from network import INPUT_SIZE, OUTPUT_SIZE, build, build_sides, count_different, read_inputs
 from PIL import Image
 from torch.nn import functional as F
@@ -80,8 +80,8 @@ def main() -> None:
     for row in rows:
         row["peak_mb"] = peak_memory(args, row["side"], photo)
     print_rows(rows)
-    report = {"rows": rows, "rounds": args.rounds, "environment": environment("cpu", ("onnxruntime", "openvino"))}
-    (args.folder / "exported.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    packages = ("onnxruntime", "openvino")
+    write_report(args.folder / "exported.json", {"rows": rows, "rounds": args.rounds}, more_packages=packages)
 
 
 def parse_args() -> argparse.Namespace:
@@ -90,7 +90,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--image", type=Path, help="an image; without one, smooth colours and noise")
     parser.add_argument("--rounds", type=whole(1), default=5)
     parser.add_argument("--threads", type=whole(0), default=0, help="0 is PyTorch's own choice, for all sides")
-    parser.add_argument("--folder", type=Path, default=Path("output/benchmark/exported"), help="of files and figures")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("output/benchmark/exported"),
+        help="of files and figures; default: %(default)s",
+    )
     parser.add_argument("--reuse", action="store_true", help="the files that an earlier run left in the folder")
     parser.add_argument("--child", choices=("detectron2", *OURS), help=argparse.SUPPRESS)
     return parser.parse_args()

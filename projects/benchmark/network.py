@@ -13,7 +13,6 @@ import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces t
 # isort: split
 import argparse
 import copy
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from detectron2 import model_zoo
 from detectron2.config import get_cfg
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
-from environment import environment
+from environment import add_output_argument, write_report
 from torch.nn import functional as F
 from torch.profiler import profile
 
@@ -55,10 +54,8 @@ def main() -> None:
         row["cpu_faster"] = rows[0]["cpu_s"] / row["cpu_s"]
         row["different_pixels"] = count_different(outputs[row["side"]], outputs["detectron2"])
     print_rows(rows)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     detections = len(outputs["detectron2"]["instances"])
-    report = {"rows": rows, "rounds": args.rounds, "detections": detections, "environment": environment()}
-    args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_report(args.output, {"rows": rows, "rounds": args.rounds, "detections": detections})
     for name, model in models.items() if args.profile else ():
         print(f"\n{name}\n{operators(model, inputs)}")
     if args.compile:
@@ -74,7 +71,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--threads", type=whole(0), default=0, help="of PyTorch; 0 is its own choice")
     parser.add_argument("--profile", action="store_true", help="print the operators that take longest, too")
     parser.add_argument("--compile", action="store_true", help="compare the backbones with what torch.compile makes")
-    parser.add_argument("--output", type=Path, default=Path("output/benchmark/network.json"))
+    add_output_argument(parser, "network.json")
     return parser.parse_args()
 
 

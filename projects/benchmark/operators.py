@@ -10,10 +10,8 @@ convolutions of EfficientNet-Lite0 and their gradients with channels first and, 
 import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces to detectron2 off the console
 
 # isort: split
-import json
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -23,7 +21,7 @@ from detectron2.layers import ROIAlign, ShapeSpec
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from detectron2.structures import Instances
-from environment import environment
+from environment import add_output_argument, write_report
 
 from panoptic_fpn_ext.command import command_parser, run_command, whole
 from panoptic_fpn_ext.modeling.acceleration.mask_head import PredictedClassMaskHead
@@ -58,7 +56,7 @@ def main() -> None:
     """Measure, print the tables and write JSON."""
     parser = command_parser(__doc__, "OMP_NUM_THREADS=2 python projects/benchmark/operators.py")
     parser.add_argument("--rounds", type=whole(1), default=5)
-    parser.add_argument("--output", type=Path, default=Path("output/benchmark/operators.json"))
+    add_output_argument(parser, "operators.json")
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.backends.nnpack.is_available()
@@ -72,8 +70,7 @@ def main() -> None:
     for rows in tables.values():
         print_rows(rows)
         print()
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps({**tables, "environment": environment()}, indent=1) + "\n", encoding="utf-8")
+    write_report(args.output, dict(tables))
 
 
 def convolution_row(shape: tuple[int, ...], rounds: int) -> dict[str, Any]:

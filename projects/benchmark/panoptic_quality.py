@@ -30,7 +30,7 @@ import panopticapi.evaluation
 import torch
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOPanopticEvaluator
-from environment import environment
+from environment import write_report
 
 from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.command import command_parser, real, run_command, whole
@@ -225,9 +225,8 @@ def main() -> None:
             "images": len(data.inputs),
             "cpu": results,
             "hold_up": hold_up,
-            "environment": environment(more_packages=PACKAGES),
         }
-        args.json.write_text(json.dumps(report, indent=2), encoding="utf-8")
+        write_report(args.json, report, more_packages=PACKAGES)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces t
 
 # isort: split
 import argparse
-import json
 import re
 import resource
 import statistics
@@ -23,7 +22,7 @@ import torch
 from detectron2.modeling.meta_arch.panoptic_fpn import combine_semantic_and_instance_outputs
 from detectron2.modeling.postprocessing import detector_postprocess, sem_seg_postprocess
 from detectron2.structures import Instances
-from environment import environment
+from environment import write_report
 from raw_outputs import IMAGE_SIZE, STRIDE, Kind, draw_instances, draw_logits
 from torch.nn import functional as F
 
@@ -200,8 +199,8 @@ def measure(args: argparse.Namespace) -> None:
         case["mebibytes"] = measure_memory(args.kind, size, count, args.device)
         print(report(case), flush=True)
         cases.append(case)
-    content = {"environment": environment(args.device), "logits": args.kind, "rounds": args.rounds, "cases": cases}
-    (args.output_dir / f"postprocess_{args.kind}.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    content = {"logits": args.kind, "rounds": args.rounds, "cases": cases}
+    write_report(args.output_dir / f"postprocess_{args.kind}.json", content, args.device)
     plot(cases, args.output_dir / f"postprocess_{args.kind}.png")
 
 
@@ -224,7 +223,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=whole(0), default=100, help="of instances where the sizes vary")
     parser.add_argument("--rounds", type=whole(1), default=5)
     parser.add_argument("--threads", type=whole(0), default=0, help="of PyTorch; 0 is its own choice")
-    parser.add_argument("--output-dir", type=Path, default=Path("output/benchmark"))
+    parser.add_argument("--output-dir", type=Path, default=Path("output/benchmark"), help="default: %(default)s")
     parser.add_argument("--peak-of", choices=list(CONTESTANTS), help="print the MiB of one contestant and stop")
     return parser
 

@@ -9,7 +9,6 @@ import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces t
 
 # isort: split
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
-from environment import environment
+from environment import write_report
 from tabulate import tabulate
 from tqdm import tqdm
 
@@ -57,9 +56,7 @@ def main() -> None:
     ]
     print(tabulate(cells, headers=["", *METRICS, "s an image", "faster"], tablefmt="pipe", disable_numparse=True))
     report = {"model": args.config_file, "dataset": dataset, "rows": rows}
-    report["environment"] = environment("cpu", ("openvino",))
-    args.folder.mkdir(parents=True, exist_ok=True)
-    (args.folder / "precisions.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_report(args.folder / "precisions.json", report, more_packages=("openvino",))
 
 
 def parse_args() -> argparse.Namespace:
@@ -67,7 +64,12 @@ def parse_args() -> argparse.Namespace:
     parser = command_parser(__doc__, "OMP_NUM_THREADS=2 python projects/benchmark/precisions.py --exported exported")
     parser.add_argument("--config-file", default=ZOO, help="what train_net.py --eval-only takes (default: %(default)s)")
     parser.add_argument("--exported", type=Path, help="a folder with model.xml and model_int8.xml of the same model")
-    parser.add_argument("--folder", type=Path, default=Path("output/benchmark/precisions"), help="of files and figures")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("output/benchmark/precisions"),
+        help="of files and figures; default: %(default)s",
+    )
     add_register_argument(parser)
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options")
     return parser.parse_args()

@@ -12,12 +12,11 @@ import argparse
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
 from alternation import PeakMemory
-from environment import environment
+from environment import add_output_argument, write_report
 
 from panoptic_fpn_ext.command import command_parser, run_command, whole
 from panoptic_fpn_ext.engine import PanopticPredictor
@@ -38,7 +37,7 @@ def main() -> None:
     peaks = {name: json.loads(_output([*command, name]).splitlines()[-1]) for name in (LARGEST, ALL)}
     for name, size in peaks.items():
         print(f"{name}: {size / 2**20:.0f} MiB, {size / peaks[LARGEST]:.2f} x")
-    Path(args.output).write_text(json.dumps({"peaks": peaks, "environment": environment()}, indent=1), encoding="utf-8")
+    write_report(args.output, {"peaks": peaks})
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--config-file", default=ZOO, help="any that PanopticPredictor takes (default: %(default)s)")
     parser.add_argument("--image", type=whole(1), nargs=2, default=(480, 640), help="height and width, px")
     parser.add_argument("--sizes", type=whole(1), nargs="+", default=(480, 640, 800), help="of the shorter side, px")
-    parser.add_argument("--output", default="test_time_augmentation.json")
+    add_output_argument(parser, "test_time_augmentation.json")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
 

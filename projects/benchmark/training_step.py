@@ -16,7 +16,6 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from detectron2.data.datasets import load_coco_json
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
-from environment import environment
+from environment import add_output_argument, write_report
 from PIL import Image
 from torch.nn import functional as F
 
@@ -55,9 +54,8 @@ def main() -> None:
         "table": args.table,
         "memory": args.memory,
         "rows": rows,
-        "environment": environment(args.device),
     }
-    Path(args.output).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_report(args.output, report, args.device)
     print_rows(rows)
 
 
@@ -70,7 +68,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--threads", type=whole(1), default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--size", type=whole(1), nargs=2, default=(800, 1088), help="height and width, px")
-    parser.add_argument("--output", default="training_step.json")
+    add_output_argument(parser, "training_step.json")
     dataset = [f"--{name}" for name in ("image-root", "panoptic-root", "panoptic-json", "instances-json")]
     for option in dataset:
         parser.add_argument(option, help="of a COCO panoptic dataset, for the mapper")

@@ -57,11 +57,9 @@ def combiners_of(cfg: CfgNode, model: torch.nn.Module) -> dict[str, Any]:
     return found
 
 
-def load(name: str, args: argparse.Namespace) -> tuple[CfgNode, torch.nn.Module]:
+def load(name: str, opts: Sequence[str], registrations: Sequence[list[str]]) -> tuple[CfgNode, torch.nn.Module]:
     """A trained model and its config."""
-    used = args.models or get_config(name).DATASETS.TEST
-    registrations = [one for one in args.register if args.models or one[0] in used]
-    cfg = load_config(name, args.opts, registrations, eval_only=True)
+    cfg = load_config(name, list(opts), list(registrations), eval_only=True)
     model = build_model(cfg).eval()
     PanopticCheckpointer(model, complete=True).load(cfg.MODEL.WEIGHTS)
     return cfg, model
@@ -110,7 +108,8 @@ def main() -> None:
     names = args.models or default_models([name for name, *_ in args.register])
     rows = []
     for name in names:
-        cfg, model = load(name, args)
+        used = [one[0] for one in args.register] if args.models else get_config(name).DATASETS.TEST
+        cfg, model = load(name, args.opts, [one for one in args.register if one[0] in used])
         for dataset in cfg.DATASETS.TEST:
             found = measure(cfg, model, dataset, args.images)
             rows += [

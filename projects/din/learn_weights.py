@@ -88,7 +88,7 @@ def _shown(logs: torch.Tensor) -> str:
 def main() -> None:
     """Learn and print."""
     args = argument_parser().parse_args()
-    cfg, model = load(args.model, args)
+    cfg, model = load(args.model, args.opts, args.register)
     dataset = args.dataset or cfg.DATASETS.TRAIN[0]
     loader = Trainer.build_test_loader(cfg, dataset)
     annotations = {one["image_id"]: one for one in DatasetCatalog.get(dataset)}
