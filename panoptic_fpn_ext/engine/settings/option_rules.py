@@ -1,10 +1,10 @@
 """Values of config keys that are wrong beside other keys; `options.py` applies them."""
 
 import difflib
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.modeling.roi_heads import ROI_BOX_HEAD_REGISTRY
@@ -29,10 +29,11 @@ def unregistered(name: Any, registry: Registry) -> str:
     return f"no class of this name is registered{hint}; there are {', '.join(known)}"
 
 
-def _images(cfg: CfgNode) -> Found:
-    std = list(cfg.MODEL.PIXEL_STD)
-    if any(not s > 0 for s in std):
-        yield "MODEL.PIXEL_STD", std, "pixels are divided by it, all of it must be above 0"
+def _device(cfg: CfgNode) -> Found:
+    try:
+        torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError:
+        yield "MODEL.DEVICE", cfg.MODEL.DEVICE, "it must be a device of PyTorch, such as cuda, cuda:1 or cpu"
 
 
 def _train_sizes(cfg: CfgNode) -> Found:
@@ -89,11 +90,7 @@ def _cascade(model: CfgNode) -> Found:
         yield "MODEL.ROI_BOX_CASCADE_HEAD.IOUS", ious, f"BBOX_REG_WEIGHTS beside it has {len(weights)} stages"
     if ious and ious[0] != model.ROI_HEADS.IOU_THRESHOLDS[0]:
         first = list(model.ROI_HEADS.IOU_THRESHOLDS)[:1]
-        yield (
-            "MODEL.ROI_BOX_CASCADE_HEAD.IOUS",
-            ious,
-            f"it must begin as MODEL.ROI_HEADS.IOU_THRESHOLDS {first}",
-        )
+        yield "MODEL.ROI_BOX_CASCADE_HEAD.IOUS", ious, f"it must begin as MODEL.ROI_HEADS.IOU_THRESHOLDS {first}"
 
 
 _PYRAMIDS = {
@@ -135,6 +132,23 @@ def _anchors(cfg: CfgNode) -> Found:
             yield f"MODEL.ANCHOR_GENERATOR.{name}", rows, fits
 
 
+def _matchers(cfg: CfgNode) -> Found:
+    for name in ("RPN", "ROI_HEADS"):
+        thresholds, labels = list(cfg.MODEL[name].IOU_THRESHOLDS), list(cfg.MODEL[name].IOU_LABELS)
+        if not thresholds or thresholds != sorted(thresholds):
+            yield f"MODEL.{name}.IOU_THRESHOLDS", thresholds, "it needs at least one IoU, and they must rise"
+        elif len(labels) != len(thresholds) + 1 or not {-1, 0, 1}.issuperset(labels):
+            fits = "it needs one of 0, 1 and -1 (ignored) below each of IOU_THRESHOLDS beside it, and above the last"
+            yield f"MODEL.{name}.IOU_LABELS", labels, fits
+
+
+def _box_weights(cfg: CfgNode) -> Found:
+    model = cfg.MODEL
+    for name in ("RPN", "ROI_BOX_HEAD"):
+        if len(model[name].BBOX_REG_WEIGHTS) != 4:
+            yield f"MODEL.{name}.BBOX_REG_WEIGHTS", model[name].BBOX_REG_WEIGHTS, "a box has four: x, y, width, height"
+
+
 def _resnets(cfg: CfgNode) -> Found:
     resnets, name = cfg.MODEL.RESNETS, cfg.MODEL.BACKBONE.NAME
     if not name.startswith(("build_resnet", "build_retinanet_resnet", "build_narrow_resnet")):
@@ -144,11 +158,7 @@ def _resnets(cfg: CfgNode) -> Found:
         yield "MODEL.RESNETS.DEPTH", resnets.DEPTH, f"{name} has {', '.join(map(str, depths[: 2 if narrow else None]))}"
     if resnets.DEPTH in (18, 34) and not narrow and resnets.RES2_OUT_CHANNELS != 64:
         width = resnets.RES2_OUT_CHANNELS
-        yield (
-            "MODEL.RESNETS.RES2_OUT_CHANNELS",
-            width,
-            f"DEPTH {resnets.DEPTH} of {name} needs 64",
-        )
+        yield "MODEL.RESNETS.RES2_OUT_CHANNELS", width, f"DEPTH {resnets.DEPTH} of {name} needs 64"
     if resnets.DEPTH in (18, 34) and resnets.NUM_GROUPS != 1:
         yield "MODEL.RESNETS.NUM_GROUPS", resnets.NUM_GROUPS, "blocks of DEPTH 18 and 34 have no groups, set it to 1"
     if resnets.RES5_DILATION != 1 and (narrow or "fpn" in name or resnets.DEPTH in (18, 34)):
@@ -176,20 +186,14 @@ def _semantic_head(cfg: CfgNode) -> Found:
     head = cfg.MODEL.SEM_SEG_HEAD
     fits = IGNORE_LABEL if head.NUM_CLASSES <= IGNORE_LABEL else LARGE_IGNORE_LABEL
     if 0 <= head.IGNORE_VALUE < head.NUM_CLASSES:  # that class would never be learnt
-        yield (
-            "MODEL.SEM_SEG_HEAD.IGNORE_VALUE",
-            head.IGNORE_VALUE,
-            f"set it to {fits}, what unlabelled pixels are",
-        )
+        yield "MODEL.SEM_SEG_HEAD.IGNORE_VALUE", head.IGNORE_VALUE, f"set it to {fits}, what unlabelled pixels are"
     if head.COMMON_STRIDE < 1 or head.COMMON_STRIDE & (head.COMMON_STRIDE - 1):
         yield "MODEL.SEM_SEG_HEAD.COMMON_STRIDE", head.COMMON_STRIDE, "it must be a power of 2"
 
 
 def _solver(cfg: CfgNode) -> Found:
     solver = cfg.SOLVER
-    if not (math.isfinite(solver.BASE_LR) and solver.BASE_LR > 0):
-        yield "SOLVER.BASE_LR", solver.BASE_LR, "it must be above 0"
-    elif solver.LR_SCHEDULER_NAME == "WarmupCosineLR" and solver.BASE_LR_END > solver.BASE_LR:
+    if solver.LR_SCHEDULER_NAME == "WarmupCosineLR" and solver.BASE_LR_END > solver.BASE_LR > 0:
         yield "SOLVER.BASE_LR_END", solver.BASE_LR_END, f"it must be at most SOLVER.BASE_LR, {solver.BASE_LR}"
     if solver.LR_SCHEDULER_NAME != "WarmupCosineLR" and not solver.GAMMA > 0:
         yield "SOLVER.GAMMA", solver.GAMMA, "it must be above 0"
@@ -211,14 +215,6 @@ def _average(cfg: CfgNode) -> Found:
     if ema is not None and ema.ENABLED and cfg.TEST.PRECISE_BN.ENABLED:
         fits = "SOLVER.EMA.ENABLED averages the statistics of batch norms too, set one of the two to False"
         yield "TEST.PRECISE_BN.ENABLED", True, fits
-
-
-def _loss_weights(cfg: CfgNode) -> Found:
-    for path in ("SEM_SEG_HEAD.LOSS_WEIGHT", "SEM_SEG_HEAD.JACCARD_LOSS_WEIGHT", "PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT"):
-        node, key = path.split(".")
-        weight = cfg.MODEL.get(node, CfgNode()).get(key, 1.0)
-        if not 0 <= weight < math.inf:
-            yield f"MODEL.{path}", weight, "it must be at least 0"
 
 
 def _combine(cfg: CfgNode) -> Found:
@@ -265,6 +261,8 @@ def _expected_results(cfg: CfgNode) -> Found:
     for row in rows:
         if not isinstance(row, list | tuple) or len(row) != 4 or row[0] not in tasks:
             yield key, rows, f"a row is [task, metric, value, tolerance], the task one of {', '.join(tasks)}"
+        elif not all(isinstance(number, int | float) for number in row[2:]):
+            yield key, rows, "a row is [task, metric, value, tolerance], the last two numbers"
 
 
 def _best_checkpoint(cfg: CfgNode) -> Found:
@@ -279,18 +277,19 @@ def _best_checkpoint(cfg: CfgNode) -> Found:
 
 
 COMBINATIONS: Final[tuple[Callable[[CfgNode], Found], ...]] = (
-    _images,
+    _device,
     _train_sizes,
     _crops,
     _networks,
     _levels,
     _anchors,
+    _matchers,
+    _box_weights,
     _resnets,
     _timm,
     _semantic_head,
     _solver,
     _average,
-    _loss_weights,
     _combine,
     _augmentation,
     _expected_results,

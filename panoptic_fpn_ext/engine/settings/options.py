@@ -17,6 +17,7 @@ from ...categories import ALL_CLASSES, THINGS_AS_OTHER
 from ...modeling import PANOPTIC_COMBINER_REGISTRY
 from .config_keys import all_keys
 from .model_outputs import WITHOUT_ROI_HEADS, WITHOUT_SEM_SEG_HEAD
+from .option_ranges import RANGES, numbers
 from .option_rules import COMBINATIONS, Found, unregistered
 from .yacs_view import renamed
 
@@ -70,37 +71,6 @@ _REGISTRIES: Final[dict[str, Registry]] = {
     "MODEL.PANOPTIC_FPN.COMBINE.NAME": PANOPTIC_COMBINER_REGISTRY,
 }
 """Keys that name a registered class."""
-
-_RANGES: Final[dict[str, tuple[float, float]]] = {
-    "MODEL.EFFICIENTNET_LITE.DROP_PATH_RATE": (0, 1),
-    "SOLVER.BACKBONE_MULTIPLIER": (0, math.inf),
-}
-"""Keys with a least value, and one that they stay below."""
-
-_LEAST: Final[dict[str, float]] = {
-    "DATALOADER.MAX_UNREADABLE_IMAGES": 0,
-    "DATALOADER.NUM_WORKERS": 0,
-    "DATALOADER.REPEAT_THRESHOLD": 0,
-    "DATASETS.CHECKED_IMAGES": 0,
-    "INPUT.MAX_IMAGE_PIXELS": 0,
-    "INPUT.MAX_SIZE_TEST": 1,
-    "INPUT.MAX_SIZE_TRAIN": 1,
-    "INPUT.MIN_SIZE_TEST": 0,
-    "SOLVER.BASE_LR_END": 0,
-    "SOLVER.ACCUMULATE_STEPS": 1,
-    "SOLVER.CHECKPOINTS_TO_KEEP": 0,
-    "SOLVER.CHECKPOINT_PERIOD": 1,
-    "SOLVER.IMS_PER_BATCH": 1,
-    "SOLVER.MAX_ITER": 1,
-    "SOLVER.MAX_NONFINITE_STEPS": 0,
-    "SOLVER.NUM_DECAYS": 1,
-    "SOLVER.REFERENCE_WORLD_SIZE": 0,
-    "SOLVER.SCHEDULE_ITERS": 0,
-    "SOLVER.WARMUP_ITERS": 0,
-    "TEST.EVAL_PERIOD": 0,
-    "VIS_PERIOD": 0,
-}
-"""Keys whose value has a least one."""
 
 _IMPOSSIBLE: Final[dict[tuple[str, Any], str]] = {
     ("MODEL.ANCHOR_GENERATOR.NAME", "RotatedAnchorGenerator"): "panoptic masks have upright boxes, take "
@@ -179,14 +149,11 @@ def _wrong_values(cfg: CfgNode) -> Found:
     for key, registry in _REGISTRIES.items():
         if (value := _get(cfg, key)) is not None and value not in registry:
             yield key, value, unregistered(value, registry)
-    for key, (least, end) in _RANGES.items():
+    for key, range_ in RANGES.items():
         value = _get(cfg, key)
-        if value is not None and not least <= value < end:
-            yield key, value, f"it must be at least {least}, and " + ("finite" if end == math.inf else f"below {end}")
-    for key, least in _LEAST.items():
-        value = _get(cfg, key)
-        if value is not None and not (math.isfinite(value) and value >= least):
-            yield key, value, f"it must be at least {least}"
+        if not all(isinstance(number, int | float) and range_.holds(number) for number in numbers(value)):
+            what = "each of it" if isinstance(value, list | tuple) else "it"
+            yield key, value, f"{what} must be {range_.words}"
 
 
 def _get(cfg: CfgNode, key: str) -> Any:

@@ -14,6 +14,7 @@ from places import REPOSITORY
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config
 from panoptic_fpn_ext.engine import PanopticPredictor, Trainer
 from panoptic_fpn_ext.engine.device import use_float32_precision
+from panoptic_fpn_ext.engine.settings.option_ranges import RANGES, numbers
 from panoptic_fpn_ext.engine.settings.options import check_options
 
 DOCS = REPOSITORY / "docs" / "detectron2_options.md"
@@ -133,7 +134,52 @@ REFUSED = [
     ("TEST.EXPECTED_RESULTS", [["pq", "PQ", 50.0, 0.1]]),
     ("TEST.EXPECTED_RESULTS", [["panoptic_seg_TTA", "PQ", 50.0, 0.1]]),  # without TEST.AUG
     ("VIS_PERIOD", -1),
+    ("SEED", 2**32),
+    ("MODEL.DEVICE", "tpu"),
+    ("MODEL.FPN.OUT_CHANNELS", 0),
+    ("MODEL.RPN.CONV_DIMS", [0]),
+    ("MODEL.RPN.PRE_NMS_TOPK_TRAIN", -1),
+    ("MODEL.RPN.BBOX_REG_WEIGHTS", (1.0, 1.0, 1.0)),
+    ("MODEL.RPN.IOU_THRESHOLDS", [0.7, 0.3]),
+    ("MODEL.RPN.IOU_LABELS", [0, 2, 1]),
+    ("MODEL.ANCHOR_GENERATOR.OFFSET", 1.5),
+    ("MODEL.ANCHOR_GENERATOR.SIZES", [[-32]]),
+    ("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [[0.0]]),
+    ("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [["1:2"]]),
+    ("MODEL.ROI_HEADS.IOU_LABELS", [0, 1, 1]),
+    ("MODEL.ROI_HEADS.POSITIVE_FRACTION", 1.5),
+    ("MODEL.ROI_BOX_HEAD.FC_DIM", 0),
+    ("MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", -1.0),
+    ("MODEL.ROI_MASK_HEAD.NUM_CONV", -1),
+    ("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 0),
+    ("MODEL.SEM_SEG_HEAD.CONVS_DIM", 0),
+    ("SOLVER.WARMUP_FACTOR", -5.0),
+    ("SOLVER.WEIGHT_DECAY", -1.0),
+    ("SOLVER.MOMENTUM", 1.0),
+    ("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", -1.0),
+    ("TEST.EXPECTED_RESULTS", [["panoptic_seg", "PQ", "x", 1]]),
+    ("TEST.PRECISE_BN.NUM_ITER", 0),
 ]
+OWN_RULES = (  # or any number will do
+    *("VERSION", "GLOBAL.HACK", "MODEL.PIXEL_MEAN", "MODEL.BACKBONE.FREEZE_AT", "MODEL.RPN.BOUNDARY_THRESH"),
+    *("MODEL.R*.IOU_LABELS", "MODEL.*NMS_THRESH*", "MODEL.*SCORE_THRESH_TEST", "MODEL.PANOPTIC_FPN.COMBINE.*_THRESH"),
+    *("MODEL.*HEAD*.NUM_CLASSES", "MODEL.SEM_SEG_HEAD.COMMON_STRIDE", "MODEL.SEM_SEG_HEAD.IGNORE_VALUE"),
+    *("MODEL.PANOPTIC_FPN.COMBINE.DIN_WEIGHTS", "MODEL.RESNETS.DEPTH", "MODEL.RESNETS.RES5_DILATION"),
+    *("INPUT.CROP.SIZE", "INPUT.MIN_SIZE_TRAIN", "SOLVER.EMA.DECAY", "SOLVER.GAMMA", "TEST.AUG.M*"),
+    "TEST.DETECTIONS_PER_IMAGE",
+    *("MODEL.RETINANET.*", "MODEL.ROI_KEYPOINT_HEAD.*", "MODEL.ANCHOR_GENERATOR.ANGLES", "DATASETS.PRECOMPUTED_*"),
+    "MODEL.ROI_BOX_HEAD.FED_LOSS_*",
+)
+
+
+def test_every_key_of_numbers_has_a_range_or_a_rule():
+    cfg = get_cfg()
+    add_panoptic_fpn_ext_config(cfg)
+    values = {key: list(numbers(value)) for key, value in config_files.flat(cfg).items()}
+    of_numbers = {key for key, found in values.items() if found and all(type(one) in (int, float) for one in found)}
+    known = {key for key in of_numbers if any(fnmatch.fnmatchcase(key, rule) for rule in OWN_RULES)}
+    assert of_numbers - known - RANGES.keys() == set()
+    assert RANGES.keys() - config_files.flat(cfg).keys() == set()
 
 
 @pytest.mark.parametrize(("key", "value"), REFUSED)
