@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import zipfile
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,7 @@ def _stored_inputs(cfg: CfgNode, dataset: str, folder: str, lowest_score: float)
         for path in Path(folder).glob("[0-9]*.npz"):
             path.unlink()
         write_json(index, {"key": key})
-    done = next((number for number, (_, path) in enumerate(stored) if not os.path.isfile(path)), len(stored))
+    done = next((number for number, (_, path) in enumerate(stored) if not zipfile.is_zipfile(path)), len(stored))
     if done < len(stored):
         predictor = PanopticPredictor(cfg)
         rest = _from(Trainer.build_test_loader(cfg, dataset), done)

@@ -4,6 +4,8 @@ Shapes: K instances in the combiner's order, H, W output size.
 """
 
 import os
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -46,13 +48,20 @@ class CombinerInputs:
 
     @classmethod
     def load(cls, path: str) -> "CombinerInputs":
-        """Read what :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
-            columns = {name: stored[name] for name in ("labels", "scores", "classes", "windows")}
-            windows = columns["windows"]
-            shapes = [(bottom - top, right - left) for top, bottom, left, right in windows.tolist()]
-            sizes = [height * width for height, width in shapes]
-            pixels = np.unpackbits(stored["bits"], count=sum(sizes)).view(np.bool_)
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                columns = {name: stored[name] for name in ("labels", "scores", "classes", "windows")}
+                windows = columns["windows"]
+                shapes = [(bottom - top, right - left) for top, bottom, left, right in windows.tolist()]
+                sizes = [height * width for height, width in shapes]
+                pixels = np.unpackbits(stored["bits"], count=sum(sizes)).view(np.bool_)
+        except (EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"{path} is damaged ({error}). Delete it, and its image is inferred again.") from error
         parts = np.split(pixels, np.cumsum(sizes)[:-1].astype(np.intp)) if sizes else []
         return cls(**columns, masks=[part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)])
 

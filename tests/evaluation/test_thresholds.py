@@ -136,7 +136,8 @@ def test_an_interrupted_pass_goes_on(cfg: CfgNode, tmp_path: Path, monkeypatch: 
     files = sorted((output / "inputs").glob("*.npz"), key=lambda path: int(path.stem))
     assert len(files) == len(DatasetCatalog.get(cfg.DATASETS.TEST[0])) > 2
     contents = {path: path.read_bytes() for path in files}
-    for path in files[2:]:
+    files[2].write_bytes(contents[files[2]][:100])  # as on a disk that was full
+    for path in files[3:]:
         path.unlink()
     inferred = []
 
@@ -155,6 +156,10 @@ def test_an_interrupted_pass_goes_on(cfg: CfgNode, tmp_path: Path, monkeypatch: 
     main(command)
     assert (output / "inputs" / "notes.txt").exists()
     assert inferred == files[2:] + files  # of what is not known
+    middle = len(contents[files[0]]) // 2
+    files[0].write_bytes(contents[files[0]][:middle] + bytes(200) + contents[files[0]][middle + 200 :])
+    with pytest.raises(ValueError, match=r"0\.npz is damaged .* Delete it"):
+        main(command)
 
 
 def test_what_a_threshold_left_out_is_told_from_what_was_missed(tmp_path: Path):

@@ -112,7 +112,8 @@ def _check_known(wanted: Collection[str], names: Sequence[str], option: str, sou
         if name not in names:
             close = difflib.get_close_matches(name, names, 1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"{option} names {name!r}, but the categories{where} are {', '.join(names)}.{hint}")
+            there_are = f"the categories{where} are {', '.join(names)}" if names else f"there are no categories{where}"
+            raise ValueError(f"{option} names {name!r}, but {there_are}.{hint}")
 
 
 def _isthing(category: Mapping[str, Any], options: LabelOptions, default: bool) -> bool:

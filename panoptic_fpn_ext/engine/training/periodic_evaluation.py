@@ -90,7 +90,8 @@ class PeriodicEvaluation(hooks.EvalHook):
     def before_train(self) -> None:
         """Make up for what should have followed the checkpoint: a last one, ``model_final.pth``; an evaluation."""
         start = self.trainer.start_iter
-        if 0 < self.trainer.max_iter <= start:  # nothing is left to train
+        if 0 < self.trainer.max_iter <= start:
+            logger.info(f"Nothing is left to train: {start} iterations are done, of {self.trainer.max_iter}.")
             went_on_from = Path(self._checkpointer.get_checkpoint_file()).stem
             if went_on_from != FINAL and comm.is_main_process():
                 self._save(FINAL, start)

@@ -37,6 +37,19 @@ def test_images_that_cannot_be_converted_are_counted_and_named(tmp_path):
     assert "image left out: 2" in "\n".join(lines)
 
 
+def test_a_folder_of_images_that_is_not_there_is_named(tmp_path):
+    path = write_coco(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"--images \S+nowhere: there is no such folder"):
+        converted(f"coco {path} {LAYERS} --images {tmp_path}/nowhere")
+
+
+def test_a_file_without_categories(tmp_path):
+    path = write_coco(tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "categories": [], "annotations": []}))
+    with pytest.raises(ValueError, match=r"--things names 'window', but there are no categories of "):
+        converted(f"coco {path} --things window")
+
+
 VALUES = [None, 3, -1, "x", [], [[]], {}, True, 1.5, float("nan"), 2**70, [1, 2, 3], {"counts": "zz", "size": [1, 1]}]
 
 

@@ -115,7 +115,7 @@ def test_a_training_that_ended_goes_on_without_another_evaluation(tmp_path: Path
 
 
 @pytest.mark.parametrize("is_there", [False, True], ids=["none", "one of fewer iterations"])
-def test_the_last_checkpoint_is_made_up_for(tmp_path: Path, is_there: bool):
+def test_the_last_checkpoint_is_made_up_for(tmp_path: Path, is_there: bool, caplog):
     """Of a training that was killed while it was written."""
     _Counting(tmp_path, Best("panoptic_seg/PQ"), most=2).go()
     shorter = (tmp_path / "model_final.pth").read_bytes()
@@ -129,6 +129,9 @@ def test_the_last_checkpoint_is_made_up_for(tmp_path: Path, is_there: bool):
     found = torch.load(tmp_path / "model_final.pth", weights_only=True)
     assert (found["iteration"], found["trainer"]["iteration"]) == (3, expected["trainer"]["iteration"])
     assert found["model"] == expected["model"] and found.keys() == expected.keys()
+    caplog.set_level("INFO")
+    _Counting(tmp_path, Best("panoptic_seg/PQ"), most=3).go()
+    assert "Nothing is left to train: 4 iterations are done, of 3." in caplog.text
 
 
 def test_a_figure_that_there_is_not(tmp_path: Path, caplog):
