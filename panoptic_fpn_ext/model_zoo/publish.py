@@ -138,7 +138,7 @@ def _load_config(
     if path.endswith(".py"):
         raise ValueError(f"{config} is a LazyConfig; publish under its YAML twin, {config_key(config)}.")
     if needs_data:
-        cfg = load_config(path, list(opts), list(registrations))
+        cfg = load_config(path, ["MODEL.WEIGHTS", checkpoint, *opts], list(registrations), eval_only=True)
     else:
         cfg = get_config(config)
         merge_pairs(cfg, list(opts))
