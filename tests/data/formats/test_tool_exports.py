@@ -153,7 +153,7 @@ def test_stuffthingmaps_without_their_shift_are_said(tmp_path):
         ("cityscapes {root}", "is '.*' the dataset's root"),
         ("coco {root}/numbers.json", "entry of annotations 0 must be an object"),
         ("coco {root}/panoptic.json", "by 'panoptic .*panoptic.json PNGS IMAGES'"),
-        ("yolo {root} --images {root}/elsewhere", "there is no image in train of .*elsewhere"),
+        ("yolo {root} --images {root}/elsewhere", "--images .*elsewhere: there is no such folder"),
     ],
 )
 def test_mistakes_are_one_line_with_a_remedy(text, says, tmp_path):
