@@ -219,7 +219,7 @@ def _make(output: str) -> None:
 def _read(format_name: str, arguments: Mapping[str, Any]) -> Source:
     for name in ("images", "stuff_maps"):
         if arguments.get(name) and not os.path.isdir(arguments[name]):
-            raise FileNotFoundError(f"--{name.replace('_', '-')} {arguments[name]}: there is no such folder.")
+            raise ValueError(f"--{name.replace('_', '-')} {arguments[name]}: there is no such folder.")
     try:
         source = FORMATS[format_name](**arguments)
         twice = [id_ for id_, times in Counter(c["id"] for c in source.categories).items() if times > 1]

@@ -39,7 +39,7 @@ def test_images_that_cannot_be_converted_are_counted_and_named(tmp_path):
 
 def test_a_folder_of_images_that_is_not_there_is_named(tmp_path):
     path = write_coco(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"--images \S+nowhere: there is no such folder"):
+    with pytest.raises(ValueError, match=r"--images \S+nowhere: there is no such folder"):
         converted(f"coco {path} {LAYERS} --images {tmp_path}/nowhere")
 
 
