@@ -3,11 +3,11 @@
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["content_id", "file_hash", "inside", "whole_file"]
+__all__ = ["content_id", "file_hash", "inside", "keep_inputs", "whole_file"]
 
 
 @contextlib.contextmanager
@@ -57,6 +57,22 @@ def file_hash(path: "str | os.PathLike[str]", algorithm: str = "sha256") -> str:
 def content_id(path: str) -> str:
     """What stands for a file's content: its hash or, of what lies elsewhere and is named by a URL, that name."""
     return file_hash(path) if os.path.isfile(path) else path
+
+
+def keep_inputs(outputs: Iterable[str], inputs: Iterable[str | None]) -> None:
+    """Refuse to write over what a command reads, before it is read.
+
+    Args:
+        outputs: files and folders that will be written.
+        inputs: files and folders that are read; None for one that is not given.
+
+    Raises:
+        ValueError: one of them is both, by whatever path.
+    """
+    read = {os.path.realpath(path) for path in inputs if path is not None}
+    for path in outputs:
+        if os.path.realpath(path) in read:
+            raise ValueError(f"{path} would be written over, and is one of the inputs: name another output.")
 
 
 def inside(folder: str, name: str) -> str:

@@ -18,7 +18,7 @@ from ..coco_records import ids_shown
 from ..command import num_cores
 from ..data.images import read_labels
 from ..panoptic_png import write_panoptic_png
-from ..whole_files import inside, whole_file
+from ..whole_files import inside, keep_inputs, whole_file
 from .image import Mask, combine_image, decode
 
 __all__ = ["CombineOptions", "combine_files"]
@@ -77,14 +77,16 @@ def combine_files(
 
     Raises:
         FileNotFoundError: a file is absent.
-        ValueError: results that are not in that format or of categories that there are not.
+        ValueError: results that are not in that format or of categories that there are not; or what would be
+            written is one of the files that are read.
     """
+    folder = folder or os.path.splitext(output)[0]
+    keep_inputs([output, folder], [instances, semantics, images, os.path.splitext(images)[0], categories])
     content = load_json(images, "Images JSON")
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise ValueError(f"{images} must be an object with a list 'images', as COCO's annotation files.")
     rows = _read_categories(categories or images)
     isthing = {row["id"]: bool(row["isthing"]) for row in rows}
-    folder = folder or os.path.splitext(output)[0]
     os.makedirs(folder, exist_ok=True)
     work = _Images(content["images"], folder, options, isthing, images)
     wanted = {image["id"] for image in content["images"]}

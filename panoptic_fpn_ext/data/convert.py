@@ -23,8 +23,8 @@ from iopath.common.file_io import file_lock
 from ..command import run_command, whole
 from ..pixel_bound import set_pixel_bound
 from .formats import FORMATS, Conversion, LabelOptions, Source, choose_labels, convert
-from .formats.conversion import said, write_json
-from .formats.conversion_record import make_record, read_record, remove_record
+from .formats.conversion import said
+from .formats.conversion_record import is_done, keep_foreign_files, make_record, read_record, write_record
 from .formats.conversion_report import details, summary
 from .formats.files import CONVERSION_RECORD, MALFORMED, read_yaml
 from .formats.splits import groups_of
@@ -172,19 +172,21 @@ def _convert(
     show_details: Callable[[str], None],
 ) -> dict[str, str]:
     record = make_record(description, source)
-    done = read_record(output)
-    if done is not None and {**done, "parts": None} == {**record, "parts": None}:
+    before = read_record(output)
+    if before is not None and is_done(record, before, output):
         show(f"{output} is up to date.")
-        return {part: os.path.join(output, name) for part, name in done["parts"].items()}
-    if done is not None:
-        _refuse_another_source(done["description"], vars(description), output)
+        return {part: os.path.join(output, name) for part, name in before["parts"].items()}
+    if before is None:
+        keep_foreign_files(source, output)
+    else:
+        _refuse_another_source(before["description"], vars(description), output)
     labels = choose_labels(source, _label_options(description))
     for line in labels.lines:
         show(line)
     if description.group:
         show(_grouping(source, description.group))
     conversion = Conversion(labels, description.split, description.group, description.copy, description.processes)
-    remove_record(output)
+    write_record(output, record)  # from here on the folder is this conversion's, and not up to date until it ends
     reports = convert(source, conversion, output)
     for part, report in reports.items():
         show(summary(part, report, labels))
@@ -192,7 +194,7 @@ def _convert(
     for note in source.notes:
         show(f"Left out: {note}.")
     record["parts"] = {part: "panoptic.json" if part == "all" else f"panoptic_{part}.json" for part in reports}
-    write_json(os.path.join(output, CONVERSION_RECORD), record)
+    write_record(output, record)
     return {part: os.path.join(output, name) for part, name in record["parts"].items()}
 
 

@@ -53,9 +53,12 @@ def export(
         processes: how many; 0 for one a core.
 
     Raises:
-        FileNotFoundError, ValueError: the dataset is not sound, or the format cannot carry it.
+        FileNotFoundError, ValueError: the dataset is not sound, the format cannot carry it, or the output is the
+            dataset's own folder.
         OSError: the output cannot be written.
     """
+    if os.path.realpath(output) in {os.path.realpath(path) for path in (os.path.dirname(panoptic_json), pngs)}:
+        raise ValueError(f"{output} is the dataset's own folder: name one by --output that holds the export alone.")
     content = read_panoptic(panoptic_json)
     image_of = {row["id"]: row for row in content["images"]}
     rows = [(image_of[row["image_id"]], row) for row in content["annotations"]]

@@ -5,8 +5,8 @@ interrupted goes on from its last checkpoint.
 """
 
 import argparse
-import json
 import math
+import os
 import signal
 import statistics
 import subprocess
@@ -19,13 +19,14 @@ from typing import Any
 from detectron2.config import CfgNode, get_cfg
 from tqdm import tqdm
 
+from ..coco_json import load_json
 from ..command import Interrupted, command_line, run_command
 from ..config import add_panoptic_fpn_ext_config
 from ..evaluation.prediction_writer import write_json
 from ..whole_files import content_id
 from .data_descriptions import add_register_argument, resolved
 from .runs import has_checkpoint
-from .settings.config_keys import merge_file, merge_pairs
+from .settings.config_keys import in_pairs, merge_file, merge_pairs
 from .settings.schedule import scale_schedule
 from .setup import argument_parser, setup
 from .trainer import Trainer
@@ -73,16 +74,21 @@ def run_series(
         experiments: with different names.
         output: folder of the series.
         registrations: datasets, ``(name, image_root, panoptic_root, panoptic_json)`` each.
-        opts: ``KEY VALUE …`` for all runs; an experiment's own come after them and win.
+        opts: ``KEY VALUE …`` for all runs, of keys that no experiment sets.
 
     Returns:
         By name: ``results`` (detectron2's, in percent, None for NaN) and ``seconds_per_iteration`` (median, None if
         the last process only evaluated).
 
     Raises:
-        ValueError: a folder has a run of another config or of other datasets, finished or not.
-        ChildProcessError: a run failed; its log is named.
+        ValueError: a folder has a run of another config or of other datasets, finished or not; or ``opts`` has a key
+            that the experiments set.
+        ChildProcessError: a run failed; the reason and its log are named.
     """
+    own = {"OUTPUT_DIR", *(key for experiment in experiments for key, _ in in_pairs(experiment.opts))}
+    ignored = [str(key) for key, _ in in_pairs(opts) if key in own]
+    if ignored:
+        raise ValueError(f"--opts: {', '.join(ignored)} is set for each run of the series. Leave it out.")
     found = {}
     progress = tqdm(experiments, unit="run", disable=None)
     for experiment in progress:
@@ -114,14 +120,11 @@ def _command(
 def _claim(folder: Path, command: list[str]) -> None:
     """Record whose folder it is before anything is trained, and refuse that of another run: it would go on with it."""
     path, here = folder / IDENTITY, _identity(command)
-    if path.is_file():
-        there: list[str] = json.loads(path.read_text(encoding="utf-8"))
-    elif (folder / RESULTS).is_file() or has_checkpoint(str(folder)):
-        there = ["not recorded"]
-    else:
+    if not (folder / RESULTS).is_file() and not has_checkpoint(str(folder)):  # it has nothing to lose
         folder.mkdir(parents=True, exist_ok=True)
         write_json(str(path), here)
         return
+    there: list[str] = load_json(str(path)) if path.is_file() else ["not recorded"]
     if there != here:
         differences = [f"  there  {line}" for line in there if line not in here]
         differences += [f"  here   {line}" for line in here if line not in there]
@@ -162,12 +165,13 @@ def _leaves(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
 
 def _read_results(folder: Path) -> dict[str, Any] | None:
     path = folder / RESULTS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return load_json(str(path)) if path.is_file() else None
 
 
 def _run(command: list[str], folder: Path) -> dict[str, Any]:
     log = folder / "process.log"
     with log.open("ab") as stream:
+        before = stream.seek(0, os.SEEK_END)
         process = subprocess.Popen([sys.executable, "-m", __spec__.name, *command], stdout=stream, stderr=stream)
         try:
             status = process.wait()
@@ -181,8 +185,17 @@ def _run(command: list[str], folder: Path) -> dict[str, Any]:
             raise Interrupted(getattr(error, "signal_number", signal.SIGINT), said) from None
     results = _read_results(folder)
     if status or results is None:
-        raise ChildProcessError(f"A run failed (exit status {status}); {log} says why. The others are kept.")
+        raise ChildProcessError(
+            f"A run failed (exit status {status}), whose log is {log}; the others are kept.{_reason(log, before)}"
+        )
     return results
+
+
+def _reason(log: Path, before: int) -> str:
+    """The mistake that a process named last in the log's bytes from ``before`` on, as a line of its own; "" if none."""
+    lines = log.read_bytes()[before:].decode("utf-8", errors="replace").splitlines()
+    named = [line for line in lines if line.startswith("error: ")]
+    return f" It said:\n{named[-1]}" if named else ""
 
 
 def _train(cfg: CfgNode) -> None:

@@ -17,6 +17,7 @@ from ..category_comparison import refuse_different_categories
 from ..command import command_parser, run_command
 from ..modeling import SeparatePanopticNetworks
 from ..modeling.separate_networks import join_state_dicts
+from ..whole_files import keep_inputs
 from .checkpoints.checkpoint import PanopticCheckpointer
 from .checkpoints.model_categories import RECORD, CategorySource, categories_of_record, category_record
 from .data_descriptions import add_register_argument
@@ -35,9 +36,10 @@ def join_networks(model: SeparatePanopticNetworks, instance_weights: str, semant
         output: path of the new checkpoint; nothing is left there when the weights do not fit.
 
     Raises:
-        FileNotFoundError, ValueError: a file is absent, is no checkpoint, or does not fit the model; or the two
-            record different categories.
+        FileNotFoundError, ValueError: a file is absent, is no checkpoint, or does not fit the model; the two record
+            different categories; or ``output`` is one of them.
     """
+    keep_inputs([output], [instance_weights, semantic_weights])
     contents = [PanopticCheckpointer(torch.nn.Module()).read(path) for path in (instance_weights, semantic_weights)]
     instance_network, semantic_network = (_weights(content) for content in contents)
     joined: dict[str, Any] = {"model": join_state_dicts(instance_network, semantic_network)}

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from ..command import command_parser, run_command
+from ..whole_files import keep_inputs
 from .files import count_files
 from .prediction_writer import write_json
 from .report import class_table, group_table, json_report
@@ -16,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         OSError, ValueError: the files are not there, or not sound.
     """
     args = _parser().parse_args(arguments)
+    keep_inputs([args.json] if args.json else [], [args.gt_json, args.pred_json])
     counts = count_files(args.gt_json, args.pred_json, args.gt_folder, args.pred_folder)
     print(group_table(counts), class_table(counts), sep="\n\n")  # noqa: T201 (a command line)
     if args.json:

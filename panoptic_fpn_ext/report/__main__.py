@@ -42,6 +42,7 @@ def _write(args: argparse.Namespace) -> list[str]:
         names=args.names,
         budget=budget,
         more=[thresholds_section(args.thresholds)] if args.thresholds else [],
+        more_files=[args.thresholds] if args.thresholds else [],
     )
 
 

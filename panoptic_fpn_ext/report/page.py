@@ -16,7 +16,7 @@ from .. import __version__
 from ..whole_files import whole_file
 from .tables import Chart, Table, shown
 
-__all__ = ["CHART_LIBRARY", "Block", "Section", "write_page", "write_tables"]
+__all__ = ["CHART_LIBRARY", "Block", "Section", "tables_of", "write_page", "write_tables"]
 
 _ASSETS = Path(__file__).parent / "assets"
 CHART_LIBRARY = ("chart.umd.min.js", "4.6.1", "87364cc2b2a76a6684929e7d6b80b18a897794db38400caff1fcf1791c6925d2")
@@ -118,15 +118,21 @@ def write_page(path: str, context: Mapping[str, Any], data: Mapping[str, Any], i
         f.write(tail)
 
 
+def tables_of(path: str) -> list[str]:
+    """Where the numbers of a page ``NAME.html`` are: ``NAME.json``, and the folder ``NAME_tables``."""
+    stem = os.path.splitext(path)[0]
+    return [f"{stem}.json", f"{stem}_tables"]
+
+
 def write_tables(path: str, summary: Mapping[str, Any], sections: Iterable[Section]) -> list[str]:
     """Write ``NAME.json``, and ``NAME_tables`` with a CSV a table, beside ``NAME.html``; returns the paths."""
-    stem = os.path.splitext(path)[0]
+    json_path, folder = tables_of(path)
     tables = [table for section in sections for table in section.tables()]
     content = {**summary, "tables": {table.id: table.records() for table in tables}}
-    with whole_file(f"{stem}.json") as f:
+    with whole_file(json_path) as f:
         json.dump(content, f, indent=1, allow_nan=False)
-    os.makedirs(f"{stem}_tables", exist_ok=True)
+    os.makedirs(folder, exist_ok=True)
     for table in tables:
-        with whole_file(os.path.join(f"{stem}_tables", f"{table.id}.csv")) as f:
+        with whole_file(os.path.join(folder, f"{table.id}.csv")) as f:
             f.write(table.csv())
-    return [f"{stem}.json", f"{stem}_tables"]
+    return [json_path, folder]

@@ -93,6 +93,7 @@ def report_of_run(
         budget=budget,
         errors=[] if errors is None else [errors],
         more=[*more, *([] if metrics is None else training_section(metrics))],
+        more_files=[path for path in (thresholds, metrics) if path is not None],
     )
 
 

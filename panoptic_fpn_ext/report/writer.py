@@ -13,13 +13,14 @@ import numpy as np
 from tqdm import tqdm
 
 from ..evaluation.errors import PanopticErrors, explain_files
+from ..whole_files import keep_inputs
 from . import content, measures
 from .causes import SHAPE, cause_rows
 from .choice import Shown, choose_images, suspected_labels, worst_segments
 from .comparison import comparison_section
 from .costs import Costs
 from .gallery import Budget, encoded_images
-from .page import Section, write_page, write_tables
+from .page import Section, tables_of, write_page, write_tables
 from .sources import Source, source_of_files
 from .tables import shown
 
@@ -41,6 +42,7 @@ def write_report(
     budget: Budget | None = None,
     errors: Sequence[PanopticErrors] = (),
     more: Sequence[Section] = (),
+    more_files: Sequence[str] = (),
 ) -> list[str]:
     """Write a page about predictions, and the same numbers as JSON and CSV beside it.
 
@@ -53,16 +55,21 @@ def write_report(
         budget: how much the images may take; is used up.
         errors: of each model, if they are known already; else they are found in the files.
         more: further sections, before the last one.
+        more_files: what these are made of.
 
     Returns:
         The paths written.
 
     Raises:
         FileNotFoundError: a file or folder is absent.
-        ValueError: anything wrong with the data, in one message; or more than two models.
+        ValueError: anything wrong with the data, in one message; more than two models; or what would be written is
+            one of the files that the page is made of.
     """
     if not 1 <= len(predictions) <= 2:
         raise ValueError(f"A report is about one model or two, got predictions of {len(predictions)}.")
+    if output.endswith(".json"):
+        raise ValueError(f"{output} is to be a page, with its numbers in a JSON beside it: name it FILE.html.")
+    keep_inputs([output, *tables_of(output)], [gt_json, *predictions, gt_folder, *pred_folders, *more_files])
     source = source_of_files(
         gt_json, predictions, images=images, gt_folder=gt_folder, pred_folders=pred_folders, names=names
     )

@@ -189,7 +189,7 @@ def test_a_checkpoint_with_its_config_beside_it(cfg: CfgNode, tmp_path: Path):
     (run / "config.yaml").unlink()
     with pytest.raises(FileNotFoundError, match=r"config of checkpoint .*model_final\.pth"):
         PanopticPredictor(str(run / "model_final.pth"))
-    with pytest.raises(FileNotFoundError, match=r"model_zoo lists them"):
+    with pytest.raises(FileNotFoundError, match=r"model_zoo lists"):
         PanopticPredictor("no/such/model")
 
 

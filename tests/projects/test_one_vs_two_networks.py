@@ -144,9 +144,41 @@ def test_a_run_is_known_by_its_schedule_and_by_what_its_files_hold(tmp_path: Pat
         run_series([Experiment("run", str(config), typed)], str(tmp_path))
 
 
-def test_rows_that_options_would_falsify_are_refused(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
-    words = ["causes.py", "--only", "4 times as long", "--opts", "SOLVER.MAX_ITER", "50"]
+def test_rows_that_options_would_falsify_are_refused(tmp_path: Path, monkeypatch) -> None:
+    words = ["causes.py", "--only", "4 times as long", "--output", str(tmp_path), "--opts", "SOLVER.MAX_ITER", "50"]
     monkeypatch.setattr("sys.argv", words)
-    with pytest.raises(SystemExit):
+    with pytest.raises(ValueError, match=r"--opts: SOLVER\.MAX_ITER is set for each run of the series"):
         project_script("one_vs_two_networks/causes.py").main()
-    assert "SOLVER.MAX_ITER is what a row changes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("opts", "said"),
+    [
+        (["SEED", "7"], "SEED is set for each run"),
+        (["OUTPUT_DIR", "x"], "OUTPUT_DIR is set for each run"),
+        (["SOLVER.MAX_ITER"], r"alone: SOLVER\.MAX_ITER"),
+    ],
+)
+def test_options_of_a_series_are_heard_or_refused(tmp_path: Path, opts: list[str], said: str) -> None:
+    run = Experiment("run", str(RUN.parent / "configs/street/one_network.yaml"), ("SEED", "1"))
+    with pytest.raises(ValueError, match=said):
+        run_series([run], str(tmp_path), opts=opts)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mistake_in_the_data_is_named_and_can_be_mended(tmp_path: Path) -> None:
+    """The run that never began does not keep its folder from the one with the right path."""
+    run = Experiment("run", str(RUN.parent / "configs/street/one_network.yaml"))
+    for name in ("missing_a", "missing_b"):
+        with pytest.raises(ChildProcessError, match=rf"(?s)the others are kept\. It said:\nerror: .*{name}"):
+            run_series([run], str(tmp_path), [["mine", f"{tmp_path}/{name}", f"{tmp_path}/pngs", f"{tmp_path}/a.json"]])
+
+
+@pytest.mark.parametrize("name", ["results.json", "identity.json"])
+def test_a_damaged_file_of_a_run_is_named(tmp_path: Path, name: str) -> None:
+    run = Experiment("run", str(RUN.parent / "configs/street/one_network.yaml"))
+    _claim(tmp_path / "run", _command(run, tmp_path, (), ()))
+    (tmp_path / "run/results.json").write_text('{"results": 1}')
+    (tmp_path / "run" / name).write_text('{"results": {')
+    with pytest.raises(ValueError, match=rf"{name} is not valid JSON"):
+        run_series([run], str(tmp_path))

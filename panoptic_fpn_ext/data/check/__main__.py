@@ -19,6 +19,7 @@ from tabulate import tabulate
 
 from ...command import run_command, whole
 from ...pixel_bound import set_pixel_bound
+from ...whole_files import keep_inputs
 from .annotations import content_text
 from .findings import KINDS
 from .runner import Result, check_dataset, find_copies
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status."""
     args = _parser().parse_args(arguments)
     set_pixel_bound(args.max_image_pixels)
+    keep_inputs([path for path in (args.result, args.html) if path], [args.json, *(args.against or [])])
     result = check_dataset(args.json, args.pngs, args.images, processes=args.processes)
     if args.against:
         other = check_dataset(*args.against, processes=args.processes)

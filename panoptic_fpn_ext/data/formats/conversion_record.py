@@ -3,12 +3,16 @@
 import argparse
 import json
 import os
+import re
+from collections.abc import Mapping
 from typing import Any
 
+from ...coco_json import load_json
+from ...whole_files import whole_file
 from .files import CONVERSION_RECORD
-from .regions import Source
+from .regions import Source, SourceImage
 
-__all__ = ["make_record", "read_record", "remove_record"]
+__all__ = ["is_done", "keep_foreign_files", "make_record", "read_record", "write_record"]
 
 
 def make_record(description: argparse.Namespace, source: Source) -> dict[str, Any]:
@@ -30,17 +34,53 @@ def _stamp(path: str) -> list[int]:
 
 
 def read_record(output: str) -> dict[str, Any] | None:
-    """The record of a folder; None where there is none, or where what it names is not all there."""
+    """The record of a folder, of a conversion that ended or not; None where there is none.
+
+    Raises:
+        ValueError: the file is no such record.
+    """
     path = os.path.join(output, CONVERSION_RECORD)
     if not os.path.isfile(path):
         return None
-    with open(path, encoding="utf-8") as f:
-        record: dict[str, Any] = json.load(f)
-    return record if all(os.path.isfile(os.path.join(output, name)) for name in record["parts"].values()) else None
+    try:
+        record = load_json(path, "Record of a conversion")
+        return {key: record[key] for key in ("description", "files", "parts")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged, or no record of a conversion. Name another folder by --output, or remove this one."
+        ) from error
 
 
-def remove_record(output: str) -> None:
-    """From here on the output is not up to date, until it is whole again."""
-    path = os.path.join(output, CONVERSION_RECORD)
-    if os.path.exists(path):
-        os.remove(path)
+def write_record(output: str, record: Mapping[str, Any]) -> None:
+    """Put a record into a folder: without ``parts`` when a conversion begins, with them when it has ended."""
+    with whole_file(os.path.join(output, CONVERSION_RECORD)) as f:
+        json.dump(record, f, ensure_ascii=False)
+
+
+def is_done(record: Mapping[str, Any], before: Mapping[str, Any] | None, output: str) -> bool:
+    """Whether a folder's record says that this conversion has ended there, and its files are all there."""
+    if before is None or before["parts"] is None or {**before, "parts": None} != {**record, "parts": None}:
+        return False
+    return all(os.path.isfile(os.path.join(output, name)) for name in before["parts"].values())
+
+
+def keep_foreign_files(source: Source, output: str) -> None:
+    """Write nothing over in a folder that no conversion has begun.
+
+    Raises:
+        ValueError: it has a file that the conversion would write.
+    """
+    own = [name for name in os.listdir(output) if re.fullmatch(r"panoptic(_\w+)?(\.json)?", name)]
+    targets = ((image, os.path.join(output, "images", image.name)) for image in source.images)
+    own += [f"images/{image.name}" for image, path in targets if os.path.lexists(path) and not _is_same(image, path)]
+    if own:
+        raise ValueError(
+            f"{output} has {len(own)} files and folders that this conversion would write over and that none has "
+            f"written, such as {own[0]}. Name another folder by --output."
+        )
+
+
+def _is_same(image: SourceImage, path: str) -> bool:
+    if image.content is not None or not (os.path.exists(path) and os.path.exists(image.path)):
+        return False
+    return os.path.samefile(image.path, path)

@@ -60,8 +60,8 @@ def find_model(name: str) -> ModelFiles:
         weights = get_checkpoint(name) if config_key(name) in published() else ""
         return ModelFiles(get_config_file(name), weights)
     raise FileNotFoundError(
-        f"Config file {name!r} (--config-file) does not exist, and no config of the zoo has this name: "
-        f"python -m panoptic_fpn_ext.model_zoo lists them.{did_you_mean(name)}"
+        f"{name!r} is no config file, no checkpoint, no folder of a run and no name of the zoo, which python -m "
+        f"panoptic_fpn_ext.model_zoo lists.{did_you_mean(name)}"
     )
 
 
