@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 from places import REPOSITORY
 
+from panoptic_fpn_ext.export.predict import load
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MISSING = [name for name in ("onnx", "onnxruntime", "playwright") if find_spec(name) is None]
 MISSING += [] if CHROMIUM else ["Chromium"]
@@ -72,7 +74,7 @@ def test_the_page_shows_the_map_of_onnx_runtime(serve: Any, tmp_path: Path, rele
         page.set_input_files("#file", str(photo))
         page.get_by_text("Point at one").wait_for(timeout=120_000)
         shown = np.array(page.evaluate("Array.from(lastResult.map)")).reshape(120, 200)
-        expected, ids, categories, description = _expected(serve, tmp_path / "site/model.onnx", photo)
+        expected, ids, categories, description = _expected(tmp_path / "site/model.onnx", photo)
         assert np.array_equal(shown, expected)
         names = {row["id"]: row["name"] for row in description["categories"]}
         place = page.locator("#overlay").bounding_box()
@@ -91,8 +93,8 @@ def test_the_page_shows_the_map_of_onnx_runtime(serve: Any, tmp_path: Path, rele
     assert {url.split("/")[2] for url in asked if url.startswith("http")} == {f"127.0.0.1:{server.server_port}"}
 
 
-def _expected(serve: Any, model: Path, photo: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-    predict, description = serve.load(str(model))
+def _expected(model: Path, photo: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    predict, description = load(str(model))
     rgb = np.asarray(Image.open(photo).convert("RGB"))
     image = rgb[:, :, ::-1] if description["input_format"] == "BGR" else rgb
     panoptic_seg, ids, categories, *_ = predict(np.ascontiguousarray(image))
