@@ -158,7 +158,7 @@ def class_section(source: Source, costs: Sequence[Costs]) -> Section:
     columns = [Column("class"), Column("kind")]
     for name in named:
         columns += [Column(metric.upper() + name, "percent") for metric in _METRICS]
-        columns += [Column("from", "percent", INTERVAL), Column("to", "percent", INTERVAL)]
+        columns += [Column(f"{side}{name}", "percent", INTERVAL) for side in ("from", "to")]
         columns += [Column(metric.upper() + name, "count") for metric in ("tp", "fp", "fn")]
     rows = [[reports[0][i]["name"], _kind(source.categories[i]), *_class_values(reports, costs, i)] for i in occurs]
     kinds, colors = [_kind(source.categories[i]) for i in occurs], [source.colors[i] for i in occurs]

@@ -98,6 +98,8 @@ def source_of_files(
     """
     folders = [_folder(path, given) for path, given in _paired(predictions, pred_folders)]
     names = list(names) or _model_names(predictions)
+    if len(set(names)) != len(predictions):
+        raise ValueError(f"Each of the {len(predictions)} models needs a name of its own, got {', '.join(names)}.")
     if images is not None and not os.path.isdir(images):
         raise FileNotFoundError(f"Folder {images} with the images does not exist.")
     if gt_json is None:

@@ -43,7 +43,9 @@ class Table:
     type: str = field(default="table", init=False)
 
     def __post_init__(self) -> None:
-        """Values that are not finite are none."""
+        """Values that are not finite are none; columns have names of their own, by which the files know them."""
+        names = [column.name for column in self.columns]
+        assert len(set(names)) == len(names), f"table {self.id} has columns of one name: {names}"
         object.__setattr__(self, "rows", [[_finite(value) for value in row] for row in self.rows])
 
     def csv(self) -> str:

@@ -125,6 +125,11 @@ def test_two_models_and_what_one_gained(tmp_path: Path):
     first, second = (100 * pq_compute(made.gt, path)["All"]["pq"] for path in made.predictions)
     for key in ("cause", "class"):
         assert sum(row["gained by b"] for row in tables[f"gained-by-{key}"]) == pytest.approx(second - first)
+    for model, path in zip("ab", made.predictions, strict=True):
+        main([str(made.gt), str(path), "--output", str(tmp_path / "alone.html")])
+        alone = json.loads((tmp_path / "alone.json").read_text())["tables"]["classes"]
+        sides = [[row["class"], row["from"], row["to"]] for row in alone]
+        assert [[row["class"], row[f"from {model}"], row[f"to {model}"]] for row in tables["classes"]] == sides
     image = _Page(tmp_path / "report.html").json("image-0")
     assert len(image["predictions"]) == 2
     assert all(len(segment["found"]) == 2 for segment in image["truth"]["segments"])
@@ -172,6 +177,11 @@ def test_mistakes_are_sentences(tmp_path: Path):
         main([*made.command(), "--images", str(tmp_path / "nowhere")])
     with pytest.raises(ValueError, match="one model or two"):
         main([str(made.gt), *[str(made.predictions[0])] * 3, "--output", str(tmp_path / "x.html")])
+    for names in (["same", "same"], ["one"], ["1", "2", "3"]):
+        with pytest.raises(ValueError, match="Each of the 2 models needs a name of its own"):
+            main(
+                [str(made.gt), *[str(made.predictions[0])] * 2, "--output", str(tmp_path / "x.html"), "--names", *names]
+            )
     (tmp_path / "a" / "predictions" / "1.png").unlink()
     with pytest.raises(ValueError, match=r"1\.png"):
         main(made.command())
