@@ -129,10 +129,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise ValueError(f"--format takes {', '.join(FORMATS)}, separated by commas; got {args.format}.")
     if args.int8 and "openvino" not in formats:
         raise ValueError(f"--int8 quantises the format openvino; got --format {args.format}.")
+    folder = Path(args.output)
+    _keep_foreign_files(folder)
     photos = [read_image(path, "BGR") for path in find_images(args.images)] if args.images else []
     cfg = _config(args)
     predictor = PanopticPredictor(cfg)
-    folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
     files = _write(predictor, cfg, folder, formats)
     if not _check(predictor, files, folder, photos):
@@ -140,6 +141,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.int8:
         _quantise(args, cfg, files["openvino"])
     return 0
+
+
+def _keep_foreign_files(folder: Path) -> None:
+    """An export replaces an export; files of these names that are somebody's own stay."""
+    found = [name for name in ("README.md", "predict.py") if (folder / name).exists()]
+    if found and not any((folder / f"model{ending}").exists() for ending in FORMATS.values()):
+        raise ValueError(f"{folder} has a file {found[0]} that no export wrote: name a folder for the export alone.")
 
 
 def _config(args: argparse.Namespace) -> CfgNode:

@@ -34,6 +34,15 @@ def test_an_unknown_format_is_refused(tmp_path):
         main([NAME, "zoo", str(tmp_path), "--format", "onnx,aoti"])
 
 
+@pytest.mark.parametrize("name", ["README.md", "predict.py"])
+def test_files_that_no_export_wrote_stay(tmp_path, name):
+    (tmp_path / name).write_text("somebody's own")
+    with pytest.raises(ValueError, match=rf"has a file {name} that no export wrote"):
+        main([NAME, "zoo", str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "somebody's own"
+
+
 def test_predict_py_needs_no_pytorch():
     source = Path(predict.__file__).read_text(encoding="utf-8")
     lines = [line.split() for line in source.splitlines() if line.strip().startswith(("import ", "from "))]
