@@ -1,6 +1,7 @@
 """Files that are there as a whole or not at all, never outside the folder they belong to, and their hashes."""
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,12 @@ def whole_file(path: "str | os.PathLike[str]", mode: str = "w") -> Iterator[IO[A
     Args:
         path: in a local folder that exists.
         mode: ``"w"`` for text, UTF-8, or ``"wb"``.
+
+    Raises:
+        OSError: it cannot be written.
     """
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, "is a folder, where a file is to be written", os.fspath(path))
     part = f"{os.fspath(path)}.part"
     try:
         with open(part, mode, encoding=None if "b" in mode else "utf-8") as f:

@@ -28,6 +28,7 @@ from ..command import command_parser, real, run_command, whole
 from ..console import start_console
 from ..data.images import read_image
 from ..engine import PanopticPredictor, Trainer
+from ..engine.checks import check_registered
 from ..engine.data_descriptions import add_register_argument
 from ..engine.images import find_images
 from ..engine.settings.model_outputs import model_outputs
@@ -133,9 +134,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _keep_foreign_files(folder)
     photos = [read_image(path, "BGR") for path in find_images(args.images)] if args.images else []
     cfg = _config(args)
+    if args.int8:
+        check_registered([args.int8], "--int8")
     predictor = PanopticPredictor(cfg)
     folder.mkdir(parents=True, exist_ok=True)
     files = _write(predictor, cfg, folder, formats)
+    former = sorted({path.name for path in folder.glob("model*.*") if path.suffix in FORMATS.values()})
+    former = [name for name in former if folder / name not in files.values()]
+    if former:
+        _show(f"{folder} has {', '.join(former)} of a former export too, which are not checked: of the same model?")
     if not _check(predictor, files, folder, photos):
         return 1
     if args.int8:

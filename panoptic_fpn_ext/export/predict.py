@@ -139,6 +139,8 @@ def main(model: str, photo: str, overlay: str = "", precision: str = "float32") 
         sys.exit(f"There is no folder {folder}.")
     if overlay and os.path.splitext(overlay)[1].lower() not in Image.registered_extensions():
         sys.exit(f"Nothing says which format {overlay} is to have: name it {overlay}.png.")
+    if overlay and os.path.realpath(overlay) in (os.path.realpath(model), os.path.realpath(photo)):
+        sys.exit(f"{overlay} would be written over, and is one of the inputs: name another overlay.")
     rgb = read_rgb(photo)
     try:
         predict, description = load(model, precision)

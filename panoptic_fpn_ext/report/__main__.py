@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..command import command_parser, real, run_command, whole
 from .gallery import Budget
-from .runs import find_evaluation, report_of_run
+from .runs import compare_runs, find_evaluation, report_of_run
 from .thresholds import thresholds_section
 from .writer import write_report
 
@@ -32,8 +32,13 @@ def _write(args: argparse.Namespace) -> list[str]:
         evaluation = find_evaluation(first)
         print(f"Evaluation of {evaluation['dataset']} in {evaluation['folder']}")  # noqa: T201
         return report_of_run(first, output, images=args.images, budget=budget, thresholds=args.thresholds)
+    output = args.output or "report.html"
+    if all(map(os.path.isdir, args.paths)):
+        if len(args.paths) > 2:
+            raise ValueError(f"A report is about one run or two, got {len(args.paths)}.")
+        return compare_runs(args.paths, output, images=args.images, names=args.names, budget=budget)
     return write_report(
-        args.output or "report.html",
+        output,
         first,
         args.paths[1:],
         images=args.images,
@@ -53,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         "python -m panoptic_fpn_ext.report panoptic_val.json a/predictions.json b/predictions.json --images val2017",
         prog="python -m panoptic_fpn_ext.report",
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="OUTPUT_DIR, or GT.json PRED.json [PRED2.json]")
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="OUTPUT_DIR [OUTPUT_DIR2], or GT.json PRED.json [PRED2.json]"
+    )
     parser.add_argument("--images", metavar="DIR", help="folder of the images; without it segments are shown on grey")
     parser.add_argument("--gt-folder", metavar="DIR", help="the ground truth's PNGs (default: as GT.json)")
     parser.add_argument(

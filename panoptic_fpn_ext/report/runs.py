@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from .page import Section
 from .thresholds import thresholds_section
 from .writer import write_report
 
-__all__ = ["find_evaluation", "report_of_run"]
+__all__ = ["compare_runs", "find_evaluation", "report_of_run"]
 
 _PLACES = ("", "inference*", "inference*/*", "*")
 _AUGMENTED = "_TTA"  # behind the name of a folder, of results with test-time augmentation
@@ -78,7 +79,6 @@ def report_of_run(
         FileNotFoundError, ValueError: as of both.
     """
     record = find_evaluation(folder)
-    image_root = images or record.get("image_root")
     thresholds = thresholds or _newest(folder, _THRESHOLDS)
     more: list[Section] = [] if thresholds is None else [thresholds_section(thresholds)]
     metrics = _metrics(record["folder"])
@@ -86,7 +86,7 @@ def report_of_run(
         output,
         record["panoptic_json"],
         [os.path.join(record["folder"], "predictions.json")],
-        images=image_root if image_root is not None and (images or os.path.isdir(image_root)) else None,
+        images=_image_root(record, images),
         gt_folder=record["panoptic_root"],
         names=[_run_name(record["folder"])],
         title=f"{_run_name(record['folder'])} on {record['dataset']}",
@@ -95,6 +95,45 @@ def report_of_run(
         more=[*more, *([] if metrics is None else training_section(metrics))],
         more_files=[path for path in (thresholds, metrics) if path is not None],
     )
+
+
+def compare_runs(
+    folders: Sequence[str], output: str, *, images: str | None = None, names: Sequence[str] = (), budget: Budget
+) -> list[str]:
+    """Write the report of two runs' last evaluations against each other, see :func:`.writer.write_report`.
+
+    Args:
+        folders: of each run, as of :func:`find_evaluation`.
+        output: path of the HTML file.
+        images: folder of the images, if not where the dataset has them.
+        names: of the models; by default made from the folders.
+        budget: how much the images may take.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        FileNotFoundError, ValueError: as of both; or the runs were evaluated on different datasets.
+    """
+    records = [find_evaluation(folder) for folder in folders]
+    if len({os.path.realpath(record["panoptic_json"]) for record in records}) > 1:
+        told = " and ".join(f"{record['folder']} on {record['panoptic_json']}" for record in records)
+        raise ValueError(f"Runs that are compared are evaluated on one dataset, but {told}.")
+    return write_report(
+        output,
+        records[0]["panoptic_json"],
+        [os.path.join(record["folder"], "predictions.json") for record in records],
+        images=_image_root(records[0], images),
+        gt_folder=records[0]["panoptic_root"],
+        names=names,
+        budget=budget,
+    )
+
+
+def _image_root(record: Mapping[str, Any], images: str | None) -> str | None:
+    """The folder that is named, or that of the dataset if it is still there."""
+    image_root: str | None = images or record.get("image_root")
+    return image_root if image_root is not None and (images or os.path.isdir(image_root)) else None
 
 
 def _newest(folder: str, names: tuple[str, ...]) -> str | None:

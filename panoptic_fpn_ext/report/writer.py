@@ -67,8 +67,8 @@ def write_report(
     """
     if not 1 <= len(predictions) <= 2:
         raise ValueError(f"A report is about one model or two, got predictions of {len(predictions)}.")
-    if output.endswith(".json"):
-        raise ValueError(f"{output} is to be a page, with its numbers in a JSON beside it: name it FILE.html.")
+    if output.endswith(".json") or os.path.isdir(output):
+        raise ValueError(f"{output} is to be a page, a file with its numbers in a JSON beside it: name it FILE.html.")
     keep_inputs([output, *tables_of(output)], [gt_json, *predictions, gt_folder, *pred_folders, *more_files])
     source = source_of_files(
         gt_json, predictions, images=images, gt_folder=gt_folder, pred_folders=pred_folders, names=names

@@ -43,6 +43,12 @@ def test_files_that_no_export_wrote_stay(tmp_path, name):
     assert (tmp_path / name).read_text() == "somebody's own"
 
 
+def test_an_unknown_dataset_to_calibrate_with_is_refused_first(tmp_path):
+    with pytest.raises(KeyError, match=r"'nope' \(--int8\) is not registered"):
+        main([NAME, "zoo", str(tmp_path / "exported"), "--format", "openvino", "--int8", "nope"])
+    assert not (tmp_path / "exported").exists()
+
+
 def test_predict_py_needs_no_pytorch():
     source = Path(predict.__file__).read_text(encoding="utf-8")
     lines = [line.split() for line in source.splitlines() if line.strip().startswith(("import ", "from "))]
@@ -77,6 +83,7 @@ def test_predict_py_reads_images_as_the_package_does(tmp_path):
         (("model.onnx", "none.png"), "no file none.png"),
         (("model.onnx", "photo.png", "none/overlay.png"), "no folder none"),
         (("model.onnx", "photo.png", "overlay"), "overlay.png"),
+        (("model.onnx", "photo.png", "./photo.png"), "photo.png would be written over"),
     ],
 )
 def test_predict_py_says_what_is_missing_before_it_loads_a_model(tmp_path, monkeypatch, names, said):

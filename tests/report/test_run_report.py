@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from bad_input_data import TinyDataset, global_state_restored, train_net
+from made_results import MadeResults
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from panoptic_fpn_ext.engine import build_dataset_evaluator
@@ -58,6 +59,34 @@ def test_the_report_is_of_the_image_itself_not_of_its_views(tmp_path: Path):
     assert views == str(tmp_path / "run/inference_2_TTA")
     assert _run_name(views) == "run with test-time augmentation"
     assert _run_name(str(tmp_path / "run/inference_2")) == "run"
+
+
+def test_two_runs_against_each_other(tmp_path: Path):
+    made = MadeResults(tmp_path, models=("one", "two"))
+    record = {"dataset": "d", "panoptic_json": str(made.gt), "panoptic_root": str(tmp_path / "gt")}
+    for path in made.predictions:
+        (path.parent / EVALUATION_RECORD).write_text(json.dumps({**record, "image_root": str(made.images)}))
+    folders, page = [str(path.parent) for path in made.predictions], tmp_path / "runs.html"
+    main([*folders, "--output", str(page)])
+    main(made.command("--output", str(tmp_path / "files.html")))
+    runs, files = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("runs", "files"))
+    assert runs == files
+    assert [model["name"] for model in runs["models"]] == ["one", "two"]
+    assert '"photo": "' in page.read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="one run or two, got 3"):
+        main([*folders, folders[0]])
+    other = made.predictions[1].parent / EVALUATION_RECORD
+    other.write_text(json.dumps({**record, "panoptic_json": str(tmp_path / "other.json")}))
+    with pytest.raises(ValueError, match=r"evaluated on one dataset, but .*one on .*gt\.json and .*two on .*other"):
+        main(folders)
+
+
+@pytest.mark.parametrize("name", ["folder", "page.json"])
+def test_a_page_is_a_file_of_its_own(tmp_path: Path, name: str):
+    made = MadeResults(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match=rf"{name} is to be a page"):
+        main(made.command("--output", str(tmp_path / name)))
 
 
 def test_a_folder_without_an_evaluation_says_what_to_do(tmp_path: Path):
