@@ -27,7 +27,7 @@ from .formats.conversion import said
 from .formats.conversion_record import is_done, keep_foreign_files, make_record, read_record, write_record
 from .formats.conversion_report import details, summary
 from .formats.files import CONVERSION_RECORD, MALFORMED, read_yaml
-from .formats.splits import groups_of
+from .formats.splits import WHOLE, groups_of
 
 __all__ = ["CONVERSION_RECORD", "Description", "build_parser", "convert_description", "parse_description"]
 
@@ -283,8 +283,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     description = build_parser().parse_args(arguments)
     parts = convert_description(description, lambda line: print(line, flush=True))  # noqa: T201
     for part, path in parts.items():
-        images = os.path.join(os.path.dirname(path), "images")
-        print(shlex.join(["--register", f"my_{part}", images, os.path.splitext(path)[0], path]))  # noqa: T201
+        folder = os.path.dirname(path)
+        name = os.path.basename(os.path.abspath(folder)) if part == WHOLE else part  # as train/ and val/, made apart
+        words = ["--register", f"my_{name}", os.path.join(folder, "images"), os.path.splitext(path)[0], path]
+        print(shlex.join(words))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """What a conversion does in any format: its options, parts, and what is not made a second time."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 from format_drawing import LAYERS, assert_drawn, converted, drawn, write_coco
 
-from panoptic_fpn_ext.data.convert import convert_description, parse_description
+from panoptic_fpn_ext.data.convert import convert_description, main, parse_description
 
 
 def test_a_second_conversion_is_made_only_where_something_changed(tmp_path):
@@ -77,3 +78,13 @@ def test_a_folder_of_parts(tmp_path):
     (tmp_path / "valid" / "_annotations.coco.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="categories of train and valid differ"):
         converted(f"coco {tmp_path} {LAYERS} --output {tmp_path}/out")
+
+
+def test_the_words_to_register_name_parts_by_their_folder_or_their_split(tmp_path, capsys):
+    """Two folders that were converted apart have two names."""
+    path = write_coco(tmp_path)
+    for folder in ("train", "val"):
+        main(["coco", str(path), *shlex.split(LAYERS), "--output", str(tmp_path / folder)])
+        words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+        at = tmp_path / folder
+        assert words == ["--register", f"my_{folder}", *(f"{at}/{x}" for x in ("images", "panoptic", "panoptic.json"))]
