@@ -8,11 +8,12 @@ import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
 import textwrap
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -21,6 +22,7 @@ from . import console
 __all__ = [
     "MISTAKE",
     "Interrupted",
+    "child_output",
     "command_line",
     "command_parser",
     "describe_error",
@@ -46,6 +48,7 @@ _SPEAKERS = {
     "omegaconf",
     "hydra",
 }
+_SAID_LAST = 6  # lines of a process that failed
 _TYPED = "PANOPTIC_FPN_EXT_COMMAND"
 _LIMITS = ("FloatingPointError", "MemoryError", "OutOfMemoryError")
 
@@ -191,6 +194,26 @@ def _origin(error: Exception) -> str:
     """The package whose code raised an error."""
     frames = list(traceback.walk_tb(error.__traceback__))
     return str(frames[-1][0].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
+
+
+def child_output(command: Sequence[str], environment: Mapping[str, str] | None = None, cwd: str | None = None) -> str:
+    """Standard output of a process.
+
+    Args:
+        command: the program and its arguments.
+        environment: of the process; this one's by default.
+        cwd: its folder; this one's by default.
+
+    Raises:
+        ChildProcessError: it failed; what it said last on standard error is part of the text.
+    """
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, cwd=cwd)
+    if done.returncode:
+        said = "\n".join(done.stderr.strip().splitlines()[-_SAID_LAST:])
+        raise ChildProcessError(
+            f"A process failed (exit status {done.returncode}): {shlex.join(command)}" + (f"\n{said}" if said else "")
+        )
+    return done.stdout
 
 
 def command_line(*options: str) -> str:

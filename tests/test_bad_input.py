@@ -1,6 +1,7 @@
 """Whatever is wrong with a user's files ends in one message that names file, ids and key; nothing written is lost."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from bad_input_data import TinyDataset, global_state_restored, train_net, train_net_args, truncate
 from detectron2.engine.hooks import CallbackHook
 
-from panoptic_fpn_ext.command import MISTAKE, describe_error
+from panoptic_fpn_ext.command import MISTAKE, child_output, describe_error
 from panoptic_fpn_ext.engine import PanopticCheckpointer, Trainer, setup
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png, write_panoptic_png
 from panoptic_fpn_ext.structures import UnreadableFileError
@@ -155,7 +156,7 @@ def test_keys_that_are_none(dataset: TinyDataset, tmp_path: Path):
 def test_missing_config_file(tmp_path: Path):
     args = train_net_args(TinyDataset(tmp_path / "data"), "tiny_spoilt", tmp_path)
     args.config_file = str(tmp_path / "nowhere.yaml")
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml.*--config-file"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml. is no config file, no checkpoint"):
         setup(args)
 
 
@@ -289,3 +290,11 @@ def test_segments_that_are_no_list(dataset: TinyDataset, tmp_path: Path):
     dataset.content["annotations"][1]["segments_info"] = None
     dataset.save()
     _fails(dataset, tmp_path, ValueError, str(dataset.json), "image_2.png", "segments_info must be a list, got null")
+
+
+def test_a_process_that_failed_is_named_with_what_it_said():
+    code = "import sys; print('lines', 1); sys.exit(sys.argv[1])"
+    command = [sys.executable, "-c", code]
+    assert child_output([sys.executable, "-c", "print(1)"]) == "1\n"
+    with pytest.raises(ChildProcessError, match=r"(?s)exit status 1\): .*-c .*the reason$"):
+        child_output([*command, "the reason"])

@@ -10,7 +10,6 @@ import argparse
 import logging
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from tabulate import tabulate
 
 from .. import model_zoo
 from ..categories import PanopticCategories
-from ..command import command_parser, real, run_command, whole
+from ..command import child_output, command_parser, real, run_command, whole
 from ..console import start_console
 from ..data.images import read_image
 from ..engine import PanopticPredictor, Trainer
@@ -263,10 +262,7 @@ def _peak_memory(folder: Path, model: Path, image: Any) -> float:
         photo = os.path.join(scratch, "photo.png")
         Image.fromarray(np.ascontiguousarray(image[:, :, ::-1])).save(photo)
         command = [sys.executable, "-c", _MEASURED, str(folder / "predict.py"), str(model), photo]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"predict.py failed with exit status {done.returncode}: {' '.join(command)}")
-    return int(done.stdout.split()[-1]) / 1024
+        return int(child_output(command).split()[-1]) / 1024
 
 
 def _show(text: str) -> None:

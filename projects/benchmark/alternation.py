@@ -1,13 +1,13 @@
 """Measuring two sides in turn, or each in a process of its own; shared by the scripts of this folder."""
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any
 
+from panoptic_fpn_ext.command import child_output
 from panoptic_fpn_ext.engine.device import synchronize
 from panoptic_fpn_ext.engine.memory import PeakMemory
 
@@ -61,7 +61,7 @@ def memory_in_fresh_processes() -> list[dict[str, Any]]:
     rows = []
     for side in ("detectron2", "ours"):
         command = [sys.executable, *sys.argv, "--child", side]
-        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+        lines = child_output(command).splitlines()
         rows.append(json.loads(lines[-1]))
     for entry in rows:
         entry["ratio"] = entry["extra_mb"] / rows[0]["extra_mb"]

@@ -16,7 +16,6 @@ import argparse
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from torch.nn import functional as F
 
 from panoptic_fpn_ext import optimize_for_inference
 from panoptic_fpn_ext.categories import PanopticCategories
-from panoptic_fpn_ext.command import command_parser, run_command, whole
+from panoptic_fpn_ext.command import child_output, command_parser, run_command, whole
 from panoptic_fpn_ext.data.images import read_image
 from panoptic_fpn_ext.data.nonempty import NonemptyResizeShortestEdge
 from panoptic_fpn_ext.data.planes import to_planes
@@ -178,8 +177,7 @@ def peak_memory(args: argparse.Namespace, side: str, photo: Path) -> float:
     program += "print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
     command = [sys.executable, "-c", program, str(script), *map(str, own)]
     environment_ = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment_)
-    return int(done.stdout.split()[-1]) / 1024
+    return int(child_output(command, environment_).split()[-1]) / 1024
 
 
 def print_peak(args: argparse.Namespace) -> None:

@@ -10,7 +10,6 @@ import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces t
 # isort: split
 import argparse
 import json
-import subprocess
 import sys
 
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 from alternation import PeakMemory
 from environment import add_output_argument, write_report
 
-from panoptic_fpn_ext.command import command_parser, run_command, whole
+from panoptic_fpn_ext.command import child_output, command_parser, run_command, whole
 from panoptic_fpn_ext.engine import PanopticPredictor
 from panoptic_fpn_ext.engine.memory import returning_memory
 from panoptic_fpn_ext.engine.setup import read_config
@@ -69,7 +68,7 @@ def peak(args: argparse.Namespace, *, augmented: bool) -> int:
 
 
 def _output(command: list[str]) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=returning_memory()).stdout
+    return child_output(command, returning_memory())
 
 
 if __name__ == "__main__":

@@ -10,13 +10,12 @@ import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces t
 # isort: split
 import json
 import shutil
-import subprocess
 from collections.abc import Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from panoptic_fpn_ext.command import command_parser, run_command, whole
+from panoptic_fpn_ext.command import child_output, command_parser, run_command, whole
 from panoptic_fpn_ext.export.runtimes import read_description
 
 HERE = Path(__file__).resolve().parent
@@ -42,6 +41,7 @@ def build(model: Path, site: Path) -> None:
 
     Raises:
         FileNotFoundError: no such model, or no npm.
+        ChildProcessError: npm cannot fetch the runtime.
         ValueError: the file is damaged, or no exported panoptic model.
     """
     if model.suffix != ".onnx" or not model.is_file():
@@ -61,11 +61,11 @@ def build(model: Path, site: Path) -> None:
 
 def _fetch_runtime() -> Path:
     runtime = HERE / "node_modules" / "onnxruntime-web" / "dist"
-    if not runtime.is_dir():
+    if not all((runtime / name).is_file() for name in RUNTIME):
         if shutil.which("npm") is None:
             raise FileNotFoundError("npm is needed once, for onnxruntime-web: install Node.js, then try again.")
         print("Fetching onnxruntime-web (npm) ...", flush=True)
-        subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], cwd=HERE, check=True)
+        child_output(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"], cwd=str(HERE))
     return runtime
 
 

@@ -71,9 +71,10 @@ def grid_table(found: Mapping[Weights, Figures], metric: str = "PQ") -> str:
     return tabulate(rows, headers=[f"{metric}: λ_s \\ λ_i", *map(str, GRID)], tablefmt="pipe", disable_numparse=True)
 
 
-def best_weights(found: Mapping[Weights, Figures]) -> Weights:
-    """Of the grid, the pair with the highest PQ."""
-    return max(itertools.product(GRID, GRID), key=lambda pair: found[pair]["PQ"] or 0)
+def best_weights(found: Mapping[Weights, Figures]) -> list[Weights]:
+    """Of the grid, the pairs with the highest PQ: one but for ties, none where no run has a PQ."""
+    known = {pair: value for pair in itertools.product(GRID, GRID) if (value := found[pair]["PQ"]) is not None}
+    return [pair for pair, value in known.items() if value == max(known.values())]
 
 
 def _text(value: float | None) -> str:
@@ -124,8 +125,8 @@ def main() -> None:
         plot(found, Path(args.output, "loss_weights.png"))
         for varied in CURVES:
             print(f"\n{curve_table(found, varied)}")
-    semantic, instance = best_weights(found)
-    print(f"\n{grid_table(found)}\n\nHighest PQ: λ_s {semantic}, λ_i {instance}")
+    best = " and ".join(f"λ_s {semantic}, λ_i {instance}" for semantic, instance in best_weights(found))
+    print(f"\n{grid_table(found)}\n\nHighest PQ: {best or 'no run has one'}")
 
 
 if __name__ == "__main__":

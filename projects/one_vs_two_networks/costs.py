@@ -15,7 +15,6 @@ import panoptic_fpn_ext  # noqa: F401 - first: it keeps what PyTorch announces t
 import argparse
 import copy
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -29,7 +28,7 @@ from detectron2.utils.analysis import FlopCountAnalysis
 from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 
-from panoptic_fpn_ext.command import command_parser, run_command, whole
+from panoptic_fpn_ext.command import child_output, command_parser, run_command, whole
 from panoptic_fpn_ext.engine.data_descriptions import add_register_argument
 from panoptic_fpn_ext.engine.device import synchronize
 from panoptic_fpn_ext.engine.memory import PeakMemory, returning_memory
@@ -98,8 +97,7 @@ def memory_in_a_fresh_process(config_file: str, what: str, args: argparse.Namesp
     command = [sys.executable, __file__, config_file, "--memory", what, "--size", *map(str, args.size)]
     command += [word for one in args.register for word in ("--register", *one)]
     command += ["--opts", *args.opts]
-    output = subprocess.run(command, check=True, capture_output=True, text=True, env=returning_memory()).stdout
-    return float(output.splitlines()[-1])
+    return float(child_output(command, returning_memory()).splitlines()[-1])
 
 
 def peak_memory(config_file: str, args: argparse.Namespace) -> float:
@@ -144,7 +142,7 @@ def main() -> None:
     )
     parser.add_argument("configs", nargs="+", metavar="CONFIG.yaml")
     parser.add_argument(
-        "--size", nargs=2, type=whole(1), default=(800, 1067), metavar=("H", "W"), help="of the input, px"
+        "--size", nargs=2, type=whole(64), default=(800, 1067), metavar=("H", "W"), help="of the input, px"
     )
     parser.add_argument("--rounds", type=whole(1), default=3, help="default: %(default)s")
     parser.add_argument("--json", metavar="FILE", help="also write the rows there")

@@ -13,7 +13,6 @@ import argparse
 import itertools
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ import matplotlib
 import yaml
 from tabulate import tabulate
 
-from panoptic_fpn_ext.command import command_parser, run_command, whole
+from panoptic_fpn_ext.command import child_output, command_parser, run_command, whole
 from panoptic_fpn_ext.engine.experiment import METRICS, Experiment, add_series_arguments, figures, run_series
 from panoptic_fpn_ext.evaluation.prediction_writer import write_json
 from panoptic_fpn_ext.report.curves import metrics_rows
@@ -87,7 +86,7 @@ def measure_costs(args: argparse.Namespace, output: Path) -> list[dict[str, Any]
     """Rows of ``costs.py``, in the order of the systems."""
     command = [sys.executable, str(FOLDER / "costs.py"), *config_files(args.setting), "--size", *map(str, args.size)]
     command += ["--json", str(output), *(word for one in args.register for word in ("--register", *one))]
-    subprocess.run([*command, "--opts", *args.opts], check=True, stdout=subprocess.DEVNULL)
+    child_output([*command, "--opts", *args.opts])
     rows: list[dict[str, Any]] = json.loads(output.read_text(encoding="utf-8"))["rows"]
     return rows
 
@@ -174,7 +173,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=whole(1), default=3, metavar="N", help="runs of each system (%(default)s)")
     parser.add_argument(
-        "--size", nargs=2, type=whole(1), default=(160, 256), metavar=("H", "W"), help="for the costs, px"
+        "--size", nargs=2, type=whole(64), default=(160, 256), metavar=("H", "W"), help="for the costs, px"
     )
     parser.add_argument(
         "--loss-weights",

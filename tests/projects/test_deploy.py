@@ -1,7 +1,6 @@
 """The page for browsers, in headless Chromium: its map is ONNX Runtime's, segments are named, nothing leaves."""
 
 import shutil
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -52,7 +51,7 @@ def test_the_page_shows_the_map_of_onnx_runtime(serve: Any, tmp_path: Path, rele
 
     try:
         serve.build(released_export / "model.onnx", tmp_path / "site")
-    except subprocess.CalledProcessError:
+    except ChildProcessError:
         pytest.skip("npm cannot fetch onnxruntime-web here")
     photo = tmp_path / "photo.png"
     rng = np.random.default_rng(0)
