@@ -29,6 +29,7 @@ __all__ = [
     "real",
     "report",
     "run_command",
+    "typed_option",
     "whole",
 ]
 
@@ -214,6 +215,11 @@ def child_output(command: Sequence[str], environment: Mapping[str, str] | None =
             f"A process failed (exit status {done.returncode}): {shlex.join(command)}" + (f"\n{said}" if said else "")
         )
     return done.stdout
+
+
+def typed_option(key: str, value: str) -> str:
+    """A config option as a shell takes it: ``KEY VALUE``, of a LazyConfig ``key=value``."""
+    return shlex.quote(f"{key}={value}") if key.islower() else f"{key} {shlex.quote(value)}"
 
 
 def command_line(*options: str) -> str:

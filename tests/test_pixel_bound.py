@@ -11,7 +11,7 @@ from bad_input_data import TinyDataset, global_state_restored, train_net
 from PIL import Image
 
 from panoptic_fpn_ext.data.check.__main__ import main as check
-from panoptic_fpn_ext.data.images import image_size, read_image
+from panoptic_fpn_ext.image_files import image_size, read_image
 from panoptic_fpn_ext.panoptic_png import read_panoptic_png
 from panoptic_fpn_ext.pixel_bound import pixel_bound, set_pixel_bound
 

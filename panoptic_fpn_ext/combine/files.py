@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ..coco_json import category_rows, load_json
 from ..coco_records import ids_shown
 from ..command import num_cores
-from ..data.images import read_labels
+from ..image_files import read_labels
 from ..panoptic_png import write_panoptic_png
 from ..whole_files import inside, keep_inputs, whole_file
 from .image import Mask, combine_image, decode

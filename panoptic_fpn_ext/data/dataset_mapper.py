@@ -14,11 +14,11 @@ from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Instances, PolygonMasks
 
 from ..categories import PanopticCategories
+from ..image_files import read_image, read_labels
 from ..panoptic_map import check_panoptic_map, segment_index_map
 from ..panoptic_png import read_panoptic_rgb, rgb2id
 from ..structures import IGNORE_LABEL, PanopticTargets
 from .color_distortion import ColorDistortion
-from .images import read_image, read_labels
 from .nonempty import nonempty
 from .panoptic_catalog import dataset_categories
 from .planes import to_planes
@@ -59,7 +59,7 @@ class PanopticDatasetMapper:
             categories: id spaces of the dataset; needed only to make targets from panoptic maps.
             augmentations: applied in order to the image and, geometrically, to its targets. They may ask for
                 ``sem_seg``, (h, w) semantic ids, the ignore label for void: uint8, or float32 where that has too few.
-            image_format: ``"BGR"``, ``"RGB"`` or another one of :func:`~panoptic_fpn_ext.data.images.image_channels`.
+            image_format: ``"BGR"``, ``"RGB"`` or another one of :func:`~panoptic_fpn_ext.image_files.image_channels`.
             instance_mask_format: ``"polygon"`` or ``"bitmask"``, of masks that come from ``annotations``.
             ignore_label: semantic target of void, no semantic id: ``ignore_value`` of the semantic head. None is
                 ``categories.ignore_label``.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from detectron2.data import Metadata
 from PIL import Image
 
-from .images import read_image
+from ..image_files import read_image
 
 __all__ = ["AnyImage", "FailedImagesError", "ImagePredictor", "StreamedImage"]
 

@@ -16,10 +16,10 @@ from torch import nn
 
 from ..console import quiet_dependencies
 from ..data.image_predictor import FailedImagesError, ImagePredictor
-from ..data.images import to_input_format
 from ..data.nonempty import NonemptyResizeShortestEdge, nonempty
 from ..data.panoptic_catalog import COCO_PANOPTIC, class_metadata
 from ..data.planes import to_planes
+from ..image_files import to_input_format
 from .checkpoints.checkpoint import PanopticCheckpointer
 from .checkpoints.model_categories import CategorySource
 from .checkpoints.model_files import checkpoint_path

@@ -17,6 +17,7 @@ from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 
 from .. import __version__
+from ..command import typed_option
 from ..console import open_log, start_console
 from ..data import dataset_categories
 from ..data.panoptic_catalog import is_panoptic
@@ -240,8 +241,7 @@ def refuse_used_folder(folder: str, key: str) -> None:
     content = Path(folder)
     checkpoints = sorted(path.name for path in content.glob("model_*.pth"))
     metrics = content / "metrics.json"
-    separator = "=" if key.islower() else " "
-    another = f"choose another folder, as with {key}{separator}{unused_folder(folder)}"
+    another = f"choose another folder, as with {typed_option(key, unused_folder(folder))}"
     if checkpoints or (metrics.is_file() and metrics.stat().st_size):
         found = checkpoints[-1] if checkpoints else metrics.name
         raise ValueError(f"{folder} holds a training already ({found}): go on with it by --resume, or {another}.")

@@ -25,13 +25,13 @@ from .. import model_zoo
 from ..categories import PanopticCategories
 from ..command import child_output, command_parser, real, run_command, whole
 from ..console import start_console
-from ..data.images import read_image
 from ..engine import PanopticPredictor, Trainer
 from ..engine.checks import check_registered
 from ..engine.data_descriptions import add_register_argument
 from ..engine.images import find_images
 from ..engine.settings.model_outputs import model_outputs
 from ..engine.setup import load_config, load_prediction_config
+from ..image_files import read_image
 from . import predict
 from .description import Description, dataset_ids, describe
 from .graph import PanopticGraph

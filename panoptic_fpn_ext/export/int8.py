@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from detectron2.data import DatasetCatalog
 
-from ..data.images import read_image
 from ..evaluation import PQCounts, count_panoptic_quality
+from ..image_files import read_image
 from ..panoptic_png import read_panoptic_png
 from .description import categories_of, dataset_ids
 from .openvino_files import read_openvino

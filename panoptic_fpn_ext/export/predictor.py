@@ -12,9 +12,9 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from ..data.image_predictor import ImagePredictor
-from ..data.images import to_input_format
 from ..data.nonempty import NonemptyResizeShortestEdge
 from ..data.panoptic_catalog import COCO_PANOPTIC, class_metadata
+from ..image_files import to_input_format
 from ..modeling.postprocessing import postprocess_instances, upsample_sem_seg_logits
 from ..structures import SegmentInfo
 from .combine import Thresholds

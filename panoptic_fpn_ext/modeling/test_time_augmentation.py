@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data.detection_utils import read_image
 from detectron2.data.transforms import HFlipTransform, NoOpTransform, ResizeTransform, TransformList
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import nn
 from torch.nn import functional as F
 
+from ..image_files import read_image
 from .panoptic_fpn import PanopticFPNExt
 from .postprocessing import label_pixels, postprocess_instances, sem_seg_logits_of_rows, upsample_sem_seg_logits
 from .sem_seg_head import logits_stride
@@ -90,7 +90,8 @@ class PanopticFPNWithTTA(nn.Module):
         it, as with `GeneralizedRCNNWithTTA`, the file that ``file_name`` names is read.
 
         Raises:
-            ValueError: an input has neither.
+            FileNotFoundError: there is no such file.
+            ValueError: an input has neither, or the file is no image.
         """
         return [self._predict(self._with_image(inputs)) for inputs in batched_inputs]
 

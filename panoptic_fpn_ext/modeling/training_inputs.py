@@ -52,7 +52,7 @@ def gt_instances(batched_inputs: Sequence[Mapping[str, Any]], device: torch.devi
     """The ``instances`` of a batch, which may be empty; ``ValueError`` where an image has none."""
     if any("instances" not in inputs for inputs in batched_inputs):
         raise ValueError(
-            "Every training image needs 'instances' (which may be empty). Mappers of data loaders make them, of panoptic "
-            "PNGs panoptic_fpn_ext.data.PanopticDatasetMapper."
+            "Every training image needs 'instances' (which may be empty). Mappers of data loaders make them, of "
+            "panoptic PNGs panoptic_fpn_ext.data.PanopticDatasetMapper."
         )
     return [inputs["instances"].to(device) for inputs in batched_inputs]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..data.check import KINDS, Findings, Result
-from ..data.images import read_image
+from ..image_files import read_image
 from ..panoptic_png import read_panoptic_png
 from ..visualization import draw_panoptic
 from .html import Bar, bars, category_colors, image_tag, page, table

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..coco_json import image_key, read_panoptic, read_predictions
-from ..data.images import read_image
 from ..evaluation.problems import Problems
+from ..image_files import read_image
 from ..panoptic_png import read_panoptic_png
 from .html import category_colors
 

@@ -32,12 +32,12 @@ from torch.nn import functional as F
 from panoptic_fpn_ext import optimize_for_inference
 from panoptic_fpn_ext.categories import PanopticCategories
 from panoptic_fpn_ext.command import child_output, command_parser, run_command, whole
-from panoptic_fpn_ext.data.images import read_image
 from panoptic_fpn_ext.data.nonempty import NonemptyResizeShortestEdge
 from panoptic_fpn_ext.data.planes import to_planes
 from panoptic_fpn_ext.export import ExportedPredictor, PanopticGraph, describe, predict, write_onnx, write_openvino
 from panoptic_fpn_ext.export.description import dataset_ids
 from panoptic_fpn_ext.export.int8 import write_int8
+from panoptic_fpn_ext.image_files import read_image
 
 Array = npt.NDArray[Any]
 RESIZE = (800, 1333)

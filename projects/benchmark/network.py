@@ -29,8 +29,8 @@ from torch.profiler import profile
 
 from panoptic_fpn_ext import add_panoptic_fpn_ext_config, optimize_for_inference
 from panoptic_fpn_ext.command import command_parser, run_command, whole
-from panoptic_fpn_ext.data.images import read_image
 from panoptic_fpn_ext.data.planes import to_planes
+from panoptic_fpn_ext.image_files import read_image
 
 Inputs = list[dict[str, Any]]
 INPUT_SIZE = (800, 1067)

@@ -13,7 +13,7 @@ from image_kinds import GREY, REFUSED, RGB, SOUND, broken_exif, save
 from PIL import Image
 
 from panoptic_fpn_ext.data import PanopticDatasetMapper
-from panoptic_fpn_ext.data.images import image_channels, image_size, read_image, read_labels, to_input_format
+from panoptic_fpn_ext.image_files import image_channels, image_size, read_image, read_labels, to_input_format
 
 
 @pytest.mark.parametrize("kind", SOUND, ids=lambda kind: kind.name)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
@@ -217,6 +218,20 @@ def test_an_image_is_read_from_its_file(image_format, tmp_path):
     (given,), (read,) = tta([{"image": image}]), tta([{"file_name": path}])
     assert torch.equal(given["panoptic_seg"][0], read["panoptic_seg"][0])
     assert torch.equal(given["sem_seg"], read["sem_seg"])
+
+
+def test_files_are_read_as_everywhere_in_the_package(tmp_path):
+    """16-bit grey is not white, and a broken file is named."""
+    cfg = _cfg((48, 64), flip=True)
+    tta, path = PanopticFPNWithTTA(cfg, _model(cfg)), str(tmp_path / "grey16.png")
+    grey = _image(50, 71).numpy()[0].astype(np.uint16) * 257
+    cv2.imwrite(path, grey)
+    image = torch.from_numpy(np.repeat((grey >> 8).astype(np.uint8)[None], 3, axis=0))
+    (given,), (read,) = tta([{"image": image}]), tta([{"file_name": path}])
+    assert torch.equal(given["panoptic_seg"][0], read["panoptic_seg"][0])
+    (tmp_path / "broken.png").write_bytes((tmp_path / "grey16.png").read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"broken\.png"):
+        tta([{"file_name": str(tmp_path / "broken.png")}])
 
 
 def test_cascades():

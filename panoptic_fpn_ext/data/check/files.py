@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ...image_files import read_image
 from ...index_masks import index_boxes
 from ...panoptic_map import segment_index_map
 from ...panoptic_png import read_panoptic_png
 from ...structures import UnreadableFileError
-from ..images import read_image
 from .annotations import Row
 from .findings import Findings
 

@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ...command import num_cores
+from ...image_files import image_size
 from ...panoptic_png import write_panoptic_png
-from ..images import image_size
 from .files import MALFORMED
 from .labels import Labels
 from .regions import Source, SourceImage

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from ...command import typed_option
 from .weight_files import read_weight_file
 
 __all__ = ["has_checkpoints", "how_to_take_last", "newest_sound", "numbered_checkpoints", "what_is_wrong"]
@@ -66,8 +67,7 @@ def how_to_take_last(folder: str, key: str = "MODEL.WEIGHTS") -> str:
         last = newest_sound(folder)
     except ValueError:
         return ""
-    separator = "=" if key.islower() else " "
-    return f"{last} is the last checkpoint of {folder}: take it by {key}{separator}{last}." if last else ""
+    return f"{last} is the last checkpoint of {folder}: take it by {typed_option(key, last)}." if last else ""
 
 
 @lru_cache(maxsize=16)

@@ -24,13 +24,13 @@ from detectron2.utils.file_io import PathManager
 from ...categories import PanopticCategories
 from ...coco_json import read_panoptic
 from ...console import captured_prints
-from ...data.images import read_labels
 from ...data.panoptic_catalog import CITYSCAPES_PANOPTIC, COCO_PANOPTIC, dataset_categories, is_panoptic
 from ...evaluation import PanopticQualityEvaluator
 from ...evaluation.cityscapes import CityscapesInstanceEvaluator
 from ...evaluation.instance_ground_truth import instance_dataset
 from ...evaluation.model_ids import unlisted_categories
 from ...evaluation.sem_seg_evaluator import PanopticSemSegEvaluator
+from ...image_files import read_labels
 from ...modeling.outputs import OUTPUTS
 from ...unique_names import distinct_names
 from ..settings.model_outputs import model_outputs

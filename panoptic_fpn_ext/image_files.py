@@ -18,8 +18,8 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import log_first_n
 from PIL import Image, UnidentifiedImageError
 
-from ..pixel_bound import pixel_bound
-from ..structures import UnreadableFileError
+from .pixel_bound import pixel_bound
+from .structures import UnreadableFileError
 
 __all__ = ["image_channels", "image_size", "read_image", "read_labels", "to_input_format"]
 
