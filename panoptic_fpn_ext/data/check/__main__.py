@@ -4,7 +4,8 @@ For example::
 
     python -m panoptic_fpn_ext.data.check panoptic_train.json panoptic_train images --fix panoptic_train_fixed.json
 
-The exit status is 0 if nothing is wrong that spoils training or figures, 1 if something is, 2 for a wrong command line.
+The exit status is 0 if nothing is wrong that spoils training or figures, 1 if something is or no image could be checked,
+2 for a wrong command line.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     set_pixel_bound(args.max_image_pixels)
     keep_inputs([path for path in (args.result, args.html) if path], [args.json, *(args.against or [])])
+    _refuse_before_the_work(args)
     result = check_dataset(args.json, args.pngs, args.images, processes=args.processes)
     if args.against:
         other = check_dataset(*args.against, processes=args.processes)
@@ -74,7 +76,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         _write(args.html, dataset_page(result, args.json, args.pngs, args.images))
         _show(f"Written: {args.html}")
-    return 1 if result.findings.errors else 0
+    return 1 if result.findings.errors or not result.images else 0
+
+
+def _refuse_before_the_work(args: argparse.Namespace) -> None:
+    """What would be found after all images were read."""
+    if args.against and args.images is None:
+        raise ValueError("--against compares images: name the folder of this dataset's own too, behind PNGS.")
+    if args.against and not os.path.isfile(args.against[0]):
+        raise FileNotFoundError(f"Panoptic JSON {args.against[0]} (--against) does not exist.")
+    for path in filter(None, (args.fix, args.result, args.html)):
+        if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+            raise FileNotFoundError(f"There is no folder for {path}: make {os.path.dirname(path)} first.")
 
 
 def summary(result: Result) -> str:

@@ -90,7 +90,7 @@ def check_dataset(
     for id_, count in result.segments.items():
         if count == result.crowds[id_]:
             result.findings.add("only crowds", f"{dataset.categories[id_]['name']!r} (id {id_}): {count}")
-    for first, second in find_copies(result.looks, result.looks):
+    for first, second in find_copies(result.looks):
         result.findings.add("copies", f"{first} and {second}")
     result.fixed = _in_order(dataset)
     return result
@@ -159,8 +159,8 @@ def _count(result: Result, row: Row, checked: Checked, isthing: Mapping[int, boo
 
 
 def _mend(row: Row, checked: Checked) -> None:
-    """Areas and boxes of the PNG; segments without a pixel go."""
-    if not checked.pixels or checked.findings.counts["bgr"]:
+    """Areas and boxes of the PNG; segments without a pixel go. A PNG that is to be written again says nothing."""
+    if not checked.pixels or checked.findings.counts["bgr"] or checked.findings.counts["png size"]:
         return
     gone = []
     for segment in row.segments:
@@ -183,8 +183,13 @@ def _id_first(row: Any) -> tuple[bool, int]:
     return not is_right, row["id"] if is_right else 0
 
 
-def find_copies(first: Mapping[str, int], second: Mapping[str, int]) -> Iterable[tuple[str, str]]:
-    """Pairs of images that look the same, by the hashes of their looks; each pair once, no image with itself.
+def find_copies(first: Mapping[str, int], second: Mapping[str, int] | None = None) -> Iterable[tuple[str, str]]:
+    """Pairs of images that look the same, by the hashes of their looks; each pair once.
+
+    Args:
+        first: hash by path.
+        second: of another part of the dataset, where a path that is in both is a pair too; without it, the pairs are
+            those within ``first``, no image with itself.
 
     Hashes that differ in at most three bits agree in one of four quarters, so only those are compared.
     """
@@ -193,10 +198,14 @@ def find_copies(first: Mapping[str, int], second: Mapping[str, int]) -> Iterable
         for quarter in range(4):
             quarters.setdefault((quarter, look >> 16 * quarter & 0xFFFF), []).append(name)
     seen = set()
-    for name, look in second.items():
+    for name, look in (first if second is None else second).items():
         for quarter in range(4):
             for other in quarters.get((quarter, look >> 16 * quarter & 0xFFFF), ()):
                 pair = (min(name, other), max(name, other))
-                if other != name and pair not in seen and (look ^ first[other]).bit_count() <= _ALIKE:
+                if (
+                    (second is not None or other != name)
+                    and pair not in seen
+                    and (look ^ first[other]).bit_count() <= _ALIKE
+                ):
                     seen.add(pair)
                     yield pair

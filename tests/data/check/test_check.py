@@ -220,6 +220,52 @@ def test_command_line(tmp_path, capsys):
     assert f"No image of {tmp_path / 'fixed.json'} looks like one of {other[0]}." in capsys.readouterr().out
 
 
+def test_an_image_that_both_parts_list_is_a_copy(tmp_path, capsys):
+    """The plainest leak: the same path, as where both parts share a folder of images."""
+    write(tmp_path, *sound())
+    paths = [str(tmp_path / name) for name in ("panoptic.json", "pngs", "images")]
+    assert main([*paths, "--processes", "1", "--against", *paths]) == 0
+    said = capsys.readouterr().out
+    assert "No image of" not in said
+    for image in (tmp_path / "images").iterdir():
+        assert f"{image} and {image}, in {paths[0]} and {paths[0]}" in said
+
+
+def test_what_would_be_found_after_all_images_were_read(tmp_path):
+    write(tmp_path, *sound())
+    paths = [str(tmp_path / name) for name in ("panoptic.json", "pngs", "images")]
+    with pytest.raises(ValueError, match="--against compares images"):
+        main([*paths[:2], "--against", *paths])
+    with pytest.raises(FileNotFoundError, match=r"nope\.json \(--against\) does not exist"):
+        main([*paths, "--against", str(tmp_path / "nope.json"), *paths[1:]])
+    with pytest.raises(FileNotFoundError, match=r"no folder for .*nowhere.page\.html"):
+        main([*paths, "--html", str(tmp_path / "nowhere/page.html")])
+
+
+def test_a_png_of_another_size_mends_nothing(tmp_path):
+    content, ids = sound()
+    write(tmp_path, content, ids)
+    paths = [str(tmp_path / name) for name in ("panoptic.json", "pngs", "images")]
+    png = tmp_path / "pngs" / content["annotations"][0]["file_name"]
+    with Image.open(png) as image:
+        half = image.resize((image.width // 2, image.height // 2), Image.Resampling.NEAREST)
+    half.save(png)
+    assert main([*paths, "--fix", str(tmp_path / "fixed.json"), "--processes", "1"]) == 1
+    fixed = json.loads((tmp_path / "fixed.json").read_text())
+    before = {a["image_id"]: a["segments_info"] for a in content["annotations"]}
+    of_png = fixed["annotations"][0]
+    for segment, given in zip(of_png["segments_info"], before[of_png["image_id"]], strict=True):
+        assert {key: segment[key] for key in given} == given
+
+
+def test_a_dataset_without_images_is_not_sound(tmp_path, capsys):
+    content, ids = sound()
+    write(tmp_path, content, ids)
+    (tmp_path / "panoptic.json").write_text(json.dumps({**content, "images": [], "annotations": []}))
+    assert main([str(tmp_path / name) for name in ("panoptic.json", "pngs", "images")]) == 1
+    assert "No image could be checked" in capsys.readouterr().out
+
+
 def test_maps_without_areas_that_are_of_another_image_are_seen_by_their_boxes(tmp_path):
     boxes = {1: (0, 0, 6, 4), 2: (10, 8, 16, 12), 3: (0, 8, 5, 12)}
     ids = np.zeros((12, 16), np.int32)
