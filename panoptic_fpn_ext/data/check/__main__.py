@@ -4,8 +4,8 @@ For example::
 
     python -m panoptic_fpn_ext.data.check panoptic_train.json panoptic_train images --fix panoptic_train_fixed.json
 
-The exit status is 0 if nothing is wrong that spoils training or figures, 1 if something is or no image could be checked,
-2 for a wrong command line.
+The exit status is 0 if nothing is wrong that spoils training or figures, 1 if something is or no image could be
+checked, 2 for a wrong command line.
 """
 
 from __future__ import annotations
