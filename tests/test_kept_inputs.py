@@ -129,7 +129,7 @@ def _convert(words: str) -> list[str]:
     return lines
 
 
-@pytest.mark.parametrize("name", ["panoptic.json", "panoptic_train/0.png", "images/a.png"])
+@pytest.mark.parametrize("name", ["panoptic.json", "panoptic/0.png", "images/a.png"])
 def test_a_conversion_leaves_what_it_did_not_write(tmp_path: Path, name: str):
     words = f"coco {_source(tmp_path / 'source')} --things car --output {tmp_path}/mine"
     (tmp_path / "mine" / name).parent.mkdir(parents=True)
@@ -139,6 +139,17 @@ def test_a_conversion_leaves_what_it_did_not_write(tmp_path: Path, name: str):
         _convert(words)
     after = _hashes(tmp_path)
     assert {path: after[path] for path in before} == before
+
+
+def test_files_of_other_names_do_not_stop_a_conversion(tmp_path: Path):
+    words = f"coco {_source(tmp_path / 'source')} --things car --output {tmp_path}/mine"
+    for name in ("panoptic_fpn_ext/other/panoptic.json", "panoptic_train.json", "images/b.png"):
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_text("somebody's own")
+    before = _hashes(tmp_path)
+    _convert(words)
+    after = _hashes(tmp_path)
+    assert {path: after[path] for path in before} == before and (tmp_path / "mine/panoptic.json").is_file()
 
 
 def test_a_conversion_beside_its_own_images(tmp_path: Path):

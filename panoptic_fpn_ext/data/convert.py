@@ -27,7 +27,7 @@ from .formats.conversion import said
 from .formats.conversion_record import is_done, keep_foreign_files, make_record, read_record, write_record
 from .formats.conversion_report import details, summary
 from .formats.files import CONVERSION_RECORD, MALFORMED, read_yaml
-from .formats.splits import WHOLE, groups_of
+from .formats.splits import WHOLE, file_stem, groups_of, split_images
 
 __all__ = ["CONVERSION_RECORD", "Description", "build_parser", "convert_description", "parse_description"]
 
@@ -177,7 +177,7 @@ def _convert(
         show(f"{output} is up to date.")
         return {part: os.path.join(output, name) for part, name in before["parts"].items()}
     if before is None:
-        keep_foreign_files(source, output)
+        keep_foreign_files(split_images(source.images, description.split, description.group), output)
     else:
         _refuse_another_source(before["description"], vars(description), output)
     labels = choose_labels(source, _label_options(description))
@@ -193,7 +193,7 @@ def _convert(
         show_details(details(report, labels))
     for note in source.notes:
         show(f"Left out: {note}.")
-    record["parts"] = {part: "panoptic.json" if part == "all" else f"panoptic_{part}.json" for part in reports}
+    record["parts"] = {part: f"{file_stem(part)}.json" for part in reports}
     write_record(output, record)
     return {part: os.path.join(output, name) for part, name in record["parts"].items()}
 

@@ -24,7 +24,7 @@ from ...panoptic_png import write_panoptic_png
 from .files import MALFORMED
 from .labels import Labels
 from .regions import Source, SourceImage
-from .splits import WHOLE, split_images
+from .splits import file_stem, split_images
 
 __all__ = ["EMPTY", "Conversion", "Report", "convert", "place_image", "said", "write_json"]
 
@@ -109,8 +109,7 @@ def convert(source: Source, conversion: Conversion, output: str) -> dict[str, Re
         raise ValueError(f"The source has no annotated image. {'; '.join(source.notes)}".strip())
     reports = {}
     for part, images in split_images(source.images, conversion.split, conversion.group).items():
-        suffix = "" if part == WHOLE else f"_{part}"
-        reports[part] = _convert_part(images, conversion, output, f"panoptic{suffix}")
+        reports[part] = _convert_part(images, conversion, output, file_stem(part))
     if not any(report.segments for report in reports.values()):
         whole = Report()
         for report in reports.values():

@@ -3,14 +3,14 @@
 import argparse
 import json
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...coco_json import load_json
 from ...whole_files import whole_file
 from .files import CONVERSION_RECORD
 from .regions import Source, SourceImage
+from .splits import file_stem
 
 __all__ = ["is_done", "keep_foreign_files", "make_record", "read_record", "write_record"]
 
@@ -64,14 +64,19 @@ def is_done(record: Mapping[str, Any], before: Mapping[str, Any] | None, output:
     return all(os.path.isfile(os.path.join(output, name)) for name in before["parts"].values())
 
 
-def keep_foreign_files(source: Source, output: str) -> None:
+def keep_foreign_files(parts: Mapping[str, Sequence[SourceImage]], output: str) -> None:
     """Write nothing over in a folder that no conversion has begun.
+
+    Args:
+        parts: the images by part.
+        output: the folder.
 
     Raises:
         ValueError: it has a file that the conversion would write.
     """
-    own = [name for name in os.listdir(output) if re.fullmatch(r"panoptic(_\w+)?(\.json)?", name)]
-    targets = ((image, os.path.join(output, "images", image.name)) for image in source.images)
+    names = [f"{file_stem(part)}{ending}" for part in parts for ending in ("", ".json")]
+    own = [name for name in names if os.path.lexists(os.path.join(output, name))]
+    targets = ((image, os.path.join(output, "images", image.name)) for images in parts.values() for image in images)
     own += [f"images/{image.name}" for image, path in targets if os.path.lexists(path) and not _is_same(image, path)]
     if own:
         raise ValueError(

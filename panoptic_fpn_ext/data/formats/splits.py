@@ -13,7 +13,7 @@ from typing import Final
 from ...category_comparison import refuse_different_categories
 from .regions import Source, SourceImage
 
-__all__ = ["WHOLE", "groups_of", "join_parts", "part_name", "split_images"]
+__all__ = ["WHOLE", "file_stem", "groups_of", "join_parts", "part_name", "split_images"]
 
 WHOLE: Final = "all"
 """Name of the only part of a dataset that is not split."""
@@ -52,6 +52,11 @@ def join_parts(parts: Mapping[str, Source]) -> Source:
     notes = [f"{name}: {note}" for name, source in parts.items() for note in source.notes]
     void = list(dict.fromkeys(name for source in parts.values() for name in source.void))
     return replace(first, images=images, files=files, notes=notes, void=void)
+
+
+def file_stem(part: str) -> str:
+    """Name of a part's folder of PNGs and, with ``.json``, of its annotations."""
+    return "panoptic" if part == WHOLE else f"panoptic_{part}"
 
 
 def split_images(
