@@ -89,18 +89,7 @@ def combine_files(
     isthing = {row["id"]: bool(row["isthing"]) for row in rows}
     os.makedirs(folder, exist_ok=True)
     work = _Images(content["images"], folder, options, isthing, images)
-    wanted = {image["id"] for image in content["images"]}
-    for row in _results(instances, ("image_id", "category_id", "score", "segmentation"), show_progress):
-        if row["score"] >= options.score_threshold and row["image_id"] in wanted:
-            _refuse_unknown(row, isthing, instances)
-            work.instances[row["image_id"]].append(row)
-    if os.path.isdir(semantics):
-        work.label_maps = semantics
-    else:
-        for row in _results(semantics, ("image_id", "category_id", "segmentation"), show_progress):
-            _refuse_unknown(row, isthing, semantics)
-            if row["image_id"] in wanted and not isthing[row["category_id"]]:
-                work.semantics[row["image_id"]].append(row)
+    _read_results(work, instances, semantics, show_progress)
     processes = min(processes or num_cores(), len(work))
     loader = DataLoader(work, batch_size=None, num_workers=processes if processes > 1 else 0, collate_fn=_as_it_is)
     bar = tqdm(loader, total=len(work), desc="Combine", unit="image", disable=not show_progress)
@@ -108,6 +97,22 @@ def combine_files(
     with whole_file(output) as f:
         json.dump({**content, "annotations": annotations, "categories": rows}, f)
     return len(annotations)
+
+
+def _read_results(work: "_Images", instances: str, semantics: str, show_progress: bool) -> None:
+    """The results of the images that are combined, by image."""
+    wanted = {image["id"] for image in work.images}
+    for row in _results(instances, ("image_id", "category_id", "score", "segmentation"), show_progress):
+        if row["score"] >= work.options.score_threshold and row["image_id"] in wanted:
+            _refuse_unknown(row, work.isthing, instances)
+            work.instances[row["image_id"]].append(row)
+    if os.path.isdir(semantics):
+        work.label_maps = semantics
+        return
+    for row in _results(semantics, ("image_id", "category_id", "segmentation"), show_progress):
+        _refuse_unknown(row, work.isthing, semantics)
+        if row["image_id"] in wanted and not work.isthing[row["category_id"]]:
+            work.semantics[row["image_id"]].append(row)
 
 
 def _as_it_is(one: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..command import command_parser, real, run_command, whole
 from .gallery import Budget
-from .runs import compare_runs, find_evaluation, report_of_run
+from .runs import files_of_runs, find_evaluation, report_of_run
 from .thresholds import thresholds_section
 from .writer import write_report
 
@@ -32,17 +32,15 @@ def _write(args: argparse.Namespace) -> list[str]:
         evaluation = find_evaluation(first)
         print(f"Evaluation of {evaluation['dataset']} in {evaluation['folder']}")  # noqa: T201
         return report_of_run(first, output, images=args.images, budget=budget, thresholds=args.thresholds)
-    output = args.output or "report.html"
+    files = {"gt_json": first, "predictions": args.paths[1:], "images": None, "gt_folder": None}
     if all(map(os.path.isdir, args.paths)):
-        if len(args.paths) > 2:
-            raise ValueError(f"A report is about one run or two, got {len(args.paths)}.")
-        return compare_runs(args.paths, output, images=args.images, names=args.names, budget=budget)
+        files = files_of_runs(args.paths)
     return write_report(
-        output,
-        first,
-        args.paths[1:],
-        images=args.images,
-        gt_folder=args.gt_folder,
+        args.output or "report.html",
+        files["gt_json"],
+        files["predictions"],
+        images=args.images or files["images"],
+        gt_folder=args.gt_folder or files["gt_folder"],
         pred_folders=args.pred_folder,
         names=args.names,
         budget=budget,

@@ -16,7 +16,7 @@ from .page import Section
 from .thresholds import thresholds_section
 from .writer import write_report
 
-__all__ = ["compare_runs", "find_evaluation", "report_of_run"]
+__all__ = ["files_of_runs", "find_evaluation", "report_of_run"]
 
 _PLACES = ("", "inference*", "inference*/*", "*")
 _AUGMENTED = "_TTA"  # behind the name of a folder, of results with test-time augmentation
@@ -97,37 +97,28 @@ def report_of_run(
     )
 
 
-def compare_runs(
-    folders: Sequence[str], output: str, *, images: str | None = None, names: Sequence[str] = (), budget: Budget
-) -> list[str]:
-    """Write the report of two runs' last evaluations against each other, see :func:`.writer.write_report`.
+def files_of_runs(folders: Sequence[str]) -> dict[str, Any]:
+    """What :func:`.writer.write_report` needs to compare the last evaluations of runs.
 
     Args:
         folders: of each run, as of :func:`find_evaluation`.
-        output: path of the HTML file.
-        images: folder of the images, if not where the dataset has them.
-        names: of the models; by default made from the folders.
-        budget: how much the images may take.
 
     Returns:
-        The paths written.
+        ``gt_json``, ``predictions``, ``images`` (None where the folder has gone) and ``gt_folder``.
 
     Raises:
-        FileNotFoundError, ValueError: as of both; or the runs were evaluated on different datasets.
+        FileNotFoundError, ValueError: as of :func:`find_evaluation`; or the runs were evaluated on different datasets.
     """
     records = [find_evaluation(folder) for folder in folders]
     if len({os.path.realpath(record["panoptic_json"]) for record in records}) > 1:
         told = " and ".join(f"{record['folder']} on {record['panoptic_json']}" for record in records)
         raise ValueError(f"Runs that are compared are evaluated on one dataset, but {told}.")
-    return write_report(
-        output,
-        records[0]["panoptic_json"],
-        [os.path.join(record["folder"], "predictions.json") for record in records],
-        images=_image_root(records[0], images),
-        gt_folder=records[0]["panoptic_root"],
-        names=names,
-        budget=budget,
-    )
+    return {
+        "gt_json": records[0]["panoptic_json"],
+        "predictions": [os.path.join(record["folder"], "predictions.json") for record in records],
+        "images": _image_root(records[0], None),
+        "gt_folder": records[0]["panoptic_root"],
+    }
 
 
 def _image_root(record: Mapping[str, Any], images: str | None) -> str | None:

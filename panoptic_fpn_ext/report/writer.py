@@ -67,9 +67,7 @@ def write_report(
     """
     if not 1 <= len(predictions) <= 2:
         raise ValueError(f"A report is about one model or two, got predictions of {len(predictions)}.")
-    if output.endswith(".json") or os.path.isdir(output):
-        raise ValueError(f"{output} is to be a page, a file with its numbers in a JSON beside it: name it FILE.html.")
-    keep_inputs([output, *tables_of(output)], [gt_json, *predictions, gt_folder, *pred_folders, *more_files])
+    _refuse_output(output, [gt_json, *predictions, gt_folder, *pred_folders, *more_files])
     source = source_of_files(
         gt_json, predictions, images=images, gt_folder=gt_folder, pred_folders=pred_folders, names=names
     )
@@ -92,6 +90,13 @@ def write_report(
         _refuse_foreign_maps(source, costs[0])
     with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
         return _write(output, source, costs, title, budget or Budget(), more, spool)
+
+
+def _refuse_output(output: str, inputs: Sequence[str | None]) -> None:
+    """Of a page that is no file of its own, or that would be written over what it is made of, numbers included."""
+    if output.endswith(".json") or os.path.isdir(output):
+        raise ValueError(f"{output} is to be a page, a file with its numbers in a JSON beside it: name it FILE.html.")
+    keep_inputs([output, *tables_of(output)], inputs)
 
 
 def _refuse_foreign_maps(source: Source, costs: Costs) -> None:

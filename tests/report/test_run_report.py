@@ -73,7 +73,7 @@ def test_two_runs_against_each_other(tmp_path: Path):
     assert runs == files
     assert [model["name"] for model in runs["models"]] == ["one", "two"]
     assert '"photo": "' in page.read_text(encoding="utf-8")
-    with pytest.raises(ValueError, match="one run or two, got 3"):
+    with pytest.raises(ValueError, match="one model or two, got predictions of 3"):
         main([*folders, folders[0]])
     other = made.predictions[1].parent / EVALUATION_RECORD
     other.write_text(json.dumps({**record, "panoptic_json": str(tmp_path / "other.json")}))

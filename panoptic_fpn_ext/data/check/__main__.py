@@ -20,7 +20,7 @@ from tabulate import tabulate
 
 from ...command import run_command, whole
 from ...pixel_bound import set_pixel_bound
-from ...whole_files import keep_inputs
+from ...whole_files import keep_inputs, whole_file
 from .annotations import content_text
 from .findings import KINDS
 from .runner import Result, check_dataset, find_copies
@@ -53,7 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status."""
     args = _parser().parse_args(arguments)
     set_pixel_bound(args.max_image_pixels)
-    keep_inputs([path for path in (args.result, args.html) if path], [args.json, *(args.against or [])])
     _refuse_before_the_work(args)
     result = check_dataset(args.json, args.pngs, args.images, processes=args.processes)
     if args.against:
@@ -80,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refuse_before_the_work(args: argparse.Namespace) -> None:
-    """What would be found after all images were read."""
+    """What would be found after all images were read, or never."""
+    keep_inputs([path for path in (args.result, args.html) if path], [args.json, *(args.against or [])])
     if args.against and args.images is None:
         raise ValueError("--against compares images: name the folder of this dataset's own too, behind PNGS.")
     if args.against and not os.path.isfile(args.against[0]):
@@ -115,9 +115,8 @@ def _row(id_: int, row: dict[str, Any], result: Result) -> list[Any]:
 
 
 def _write(path: str, text: str) -> None:
-    with open(f"{path}.tmp", "w", encoding="utf-8") as f:
+    with whole_file(path) as f:
         f.write(text)
-    os.replace(f"{path}.tmp", path)
 
 
 def _show(text: str) -> None:

@@ -202,10 +202,7 @@ def find_copies(first: Mapping[str, int], second: Mapping[str, int] | None = Non
         for quarter in range(4):
             for other in quarters.get((quarter, look >> 16 * quarter & 0xFFFF), ()):
                 pair = (min(name, other), max(name, other))
-                if (
-                    (second is not None or other != name)
-                    and pair not in seen
-                    and (look ^ first[other]).bit_count() <= _ALIKE
-                ):
+                is_itself = second is None and other == name
+                if not is_itself and pair not in seen and (look ^ first[other]).bit_count() <= _ALIKE:
                     seen.add(pair)
                     yield pair

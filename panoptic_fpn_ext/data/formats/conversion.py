@@ -21,6 +21,7 @@ from tqdm import tqdm
 from ...command import num_cores
 from ...image_files import image_size
 from ...panoptic_png import write_panoptic_png
+from ...whole_files import whole_file
 from .files import MALFORMED
 from .labels import Labels
 from .regions import Source, SourceImage
@@ -148,11 +149,8 @@ def _reasons(report: Report) -> str:
 
 def write_json(path: str, content: Any) -> None:
     """Write a JSON as a whole or not at all."""
-    with open(f"{path}.tmp", "w", encoding="utf-8") as f:
+    with whole_file(path) as f:
         json.dump(content, f, ensure_ascii=False)
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(f"{path}.tmp", path)
 
 
 @dataclass(frozen=True)

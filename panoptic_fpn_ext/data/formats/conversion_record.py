@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...coco_json import load_json
-from ...whole_files import whole_file
+from .conversion import write_json
 from .files import CONVERSION_RECORD
 from .regions import Source, SourceImage
 from .splits import file_stem
@@ -53,13 +53,12 @@ def read_record(output: str) -> dict[str, Any] | None:
 
 def write_record(output: str, record: Mapping[str, Any]) -> None:
     """Put a record into a folder: without ``parts`` when a conversion begins, with them when it has ended."""
-    with whole_file(os.path.join(output, CONVERSION_RECORD)) as f:
-        json.dump(record, f, ensure_ascii=False)
+    write_json(os.path.join(output, CONVERSION_RECORD), record)
 
 
-def is_done(record: Mapping[str, Any], before: Mapping[str, Any] | None, output: str) -> bool:
+def is_done(record: Mapping[str, Any], before: Mapping[str, Any], output: str) -> bool:
     """Whether a folder's record says that this conversion has ended there, and its files are all there."""
-    if before is None or before["parts"] is None or {**before, "parts": None} != {**record, "parts": None}:
+    if before["parts"] is None or {**before, "parts": None} != {**record, "parts": None}:
         return False
     return all(os.path.isfile(os.path.join(output, name)) for name in before["parts"].values())
 
