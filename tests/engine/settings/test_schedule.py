@@ -63,5 +63,5 @@ def test_configs_for_own_data_use_it(config_file: str):
     opts = ["DATASETS.TEST", "('synthetic_street_val',)", "DATASETS.TRAIN", "()"]
     own = load_prediction_config(config_file, opts, [])
     half = load_prediction_config(config_file, [*opts, "SOLVER.MAX_ITER", str(own.SOLVER.MAX_ITER // 2)], [])
-    as_it_stands, halved = WARM_UPS[Path(config_file).stem]
-    assert own.SOLVER.WARMUP_ITERS == as_it_stands and half.SOLVER.WARMUP_ITERS == halved
+    found = tuple(cfg.SOLVER.WARMUP_ITERS for cfg in (own, half))
+    assert found == WARM_UPS[Path(config_file).stem]
