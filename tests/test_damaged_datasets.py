@@ -123,6 +123,29 @@ def test_categories_that_one_part_alone_shows_are_said(
     assert "Data: segments of" not in caplog.text
 
 
+def test_images_of_both_parts_are_said(dataset: TinyDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """The same file under another dataset's name, and a copy; not another image of that name."""
+    val = TinyDataset(tmp_path / "val", num=3)
+    val.image(1).write_bytes(dataset.image(1).read_bytes())
+    val.image(2).write_bytes(dataset.image(2).read_bytes()[:-1] + b"\x00")
+    val.image(3).write_bytes(dataset.image(1).read_bytes())
+    args = train_net_args(dataset, "tiny_learnt", tmp_path / "output", "DATASETS.TEST", "('tiny_copied',)")
+    registrations = [*args.register, val.registration("tiny_copied"), dataset.registration("tiny_again")]
+    cfg = load_config(args.config_file, args.opts, registrations)
+    check_data(cfg)
+    assert (
+        f"1 of the 3 images of tiny_copied are trained on too, as images of tiny_learnt: {val.image(1)}. "
+        in caplog.text
+    )
+    assert "data.check … --against …" in caplog.text
+    caplog.clear()
+    cfg.defrost()
+    cfg.DATASETS.TEST = ("tiny_again", "tiny_learnt")
+    check_data(cfg)
+    assert "3 of the 3 images of tiny_again are trained on too" in caplog.text
+    assert "images of tiny_learnt are" not in caplog.text  # the same name is said without reading the datasets
+
+
 def test_an_unreadable_file_is_said_before_training(dataset: TinyDataset, caplog: pytest.LogCaptureFixture):
     truncate(dataset.image(2))
     check_data(_config(dataset, "tiny_unreadable"))

@@ -1,10 +1,13 @@
-"""Before a training: are the files of its datasets what their JSON says, and do its parts show the same categories?
+"""Before a training: are the files of its datasets what their JSON says, and do its parts show the same categories, but
+not the same images?
 
 Errors end it, warnings are said.
 """
 
+import filecmp
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -32,7 +35,7 @@ def check_data(cfg: CfgNode, names: Mapping[str, str] | None = None) -> None:
     """Check ``DATASETS.CHECKED_IMAGES`` images of each panoptic dataset that a training uses.
 
     Warnings, unreadable files and what ``DATASETS.ALLOW_ERRORS`` allows are logged; so are categories that only the
-    images to train on show, or only those to be evaluated on.
+    images to train on show, or only those to be evaluated on, and images that are in both parts.
 
     Args:
         cfg: of the training, with its ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
@@ -47,14 +50,19 @@ def check_data(cfg: CfgNode, names: Mapping[str, str] | None = None) -> None:
     errors = ""
     if comm.is_main_process() and most > 0:
         shown: dict[str, _Categories] = {}
+        files: dict[str, list[str]] = {}
         found = []
         for name in datasets:
             dicts = DatasetCatalog.get(name)
             shown[name] = _shown(dicts)
+            files[name] = [one["file_name"] for one in dicts]
             found.append(_check(name, dicts, most, allow, names))
         errors = "\n".join(filter(None, found))
         for name in cfg.DATASETS.TEST:
-            _compare_shown([one for one in cfg.DATASETS.TRAIN if one in shown], name, shown)
+            train = [one for one in cfg.DATASETS.TRAIN if one in shown]
+            _compare_shown(train, name, shown)
+            if name in files and name not in train:
+                _compare_files(train, name, files)
     errors = comm.all_gather(errors)[0]
     if errors:
         raise ValueError(errors)
@@ -73,6 +81,33 @@ def _compare_shown(train: Sequence[str], test: str, shown: Mapping[str, _Categor
     found = [f"{categories} {where}" for where, categories in parts.items() if categories]
     if found:
         logger.info(f"Data: segments of {'; of '.join(found)}")
+
+
+def _compare_files(train: Sequence[str], test: str, files: Mapping[str, Sequence[str]]) -> None:
+    """Warn of images to be evaluated on that are trained on too: the same files, or copies of the same name."""
+    learnt = _by_name(path for name in train for path in files[name])
+    both = [path for path in files[test] if any(_is_copy(path, one) for one in learnt.get(os.path.basename(path), ()))]
+    if both:
+        logger.warning(
+            f"{len(both)} of the {len(files[test])} images of {test} are trained on too, as images of "
+            f"{', '.join(train)}: {', '.join(both[:3])}{' …' if both[3:] else ''}. The results say how well the model "
+            "knows them, not how well it does on new images. `python -m panoptic_fpn_ext.data.check … --against …` "
+            "finds the images that two parts share."
+        )
+
+
+def _by_name(paths: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        found.setdefault(os.path.basename(path), []).append(path)
+    return found
+
+
+def _is_copy(path: str, other: str) -> bool:
+    try:
+        return path == other or filecmp.cmp(path, other, shallow=False)
+    except OSError:  # unreadable, which the check of the images says
+        return False
 
 
 def _shown(dicts: Sequence[dict[str, Any]]) -> _Categories:
