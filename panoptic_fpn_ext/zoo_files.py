@@ -1,5 +1,6 @@
 """The files of the model zoo: configs by name, and the table of published weights, ``checkpoints/model_zoo.json``."""
 
+import ast
 import difflib
 import hashlib
 import json
@@ -15,6 +16,7 @@ __all__ = [
     "did_you_mean",
     "get_checkpoint",
     "get_config_file",
+    "measured_on",
     "published",
     "write_table",
 ]
@@ -63,6 +65,12 @@ def write_table(table: dict[str, Entry], folder: Path) -> None:
     part = folder / "model_zoo.json.part"
     part.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(folder / "model_zoo.json")
+
+
+def measured_on(entry: Entry) -> str:
+    """The dataset that a row's metrics are of, in Markdown, with a word where the weights were trained on it."""
+    trained_on = ast.literal_eval(entry.get("recipe", {}).get("DATASETS.TRAIN", "()"))
+    return f"`{entry['dataset']}`" + (" (learnt)" if entry["dataset"] in trained_on else "")
 
 
 def get_checkpoint(name: str) -> str:

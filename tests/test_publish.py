@@ -61,6 +61,7 @@ def test_publishes_what_it_evaluated(trained, zoo, capsys):
     arguments = [NAME, checkpoint_of(trained), "--output-dir", str(zoo), "--command", "a", "--training", "b"]
     command.main(["publish", *arguments])
     row = capsys.readouterr().out.splitlines()[-1]
+    assert "(learnt)" not in row
     ((name, entry),) = published(zoo).items()
     assert (name, entry["dataset"], entry["command"], entry["training"]) == (NAME, trained.DATASETS.TEST[0], "a", "b")
     assert set(entry["versions"]) == {"panoptic_fpn_ext", "detectron2", "torch"}
@@ -76,6 +77,17 @@ def test_publishes_what_it_evaluated(trained, zoo, capsys):
     results = Trainer.test(trained, model)
     assert entry["metrics"] == metrics_of_results(results, frozenset(["panoptic_seg", "instances", "sem_seg"]))
     assert row.startswith(f"| `{NAME}` | `{entry['dataset']}` | {entry['metrics']['PQ']:.1f} | ")
+
+
+def test_figures_on_learnt_images_are_marked(trained, zoo, monkeypatch, capsys):
+    trained.DATASETS.TRAIN += trained.DATASETS.TEST
+    (zoo_files.config_root() / f"{NAME}.yaml").write_text(trained.dump(), encoding="utf-8")
+    Trainer(trained).train()
+    row = _publish(trained, zoo, results_file=str(Path(trained.OUTPUT_DIR, "metrics.json")))
+    assert f"| `{trained.DATASETS.TEST[0]}` (learnt) |" in row
+    monkeypatch.setattr(zoo_files, "CHECKPOINTS", zoo)
+    command.main([])
+    assert f"| `{trained.DATASETS.TEST[0]}` (learnt) |" in capsys.readouterr().out
 
 
 def test_takes_the_metrics_of_the_training(trained, zoo):

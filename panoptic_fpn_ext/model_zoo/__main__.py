@@ -6,20 +6,23 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from ..command import command_parser, run_command
-from ..zoo_files import config_key, config_names, get_checkpoint, published
+from ..zoo_files import config_key, config_names, get_checkpoint, measured_on, published
 from . import convert, publish
 
 _METRICS = ("PQ", "SQ", "RQ", "mIoU", "box AP", "mask AP")
 
 
 def zoo_table() -> str:
-    """Every config with its metrics and weights, as a Markdown table."""
+    """Every config with its metrics, the dataset that they are of, and weights, as a Markdown table."""
     table, rows = published(), []
     for name in (name for name in config_names() if name.endswith(".yaml")):
         entry = table.get(config_key(name))
         figures = [entry["metrics"].get(metric) if entry else None for metric in _METRICS]
-        rows.append([config_key(name), *figures, entry["file"] if entry else "no published weights"])
-    return tabulate(rows, headers=["config", *_METRICS, "weights"], floatfmt=".1f", missingval="", tablefmt="pipe")
+        dataset = measured_on(entry) if entry else None
+        rows.append([config_key(name), dataset, *figures, entry["file"] if entry else "no published weights"])
+    return tabulate(
+        rows, headers=["config", "dataset", *_METRICS, "weights"], floatfmt=".1f", missingval="", tablefmt="pipe"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -29,7 +29,7 @@ from ..engine.settings.config_keys import merge_pairs
 from ..engine.settings.model_outputs import model_outputs
 from ..engine.setup import load_config
 from ..engine.trainer import Trainer
-from ..zoo_files import CHECKPOINTS, Entry, config_key, get_config_file, published, write_table
+from ..zoo_files import CHECKPOINTS, Entry, config_key, get_config_file, measured_on, published, write_table
 from .configs import get_config, recipe
 from .metrics import metrics_of_results, read_results
 
@@ -125,7 +125,7 @@ def readme_row(key: str, entry: Entry, folder: Path = CHECKPOINTS) -> str:
     """Row of the README's table: config, dataset, metrics, size of the file."""
     figures = (f"{entry['metrics'][name]:.1f}" if name in entry["metrics"] else "" for name in _README_METRICS)
     size = (folder / entry["file"]).stat().st_size / 1e6
-    return " | ".join([f"| `{key}`", f"`{entry['dataset']}`", *figures, f"{size:.1f} MB |"])
+    return " | ".join([f"| `{key}`", measured_on(entry), *figures, f"{size:.1f} MB |"])
 
 
 def _load_config(
