@@ -102,7 +102,7 @@ def read_panoptic(path: str, *, complete: bool = True) -> Row:
     content["categories"] = convert_categories(content["categories"], CATEGORY if complete else UNNAMED_CATEGORY, path)
     annotations = content["annotations"]
     if not annotations:
-        raise ValueError(f"{path} lists no annotations, so there is nothing to train on or to compare with.")
+        raise ValueError(f"{path} lists no annotations: the dataset is empty.")
     ids = convert_images(content["images"], path) if complete else None
     convert_rows(annotations, ANNOTATION, naming(path, annotations, "annotation", ("image_id", "file_name")))
     join_images(annotations, ids, path)

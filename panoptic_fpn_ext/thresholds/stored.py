@@ -135,12 +135,11 @@ def record(
     combiner = getattr(model, "combiner", None)
     if not isinstance(combiner, HeuristicCombiner):
         found = (
-            f"{type(model).__name__} has none" if combiner is None else f"the model's is a {type(combiner).__name__}"
+            f"a {type(model).__name__} has none: set TEST.AUG.ENABLED to False, or take a PanopticFPNExt"
+            if combiner is None
+            else f"the model's is a {type(combiner).__name__}: set MODEL.PANOPTIC_FPN.COMBINE.NAME to HeuristicCombiner"
         )
-        raise ValueError(
-            f"Thresholds are those of the HeuristicCombiner, and {found}; set MODEL.PANOPTIC_FPN.COMBINE.NAME to "
-            "HeuristicCombiner and TEST.AUG.ENABLED to False."
-        )
+        raise ValueError(f"Thresholds are those of the HeuristicCombiner, and {found}.")
     os.makedirs(folder, exist_ok=True)
     outputs, number = model.outputs, first
     recorder = model.combiner = _Recorder(combiner, lowest_score)
