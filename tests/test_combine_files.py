@@ -178,3 +178,31 @@ def test_categories_that_are_not_panoptic(tmp_path):
     _write(tmp_path)
     with pytest.raises(ValueError, match=r"images.json must list COCO's panoptic categories.*--categories"):
         _combine(tmp_path, categories=None)
+
+
+def test_image_ids_are_compared_as_text_and_results_of_no_image_are_said(tmp_path, caplog):
+    """A JSON that was written elsewhere may have "10" where the list of images has 10."""
+    _, instances, semantics = _write(tmp_path)
+    paths = [str(tmp_path / f"{name}.json") for name in ("instances", "semantics", "images")]
+    words = {"categories": str(tmp_path / "categories.json")}
+    combine_files(*paths, str(tmp_path / "out.json"), **words)
+    plain = json.loads((tmp_path / "out.json").read_text())["annotations"]
+    assert not caplog.records and plain[0]["segments_info"]
+    texts = [{**row, "image_id": str(row["image_id"])} for row in instances]
+    (tmp_path / "instances.json").write_text(json.dumps([*texts, {**texts[0], "image_id": 99}]))
+    combine_files(*paths, str(tmp_path / "again.json"), **words)
+    assert json.loads((tmp_path / "again.json").read_text())["annotations"] == plain
+    assert "1 results in" in caplog.text and "does not list" in caplog.text
+    for name, rows in (("instances", instances), ("semantics", semantics)):
+        (tmp_path / f"{name}.json").write_text(json.dumps([{**row, "image_id": f"x{row['image_id']}"} for row in rows]))
+    with pytest.raises(ValueError, match=r"No result in .* is of an image that .*images\.json lists"):
+        combine_files(*paths, str(tmp_path / "none.json"), **words)
+
+
+@pytest.mark.parametrize("score", ["x", None, float("nan"), True])
+def test_a_score_that_is_no_number_is_refused(tmp_path, score):
+    _, instances, _ = _write(tmp_path)
+    (tmp_path / "instances.json").write_text(json.dumps([*instances, {**instances[0], "score": score}]))
+    paths = [str(tmp_path / f"{name}.json") for name in ("instances", "semantics", "images")]
+    with pytest.raises(ValueError, match="a number is needed"):
+        combine_files(*paths, str(tmp_path / "out.json"), categories=str(tmp_path / "categories.json"))

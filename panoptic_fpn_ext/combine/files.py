@@ -1,8 +1,10 @@
 """Results of a whole dataset: read piece by piece, merged by several processes, written as COCO panoptic ones."""
 
 import json
+import logging
+import math
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..coco_json import category_rows, load_json
-from ..coco_records import ids_shown
+from ..coco_records import ids_shown, image_key
 from ..command import num_cores
 from ..image_files import read_labels
 from ..panoptic_png import write_panoptic_png
@@ -22,6 +24,8 @@ from ..whole_files import inside, keep_inputs, whole_file
 from .image import Mask, combine_image, decode
 
 __all__ = ["CombineOptions", "combine_files"]
+
+logger = logging.getLogger(__name__)
 
 _CHUNK = 2**20
 _SPACE = " \t\r\n"
@@ -101,18 +105,37 @@ def combine_files(
 
 def _read_results(work: "_Images", instances: str, semantics: str, show_progress: bool) -> None:
     """The results of the images that are combined, by image."""
-    wanted = {image["id"] for image in work.images}
+    wanted = {image_key(image["id"]) for image in work.images}
+    foreign: Counter[str] = Counter()
+    is_met = False
     for row in _results(instances, ("image_id", "category_id", "score", "segmentation"), show_progress):
-        if row["score"] >= work.options.score_threshold and row["image_id"] in wanted:
+        _refuse_odd_score(row, instances)
+        key = image_key(row["image_id"])
+        foreign[instances] += key not in wanted
+        is_met |= key in wanted
+        if row["score"] >= work.options.score_threshold and key in wanted:
             _refuse_unknown(row, work.isthing, instances)
-            work.instances[row["image_id"]].append(row)
+            work.instances[key].append(row)
     if os.path.isdir(semantics):
         work.label_maps = semantics
-        return
-    for row in _results(semantics, ("image_id", "category_id", "segmentation"), show_progress):
-        _refuse_unknown(row, work.isthing, semantics)
-        if row["image_id"] in wanted and not work.isthing[row["category_id"]]:
-            work.semantics[row["image_id"]].append(row)
+    else:
+        for row in _results(semantics, ("image_id", "category_id", "segmentation"), show_progress):
+            _refuse_unknown(row, work.isthing, semantics)
+            key = image_key(row["image_id"])
+            foreign[semantics] += key not in wanted
+            is_met |= key in wanted
+            if key in wanted and not work.isthing[row["category_id"]]:
+                work.semantics[key].append(row)
+    if foreign.total() and not is_met and not work.label_maps:
+        raise ValueError(f"No result in {' and '.join(+foreign)} is of an image that {work.source} lists.")
+    for path, number in (+foreign).items():
+        logger.warning(f"{number} results in {path} are of images that {work.source} does not list; left out.")
+
+
+def _refuse_odd_score(row: Row, path: str) -> None:
+    score = row["score"]
+    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+        raise ValueError(f"{path}: a result of image {row['image_id']!r} has the score {score!r}; a number is needed.")
 
 
 def _as_it_is(one: Any) -> Any:
@@ -138,7 +161,7 @@ class _Images(Dataset[Any]):
     def __getitem__(self, index: int) -> Row:
         image = self.images[index]
         size = (int(image["height"]), int(image["width"]))
-        best_first = sorted(self.instances.get(image["id"], ()), key=lambda row: -row["score"])
+        best_first = sorted(self.instances.get(image_key(image["id"]), ()), key=lambda row: -row["score"])
         ids, segments = combine_image(
             _masks(best_first, size),
             self._regions(image, size),
@@ -155,7 +178,7 @@ class _Images(Dataset[Any]):
     def _regions(self, image: Row, size: tuple[int, int]) -> Iterator[tuple[int, Mask]]:
         """Stuff of an image."""
         if not self.label_maps:
-            yield from _masks(self.semantics.get(image["id"], ()), size)
+            yield from _masks(self.semantics.get(image_key(image["id"]), ()), size)
             return
         path = inside(self.label_maps, f"{os.path.splitext(image['file_name'])[0]}.png")
         labels = read_labels(path)

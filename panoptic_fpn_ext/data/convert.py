@@ -27,7 +27,7 @@ from .formats.conversion import said
 from .formats.conversion_record import is_done, keep_foreign_files, make_record, read_record, write_record
 from .formats.conversion_report import details, summary
 from .formats.files import CONVERSION_RECORD, MALFORMED, read_yaml
-from .formats.splits import WHOLE, file_stem, groups_of, split_images
+from .formats.splits import WHOLE, file_stem, groups_of, split_images, without_taken_images
 
 __all__ = ["CONVERSION_RECORD", "Description", "build_parser", "convert_description", "parse_description"]
 
@@ -236,7 +236,8 @@ def _read(format_name: str, arguments: Mapping[str, Any]) -> Source:
                 f"{next(iter(arguments.values()))}: names of categories are empty or have characters that are none, "
                 f"such as {odd[0]!r}. Name them anew."
             )
-        return replace(source, categories=[{**c, "name": n} for c, n in zip(source.categories, names, strict=True)])
+        categories = [{**c, "name": n} for c, n in zip(source.categories, names, strict=True)]
+        return replace(source, categories=categories, images=without_taken_images(source.images))
     except (ValueError, OSError, ImportError):
         raise
     except MALFORMED as error:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from .files import CONVERSION_RECORD, IMAGE_ENDINGS, images_below, read_ids, stem
 from .regions import Region, Source, SourceImage, mask_of_array
@@ -89,15 +90,35 @@ def _label(path: str, expression: re.Pattern[str]) -> str:
     return "object" if looks_random else label
 
 
+def _values(path: str) -> npt.NDArray[np.int32]:
+    """Values (H, W) of a mask, 0 where the object is not.
+
+    Of colours, the highest channel, and nothing where alpha says so; of one opaque colour, alpha. Indices of a palette
+    count by their colours if black is one of them, otherwise as they are.
+    """
+    pixels = read_ids(path, exact=False, alpha=True)
+    if pixels.ndim == 2:
+        return pixels
+    colors = pixels[..., :3].max(axis=2).astype(np.int32)
+    if pixels.shape[2] == 3 or pixels[..., 3].min() == pixels[..., 3].max():
+        return colors
+    alpha = pixels[..., 3].astype(np.int32)
+    if colors[alpha > 0].max() == 0 or colors.min() == colors.max():
+        return alpha
+    return np.where(alpha > 127, colors, 0)
+
+
 def _mask_regions(size: tuple[int, int], masks: Sequence[tuple[str, int]]) -> tuple[list[Region], Mapping[str, int]]:
     regions = []
     dropped: Counter[str] = Counter()
     for path, category in masks:
-        pixels = read_ids(path, exact=False)
-        if pixels.shape[:2] != size:
-            raise ValueError(f"{path} has (height, width) {pixels.shape[:2]}, the image {size}")
-        values = pixels if pixels.ndim == 2 else pixels.max(axis=2)
-        is_binary = len(np.unique(values)) <= 2
+        values = _values(path)
+        if values.shape != size:
+            raise ValueError(f"{path} has (height, width) {values.shape}, the image {size}")
+        present = np.unique(values)
+        is_binary = len(present) <= 2
+        if len(present) == 2 and present[0] > 0:
+            raise ValueError(f"{path} has the values {present[0]} and {present[1]}: 0 must be what is not the object")
         dropped["mask with shades between two values, cut at half the highest"] += not is_binary
         mask = mask_of_array(values > 0 if is_binary else values > values.max() / 2)
         dropped["empty mask"] += mask is None

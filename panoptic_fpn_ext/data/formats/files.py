@@ -63,8 +63,8 @@ def read_yaml(path: str) -> Any:
         raise ValueError(f"{path} is not valid YAML in UTF-8: {error}.") from error
 
 
-def read_lines(path: str) -> list[str]:
-    """Lines of a text file, UTF-8, that are not empty, without the space around them.
+def read_lines(path: str, *, numbered: bool = False) -> list[str]:
+    """Lines of a text file, UTF-8, without the space around them; empty ones only if ``numbered``, up to the last line.
 
     Raises:
         ValueError: there is no such file, or it is no text.
@@ -76,7 +76,10 @@ def read_lines(path: str) -> list[str]:
         raise ValueError(f"{path} cannot be read as UTF-8 text: {error}.") from error
     if "\0" in text:
         raise ValueError(f"{path} is no text: it has a character 0. Export it again.")
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.strip("\r\n").splitlines() if numbered or line.strip()]
+    while lines and not lines[-1]:
+        del lines[-1]
+    return lines
 
 
 def stem(path: str) -> str:
@@ -131,13 +134,20 @@ class ImageIndex:
                 return path
         known = self._names()
         base = name.split("/")[-1]
-        found = _most_alike(known.get(base) or known.get(stem(base)) or [], name)
+        found = self._where_it_says(known.get(base) or known.get(stem(base)) or [], os.path.dirname(name))
+        found = _most_alike(found, name)
         if len(found) == 1:
             return found[0]
         where = ", ".join(self.folders) or "no folder that exists"
         if found:
             raise ValueError(f"{name!r} is there {len(found)} times, such as {found[0]} and {found[1]}")
         raise ValueError(f"there is no image {name!r} in {where}")
+
+    def _where_it_says(self, paths: Sequence[str], below: str) -> Sequence[str]:
+        """Files of a name that may be meant: where the folder that the annotation gives exists, those in there."""
+        given = [os.path.join(folder, below, "") for folder in self.folders if below and ".." not in below.split("/")]
+        given = [folder for folder in given if os.path.isdir(folder)]
+        return [path for path in paths if path.startswith(tuple(given))] if given else paths
 
     def below(self, path: str) -> str:
         """What a path that was found is called below its folder, with ``/``."""
@@ -188,8 +198,10 @@ def _without_repeats(paths: Sequence[str]) -> list[str]:
     return list({os.path.realpath(path): path for path in paths}.values())
 
 
-def read_ids(path: str, *, deep: bool = False, exact: bool = True) -> npt.NDArray[np.int32]:
-    """A PNG of ids: int32 (H, W) for gray and palette images, uint8 (H, W, C) channels for colours.
+def read_ids(path: str, *, deep: bool = False, exact: bool = True, alpha: bool = False) -> npt.NDArray[np.int32]:
+    """A PNG of ids: int32 (H, W) for gray and palette images, uint8 (H, W, 3) channels for colours.
+
+    With ``alpha``, what is opaque in part has (H, W, 4), and so has a palette image that shows black.
 
     Raises:
         ValueError: the file is missing or broken, has 8 bits where ``deep`` says that there must be more, or is
@@ -202,6 +214,8 @@ def read_ids(path: str, *, deep: bool = False, exact: bool = True) -> npt.NDArra
                 raise ValueError(f"it is a {image.format}, whose values are not exact: export PNGs")
             if deep and not image.mode.startswith("I"):
                 raise ValueError("it has 8 bits a pixel, where 16 are needed: it was saved anew by another program")
+            if alpha and (image.has_transparency_data or _shows_black(image)):
+                return np.asarray(image.convert("RGBA"))
             if image.mode in ("RGB", "RGBA"):
                 return np.asarray(image.convert("RGB"))
             pixels = np.asarray(image)
@@ -212,6 +226,11 @@ def read_ids(path: str, *, deep: bool = False, exact: bool = True) -> npt.NDArra
     if pixels.ndim != 2 or pixels.dtype.kind not in "iub":
         raise ValueError(f"{path} must have one channel of whole numbers, got {pixels.dtype} {pixels.shape}")
     return pixels.astype(np.int32)
+
+
+def _shows_black(image: Image.Image) -> bool:
+    """Whether a palette image has black pixels."""
+    return image.mode == "P" and any(color == (0, 0, 0) for _, color in image.convert("RGB").getcolors(256) or ())
 
 
 def read_table(path: str) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ __all__ = [
 
 
 _LOOKED_AT = 10  # files
-_INSTANCES = 2**20  # more than any image has; a key is the semantic id times this, and the instance id
+_INSTANCES = 2**32  # more than an int32 holds; a key is the semantic id times this, and the instance id
 
 Ids = npt.NDArray[np.int32]
 
@@ -89,6 +89,8 @@ class MapRegions:
         semantic, instance = self.read(self.map_file, size, self.encoding)
         if self.instance_file is not None:
             instance, _ = self.read(self.instance_file, size, "semantic")
+            if instance.min() < 0:
+                raise ValueError(f"{self.instance_file} has instance ids below 0 or above {2**31 - 1}")
         keys = semantic.astype(np.int64) * _INSTANCES
         keys += 0 if instance is None else instance
         return regions_of_ids(keys, self._row)

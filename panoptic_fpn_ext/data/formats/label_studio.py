@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -73,7 +74,7 @@ def _label_studio_image(
     size = sizes.pop() if len(sizes) == 1 else None
     base = os.path.basename(name)
     problem = ""
-    for candidate in (name, name.removesuffix(base) + base.split("-", 1)[-1]):  # uploads get a prefix "1a2b3c4d-"
+    for candidate in (name, name.removesuffix(base) + re.sub(r"^[0-9a-f]{8}-", "", base)):  # a prefix of uploads
         try:
             path = index.find(candidate)
         except ValueError as error:

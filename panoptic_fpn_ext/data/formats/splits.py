@@ -13,7 +13,7 @@ from typing import Final
 from ...category_comparison import refuse_different_categories
 from .regions import Source, SourceImage
 
-__all__ = ["WHOLE", "file_stem", "groups_of", "join_parts", "part_name", "split_images"]
+__all__ = ["WHOLE", "file_stem", "groups_of", "join_parts", "part_name", "split_images", "without_taken_images"]
 
 WHOLE: Final = "all"
 """Name of the only part of a dataset that is not split."""
@@ -96,6 +96,34 @@ def split_images(
     return {part: sorted(members, key=lambda image: image.name) for part, members in parts.items()}
 
 
+def without_taken_images(images: Sequence[SourceImage]) -> list[SourceImage]:
+    """Images, of which those whose file is another's have the problem that there is no such image.
+
+    An annotation's image is looked for by its file name where its folder is unknown, so of ``a/1.jpg`` and ``b/1.jpg``
+    one may get the other's file. The file is that image's whose name agrees most with its path.
+    """
+    users: dict[str, list[SourceImage]] = {}
+    for image in images:
+        if image.problem is None and image.content is None:
+            users.setdefault(os.path.normpath(image.path), []).append(image)
+    owners = {path: max(ones, key=_likeness) for path, ones in users.items()}
+
+    def checked(image: SourceImage) -> SourceImage:
+        owner = owners.get(os.path.normpath(image.path), image)
+        if image.problem is not None or image.content is not None or owner.name == image.name:
+            return image
+        return replace(image, problem=f"there is no image {image.name!r}; {image.path} is that of {owner.name!r}")
+
+    return [checked(image) for image in images]
+
+
+def _likeness(image: SourceImage) -> int:
+    """How many parts of an image's path, from its end on, are those of its name; the ending does not count."""
+    paths = (os.path.splitext(path.replace("\\", "/"))[0].split("/")[::-1] for path in (image.path, image.name))
+    pairs = enumerate(zip(*paths, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), len(image.name.split("/")))
+
+
 def groups_of(images: Sequence[SourceImage], group: str | None) -> dict[str, list[SourceImage]]:
     """Images that stay in one part, by what their names have in common; see :func:`split_images`."""
     groups: dict[str, list[SourceImage]] = {}
@@ -127,6 +155,7 @@ def _check_names(images: Sequence[SourceImage]) -> None:
     twice = [stem for stem, times in stems.items() if times > 1]
     if twice:
         raise ValueError(
-            f"{len(twice)} images have names that differ in nothing but the ending, such as {twice[:3]}: their "
+            f"{len(twice)} images have names that differ in nothing but the ending or in case, such as "
+            f"{twice[:3]}: their "
             "panoptic PNGs would overwrite each other. Rename them."
         )

@@ -68,7 +68,7 @@ def _description(path: str) -> str:
 def _content(description: str) -> Any:
     if not description.endswith(".txt"):
         return read_yaml(description)
-    return {"names": read_lines(description)}
+    return {"names": read_lines(description, numbered=True)}
 
 
 def _images(
