@@ -26,7 +26,8 @@ from .formats import FORMATS, Conversion, LabelOptions, Source, choose_labels, c
 from .formats.conversion import said
 from .formats.conversion_record import is_done, keep_foreign_files, make_record, read_record, write_record
 from .formats.conversion_report import details, summary
-from .formats.files import CONVERSION_RECORD, MALFORMED, read_yaml
+from .formats.files import CONVERSION_RECORD, MALFORMED
+from .formats.labels import read_label_options
 from .formats.splits import WHOLE, file_stem, groups_of, split_images, without_taken_images
 
 __all__ = ["CONVERSION_RECORD", "Description", "build_parser", "convert_description", "parse_description"]
@@ -259,13 +260,7 @@ def _source_path(description: Mapping[str, Any]) -> str:
 
 
 def _label_options(description: Description) -> LabelOptions:
-    if description.labels_file is None:
-        values: Mapping[str, Any] = {}
-    else:
-        values = read_yaml(description.labels_file)
-        known = {"things", "stuff", "layers", "leave_out", "unlabelled"}
-        if not isinstance(values, Mapping) or set(values) - known:
-            raise ValueError(f"{description.labels_file} may have the keys {', '.join(sorted(known))}.")
+    values = read_label_options(description.labels_file) if description.labels_file is not None else {}
     given = {key: getattr(description, key) for key in ("things", "stuff", "layers", "leave_out", "unlabelled")}
     return LabelOptions(**{**given, **{key: value for key, value in values.items() if not given[key]}})
 

@@ -137,7 +137,8 @@ def main(model: str, photo: str, overlay: str = "", precision: str = "float32") 
     folder = os.path.dirname(overlay)
     if folder and not os.path.isdir(folder):
         sys.exit(f"There is no folder {folder}.")
-    if overlay and os.path.splitext(overlay)[1].lower() not in Image.registered_extensions():
+    formats = {ending: name for ending, name in Image.registered_extensions().items() if name in Image.SAVE}
+    if overlay and os.path.splitext(overlay)[1].lower() not in formats:
         sys.exit(f"Nothing says which format {overlay} is to have: name it {overlay}.png.")
     if overlay and os.path.realpath(overlay) in (os.path.realpath(model), os.path.realpath(photo)):
         sys.exit(f"{overlay} would be written over, and is one of the inputs: name another overlay.")
@@ -158,7 +159,10 @@ def main(model: str, photo: str, overlay: str = "", precision: str = "float32") 
         place = f"  score {score:.2f}  box {', '.join(f'{x:.1f}' for x in box)}" if row["isthing"] else ""
         print(f"{id_:4d}  {row['name']}  {area} px{place}")  # noqa: T201
     if overlay:
-        Image.fromarray(rgb // 2 + colors[panoptic_seg] // 2).save(overlay)
+        try:
+            Image.fromarray(rgb // 2 + colors[panoptic_seg] // 2).save(overlay)
+        except (OSError, ValueError) as error:
+            sys.exit(f"{overlay} cannot be written: {error}")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ def choose_images(costs: Sequence[Costs], segments: Iterable[Shown], num_images:
     """Positions of images, the most important first: those that lose most, those with worst segments and those in which
     two models differ in turn, then others from all over the dataset.
     """
+    if most < 1:
+        return []
     lost = np.max([one.by_image.sum(axis=1) for one in costs], axis=0)
     worst = np.argsort(-lost, kind="stable")[: max(1, most // 2)].tolist()
     differing: list[int] = []

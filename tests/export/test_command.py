@@ -83,6 +83,7 @@ def test_predict_py_reads_images_as_the_package_does(tmp_path):
         (("model.onnx", "none.png"), "no file none.png"),
         (("model.onnx", "photo.png", "none/overlay.png"), "no folder none"),
         (("model.onnx", "photo.png", "overlay"), "overlay.png"),
+        (("model.onnx", "photo.png", "overlay.psd"), "overlay.psd.png"),
         (("model.onnx", "photo.png", "./photo.png"), "photo.png would be written over"),
     ],
 )

@@ -147,6 +147,8 @@ def test_images_keep_to_the_budget(tmp_path: Path):
     page = _Page(tmp_path / "report.html")
     assert 0 < len(page.json("report-data")["images"]) < 5
     assert {f"image-{k}" for k in range(len(page.json("report-data")["images"]))} < set(page.scripts)
+    main(made.command("--max-images", "0"))
+    assert _Page(tmp_path / "report.html").json("report-data")["images"] == []
 
 
 def test_an_unreadable_image_spares_the_report(tmp_path: Path):

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from ...index_masks import index_boxes
+from .files import read_yaml
 from .painting import Painted, paint
 from .regions import Region, Source
 
-__all__ = ["LabelOptions", "Labels", "choose_labels"]
+__all__ = ["LabelOptions", "Labels", "choose_labels", "read_label_options"]
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,32 @@ def choose_labels(source: Source, options: LabelOptions) -> Labels:
         raise ValueError("No category is left.")
     layers = _layers(options.layers, every, source)
     return Labels(categories, layers, unlabelled, left_out, tuple(_lines(source, options, categories)))
+
+
+def read_label_options(path: str) -> dict[str, Any]:
+    """What a labels file says, by field of :class:`LabelOptions`.
+
+    Raises:
+        ValueError: another key, or a value of another kind.
+    """
+    values = read_yaml(path)
+    known = {"things", "stuff", "layers", "leave_out", "unlabelled"}
+    if not isinstance(values, Mapping) or set(values) - known:
+        raise ValueError(f"{path} may have the keys {', '.join(sorted(known))}.")
+    return {key: _option(key, value, path) for key, value in values.items()}
+
+
+def _option(key: str, value: Any, path: str) -> Any:
+    """What a labels file says of a key: lists of names, or one text of layers."""
+    is_list = isinstance(value, list) and all(isinstance(name, str | int) for name in value)
+    if value is None or (isinstance(value, str) and key in ("layers", "unlabelled")):
+        return value
+    if is_list and key in ("things", "stuff", "leave_out"):
+        return [str(name) for name in value]
+    needed = (
+        "'wall, road < car < person'" if key == "layers" else "a name" if key == "unlabelled" else "a list of names"
+    )
+    raise ValueError(f"{path}: {key} must be {needed}, got {value!r}.")
 
 
 def _check_known(wanted: Collection[str], names: Sequence[str], option: str, source: Source) -> None:

@@ -84,3 +84,18 @@ def test_nothing_is_written_outside_the_output(name, tmp_path):
     with pytest.raises(ValueError, match=r"outside|No image could be converted"):
         converted(f"coco {path} {LAYERS} --output {tmp_path}/out")
     assert not list(tmp_path.glob("evil*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("things: car", "things must be a list of names, got 'car'"),
+        ("layers: [a, b]", "layers must be 'wall, road < car < person', got"),
+        ("unlabelled: 3", "unlabelled must be a name, got 3"),
+        ("leave_out: [[a]]", "leave_out must be a list of names"),
+    ],
+)
+def test_a_labels_file_of_other_kinds(tmp_path, text, said):
+    (tmp_path / "labels.yaml").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        converted(f"coco {write_coco(tmp_path)} --labels-file {tmp_path}/labels.yaml")
