@@ -106,13 +106,11 @@ def combine_files(
 def _read_results(work: "_Images", instances: str, semantics: str, show_progress: bool) -> None:
     """The results of the images that are combined, by image."""
     wanted = {image_key(image["id"]) for image in work.images}
-    foreign: Counter[str] = Counter()
-    is_met = False
+    found: Counter[tuple[str, bool]] = Counter()  # by file and whether the image is one of those
     for row in _results(instances, ("image_id", "category_id", "score", "segmentation"), show_progress):
         _refuse_odd_score(row, instances)
         key = image_key(row["image_id"])
-        foreign[instances] += key not in wanted
-        is_met |= key in wanted
+        found[instances, key in wanted] += 1
         if row["score"] >= work.options.score_threshold and key in wanted:
             _refuse_unknown(row, work.isthing, instances)
             work.instances[key].append(row)
@@ -122,13 +120,13 @@ def _read_results(work: "_Images", instances: str, semantics: str, show_progress
         for row in _results(semantics, ("image_id", "category_id", "segmentation"), show_progress):
             _refuse_unknown(row, work.isthing, semantics)
             key = image_key(row["image_id"])
-            foreign[semantics] += key not in wanted
-            is_met |= key in wanted
+            found[semantics, key in wanted] += 1
             if key in wanted and not work.isthing[row["category_id"]]:
                 work.semantics[key].append(row)
-    if foreign.total() and not is_met and not work.label_maps:
-        raise ValueError(f"No result in {' and '.join(+foreign)} is of an image that {work.source} lists.")
-    for path, number in (+foreign).items():
+    foreign = {path: number for (path, is_wanted), number in found.items() if not is_wanted}
+    if foreign and len(foreign) == len(found) and not work.label_maps:
+        raise ValueError(f"No result in {' and '.join(foreign)} is of an image that {work.source} lists.")
+    for path, number in foreign.items():
         logger.warning(f"{number} results in {path} are of images that {work.source} does not list; left out.")
 
 

@@ -73,10 +73,8 @@ def write_report(
     )
     if not source.images:
         files, has = " and ".join(predictions), "has" if len(predictions) == 1 else "have"
-        raise ValueError(
-            f"{files} {has} no image"
-            + (f" of {gt_json}: give both the same image ids." if gt_json is not None else ".")
-        )
+        of_which = f" of {gt_json}: give both the same image ids." if gt_json is not None else "."
+        raise ValueError(f"{files} {has} no image{of_which}")
     costs = []
     if gt_json is not None:
         folders = [*pred_folders, *[None] * len(predictions)]

@@ -76,7 +76,7 @@ def read_lines(path: str, *, numbered: bool = False) -> list[str]:
         raise ValueError(f"{path} cannot be read as UTF-8 text: {error}.") from error
     if "\0" in text:
         raise ValueError(f"{path} is no text: it has a character 0. Export it again.")
-    lines = [line.strip() for line in text.strip("\r\n").splitlines() if numbered or line.strip()]
+    lines = [line.strip() for line in text.splitlines() if numbered or line.strip()]
     while lines and not lines[-1]:
         del lines[-1]
     return lines
@@ -134,8 +134,8 @@ class ImageIndex:
                 return path
         known = self._names()
         base = name.split("/")[-1]
-        found = self._where_it_says(known.get(base) or known.get(stem(base)) or [], os.path.dirname(name))
-        found = _most_alike(found, name)
+        of_that_name = known.get(base) or known.get(stem(base)) or []
+        found = _most_alike([path for path in of_that_name if self._may_be(path, os.path.dirname(name))], name)
         if len(found) == 1:
             return found[0]
         where = ", ".join(self.folders) or "no folder that exists"
@@ -143,11 +143,13 @@ class ImageIndex:
             raise ValueError(f"{name!r} is there {len(found)} times, such as {found[0]} and {found[1]}")
         raise ValueError(f"there is no image {name!r} in {where}")
 
-    def _where_it_says(self, paths: Sequence[str], below: str) -> Sequence[str]:
-        """Files of a name that may be meant: where the folder that the annotation gives exists, those in there."""
-        given = [os.path.join(folder, below, "") for folder in self.folders if below and ".." not in below.split("/")]
-        given = [folder for folder in given if os.path.isdir(folder)]
-        return [path for path in paths if path.startswith(tuple(given))] if given else paths
+    def _may_be(self, path: str, below: str) -> bool:
+        """Whether a file of the name may be meant: where its folder has what the annotation gives, only in there."""
+        if not below or os.path.isabs(below) or ".." in below.split("/"):
+            return True
+        places = [os.path.join(folder, below, "") for folder in self.folders if path.startswith(f"{folder}{os.sep}")]
+        places = [place for place in places if os.path.isdir(place)]
+        return not places or path.startswith(tuple(places))
 
     def below(self, path: str) -> str:
         """What a path that was found is called below its folder, with ``/``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,7 @@ def read_label_options(path: str) -> dict[str, Any]:
         ValueError: another key, or a value of another kind.
     """
     values = read_yaml(path)
-    known = {"things", "stuff", "layers", "leave_out", "unlabelled"}
+    known = {field.name for field in fields(LabelOptions)}
     if not isinstance(values, Mapping) or set(values) - known:
         raise ValueError(f"{path} may have the keys {', '.join(sorted(known))}.")
     return {key: _option(key, value, path) for key, value in values.items()}

@@ -100,16 +100,17 @@ def without_taken_images(images: Sequence[SourceImage]) -> list[SourceImage]:
     """Images, of which those whose file is another's have the problem that there is no such image.
 
     An annotation's image is looked for by its file name where its folder is unknown, so of ``a/1.jpg`` and ``b/1.jpg``
-    one may get the other's file. The file is that image's whose name agrees most with its path.
+    one may get the other's file. The file is that image's whose name agrees most with its path. In several parts of a
+    dataset an image may be on purpose.
     """
-    users: dict[str, list[SourceImage]] = {}
+    users: dict[tuple[str | None, str], list[SourceImage]] = {}
     for image in images:
         if image.problem is None and image.content is None:
-            users.setdefault(os.path.normpath(image.path), []).append(image)
-    owners = {path: max(ones, key=_likeness) for path, ones in users.items()}
+            users.setdefault((image.split, os.path.normpath(image.path)), []).append(image)
+    owners = {file: max(ones, key=_likeness) for file, ones in users.items()}
 
     def checked(image: SourceImage) -> SourceImage:
-        owner = owners.get(os.path.normpath(image.path), image)
+        owner = owners.get((image.split, os.path.normpath(image.path)), image)
         if image.problem is not None or image.content is not None or owner.name == image.name:
             return image
         return replace(image, problem=f"there is no image {image.name!r}; {image.path} is that of {owner.name!r}")

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from damaged_sources import damage
-from PIL import Image
 from source_drawing import segments
 from source_writers import SOURCES
 from test_tool_layouts import BOXES, CLASSES, H, W, areas, converted, corners, drawn, image, save
@@ -168,86 +167,6 @@ def test_what_is_missing_beside_yolo(tmp_path):
     text = "\n".join(lines)
     assert "1 label files without an image" in text and "test: there is no image in ../test/images" in text
     assert "part of a polygon that lies outside the image: 1" in text
-
-
-def test_masks_with_shades_are_cut_at_half(tmp_path):
-    mask = np.zeros((H, W), np.uint8)
-    mask[2:6, 3:9] = 255
-    image(tmp_path / "a.png")
-    save(
-        tmp_path / "a" / "cell_1.png",
-        np.where(mask > 0, 250, 3).astype(np.uint8) + (mask > 0) * (np.arange(W) % 3 == 0),
-    )
-    lines: list[str] = []
-    assert converted(f"masks {tmp_path} --output {tmp_path}/out", lines) == {"all": [[("cell", 24)]]}
-    assert "mask with shades between two values" in "\n".join(lines)
-
-
-def _palette(mask: np.ndarray, *colors: tuple[int, int, int]) -> Image.Image:
-    picture = Image.fromarray(mask.astype(np.uint8), "P")
-    picture.putpalette([value for color in colors for value in color])
-    return picture
-
-
-def _alpha(rgb: int, mask: np.ndarray) -> Image.Image:
-    return Image.fromarray(np.dstack([np.full((H, W, 3), rgb, np.uint8), (mask * 255).astype(np.uint8)]), "RGBA")
-
-
-@pytest.mark.parametrize(
-    "picture",
-    [
-        lambda mask: _palette(mask == 0, (255, 255, 255), (0, 0, 0)),  # as `quantize` orders them
-        lambda mask: _palette(mask, (0, 0, 0), (128, 0, 0)),
-        lambda mask: _palette(mask, (255, 255, 255), (255, 0, 0)),
-        lambda mask: _alpha(255, mask),
-        lambda mask: _alpha(0, mask),
-        lambda mask: Image.fromarray((mask * 255).astype(np.uint8)).convert("RGB"),
-        lambda mask: Image.fromarray((mask * 255).astype(np.uint8)).convert("LA"),
-        lambda mask: Image.fromarray((mask * 255).astype(np.uint8)).convert("RGBA"),
-    ],
-)
-def test_masks_in_colours_and_in_alpha(tmp_path, picture):
-    mask = np.zeros((H, W), bool)
-    mask[2:6, 3:9] = True
-    image(tmp_path / "a.png")
-    (tmp_path / "a").mkdir()
-    picture(mask).save(tmp_path / "a" / "cell_1.png")
-    assert converted(f"masks {tmp_path} --output {tmp_path}/out", []) == {"all": [[("cell", 24)]]}
-
-
-def test_a_mask_of_two_values_above_0_is_refused(tmp_path):
-    image(tmp_path / "a.png")
-    save(tmp_path / "a" / "cell_1.png", np.where(np.arange(W) < 3, 2, 1).astype(np.uint8).repeat(H).reshape(W, H).T)
-    with pytest.raises(ValueError, match="has the values 1 and 2: 0 must be what is not the object"):
-        converted(f"masks {tmp_path} --output {tmp_path}/out", [])
-
-
-def test_an_image_of_the_same_name_in_another_folder_is_no_stand_in(tmp_path):
-    """Neither where the folder is there without the image, nor where it is not there and the other has its own row."""
-    rows = [{"id": i, "file_name": f"{f}/1.jpg", "height": H, "width": W} for i, f in enumerate("ba", 1)]
-    boxes = [
-        {"id": i, "image_id": i, "category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]], "area": 16, "iscrowd": 0}
-        for i in (1, 2)
-    ]
-    content = {"images": rows, "annotations": boxes, "categories": [{"id": 1, "name": "cell"}]}
-    (tmp_path / "x.json").write_text(json.dumps(content))
-    image(tmp_path / "a" / "1.jpg")
-    for folder in (None, "b"):
-        if folder:
-            (tmp_path / folder).mkdir()
-        lines: list[str] = []
-        output = tmp_path.parent / f"{tmp_path.name}_{folder}"
-        assert converted(f"coco {tmp_path}/x.json --output {output}", lines) == {"all": [[("cell", 16)]]}
-        assert "image left out: 1" in "\n".join(lines) and "no image 'b/1.jpg'" in "\n".join(lines)
-
-
-def test_an_empty_line_of_classes_keeps_its_number(tmp_path):
-    (tmp_path / "classes.txt").write_text("a\n\nc\nd\n\n")
-    image(tmp_path / "images" / "1.png")
-    (tmp_path / "labels").mkdir()
-    (tmp_path / "labels" / "1.txt").write_text("2 0 0 1 0 1 1 0 1\n")
-    with pytest.raises(ValueError, match="names of categories are empty"):
-        converted(f"yolo {tmp_path}/classes.txt --output {tmp_path}/out", [])
 
 
 def test_categories_that_share_an_id(tmp_path):
